@@ -1,0 +1,187 @@
+//! Commands: what a guest asks of its host. A command is recorded as an event of the same name.
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::event::ActivityTimeouts;
+use crate::failure::Failure;
+use crate::ids::EventId;
+use crate::payload::Payload;
+use crate::retry::RetryPolicy;
+
+/// What a guest asked for. The numbers are persisted: none is ever reused.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+#[serde(tag = "type", content = "attributes")]
+pub enum Command {
+    /// Run an activity.
+    #[n(0)]
+    ActivityScheduled(#[n(0)] Box<ActivityScheduled>),
+    /// Ask an activity to stop.
+    #[n(1)]
+    ActivityCancelRequested(#[n(0)] ActivityCancelRequested),
+    /// Start a timer.
+    #[n(2)]
+    TimerStarted(#[n(0)] TimerStarted),
+    /// Take a timer back.
+    #[n(3)]
+    TimerCanceled(#[n(0)] TimerCanceled),
+    /// The workflow ended well.
+    #[n(4)]
+    WorkflowCompleted(#[n(0)] WorkflowCompleted),
+    /// The workflow failed.
+    #[n(5)]
+    WorkflowFailed(#[n(0)] WorkflowFailed),
+    /// The workflow ended because it was asked to.
+    #[n(6)]
+    WorkflowCanceled(#[n(0)] WorkflowCanceled),
+}
+
+/// An activity that the guest asked for.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct ActivityScheduled {
+    /// Which activity.
+    #[n(0)]
+    pub activity_type: String,
+    /// Its input.
+    #[n(1)]
+    pub input: Payload,
+    /// The queue it waits in.
+    #[n(2)]
+    pub task_queue: String,
+    /// Its time-outs.
+    #[n(3)]
+    #[serde(default)]
+    pub timeouts: ActivityTimeouts,
+    /// When and how often it is tried again.
+    #[n(4)]
+    #[serde(default)]
+    pub retry_policy: RetryPolicy,
+    /// What becomes of it when its cancellation is asked for.
+    #[n(5)]
+    #[serde(default)]
+    pub cancellation_type: CancellationType,
+    /// Named payloads beside the input.
+    #[n(6)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Payload)>,
+    /// The same for all attempts; the outside world recognises a repeated attempt by it.
+    #[n(7)]
+    pub idempotency_key: String,
+    /// One line for people.
+    #[n(8)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
+}
+
+/// What becomes of an activity whose cancellation is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum CancellationType {
+    /// Ask it to stop and do not wait.
+    #[n(0)]
+    #[default]
+    TryCancel,
+    /// Ask it to stop and wait until it has closed.
+    #[n(1)]
+    WaitCancellationCompleted,
+    /// Let it run and ignore its result.
+    #[n(2)]
+    Abandon,
+}
+
+/// The request to stop an activity.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ActivityCancelRequested {
+    /// Which one.
+    #[n(0)]
+    pub scheduled_event_id: EventId,
+}
+
+/// A timer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct TimerStarted {
+    /// From the time of the event being folded until it fires.
+    #[n(0)]
+    pub duration_ms: u64,
+    /// One line for people.
+    #[n(1)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
+}
+
+/// A timer taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct TimerCanceled {
+    /// Which one.
+    #[n(0)]
+    pub started_event_id: EventId,
+}
+
+/// A workflow's good end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowCompleted {
+    /// What it returned.
+    #[n(0)]
+    pub result: Payload,
+}
+
+/// A workflow's failure.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowFailed {
+    /// Why.
+    #[n(0)]
+    pub failure: Failure,
+}
+
+/// A workflow's end on request.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowCanceled {
+    /// What it leaves behind.
+    #[n(0)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Payload>,
+}
+
+impl Command {
+    /// The name of the event that records it.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::ActivityScheduled(_) => "ActivityScheduled",
+            Self::ActivityCancelRequested(_) => "ActivityCancelRequested",
+            Self::TimerStarted(_) => "TimerStarted",
+            Self::TimerCanceled(_) => "TimerCanceled",
+            Self::WorkflowCompleted(_) => "WorkflowCompleted",
+            Self::WorkflowFailed(_) => "WorkflowFailed",
+            Self::WorkflowCanceled(_) => "WorkflowCanceled",
+        }
+    }
+
+    /// Which operation it concerns, for people and for the check on another digest: an activity's
+    /// type, the number of the operation that is cancelled.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::ActivityScheduled(activity) => activity.activity_type.clone(),
+            Self::ActivityCancelRequested(request) => request.scheduled_event_id.to_string(),
+            Self::TimerCanceled(timer) => timer.started_event_id.to_string(),
+            Self::TimerStarted(_)
+            | Self::WorkflowCompleted(_)
+            | Self::WorkflowFailed(_)
+            | Self::WorkflowCanceled(_) => String::new(),
+        }
+    }
+
+    /// Whether it closes the run.
+    #[must_use]
+    pub const fn closes_run(&self) -> bool {
+        match self {
+            Self::WorkflowCompleted(_) | Self::WorkflowFailed(_) | Self::WorkflowCanceled(_) => true,
+            Self::ActivityScheduled(_)
+            | Self::ActivityCancelRequested(_)
+            | Self::TimerStarted(_)
+            | Self::TimerCanceled(_) => false,
+        }
+    }
+}

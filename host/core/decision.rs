@@ -1,0 +1,311 @@
+//! Decisions: what one step of a run changes, as data. A decision is committed in one transaction,
+//! fenced by the run's expected next event number; only then is anything in it acted on.
+
+use minicbor::{Decode, Encode};
+
+use crate::command::Command;
+use crate::event::{Event, EventKind, Input};
+use crate::failure::Failure;
+use crate::fold::Folded;
+use crate::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
+use crate::machine::{RunState, RunStatus};
+use crate::payload::Payload;
+
+/// What one step of a run changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Whose step it is.
+    pub key: RunKey,
+    /// The run's next event number before the step: the fence. If the store finds another one, or
+    /// a closed run, it drops the decision.
+    pub expected: EventId,
+    /// The run's row, when this step creates the run.
+    pub new_run: Option<NewRun>,
+    /// Appended to the history; may be empty (an input that only goes to the inbox).
+    pub events: Vec<Event>,
+    /// What the events mean for the tables.
+    pub effects: Effects,
+    /// Activities open behind the step; what start-up looks for.
+    pub open_activities: u64,
+    /// Set by the event that closes the run. Closing deletes the run's timers, attempts and inbox.
+    pub closed: Option<Closed>,
+    /// Inputs that could not be folded now, put behind the inbox in this order.
+    pub inbox_put: Vec<InboxInput>,
+    /// Inbox rows that this step's input came from.
+    pub inbox_taken: Vec<InboxSeq>,
+    /// Attempts that failed or were lost: rows to insert or replace.
+    pub attempts: Vec<PendingActivity>,
+    /// Whether the run is blocked behind this step.
+    pub blocked: BlockChange,
+}
+
+/// The row of a run that a decision creates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRun {
+    /// Its workflow id: at most one open run of a namespace bears it.
+    pub workflow_id: WorkflowId,
+    /// Its type.
+    pub workflow_type: String,
+    /// The component that folds it.
+    pub digest: Digest,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// De-duplicates the start: the same id for the same workflow id names the same run.
+    pub request_id: Option<String>,
+}
+
+/// How and when a run closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The status; not `Running`.
+    pub status: RunStatus,
+    /// When.
+    pub at: Timestamp,
+    /// What callers get.
+    pub outcome: Outcome,
+}
+
+/// What callers of a closed run get.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// It returned this.
+    #[n(0)]
+    Result(#[n(0)] Payload),
+    /// It failed with this, was cancelled, was terminated or ran out of time.
+    #[n(1)]
+    Failure(#[n(0)] Failure),
+    /// Another run goes on under the same workflow id.
+    #[n(2)]
+    ContinuedAs(#[n(0)] RunId),
+}
+
+/// What a step's events mean outside the history. Derived from them alone, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Activities to dispatch once committed.
+    pub activities_scheduled: Vec<EventId>,
+    /// Activities to ask to stop once committed.
+    pub activities_canceled: Vec<EventId>,
+    /// Activities whose rows of attempts go.
+    pub activities_closed: Vec<EventId>,
+    /// Timers that began, and when each fires.
+    pub timers_started: Vec<(EventId, Timestamp)>,
+    /// Timers that fired or were taken back.
+    pub timers_closed: Vec<EventId>,
+}
+
+/// The place of a row in the inbox: the store numbers rows in the order of their commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboxSeq(pub i64);
+
+/// An input that waits for its run. It has no event number yet.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct InboxInput {
+    /// When it arrived.
+    #[n(0)]
+    pub received_at: Timestamp,
+    /// What arrived.
+    #[n(1)]
+    pub input: Input,
+}
+
+/// An activity that was attempted and is to be attempted again. There is no row before the first
+/// failure.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct PendingActivity {
+    /// The command that scheduled it.
+    #[n(0)]
+    pub scheduled_event_id: EventId,
+    /// Its type.
+    #[n(1)]
+    pub activity_type: String,
+    /// The number of the next attempt, from 1.
+    #[n(2)]
+    pub attempt: u32,
+    /// When that begins.
+    #[n(3)]
+    pub next_attempt_at: Timestamp,
+    /// Why the last attempt failed.
+    #[n(4)]
+    pub last_failure: Option<Failure>,
+    /// When it failed.
+    #[n(5)]
+    pub last_failure_at: Option<Timestamp>,
+    /// What its last heartbeat said.
+    #[n(6)]
+    pub heartbeat_details: Option<Payload>,
+}
+
+/// What a decision does to the run's being blocked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockChange {
+    /// Nothing.
+    Keep,
+    /// It is blocked from now on, or for another reason, or was tried again in vain.
+    Block(Blocked),
+    /// It is not blocked any more.
+    Clear,
+}
+
+/// Why a run is blocked: a fault of its code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// The event that cannot be folded; its number if it has one, else the one it would get.
+    pub event_id: EventId,
+    /// Which sort of fault.
+    pub kind: BlockKind,
+    /// For people.
+    pub reason: String,
+    /// The guest's frames; may be empty.
+    pub backtrace: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it was tried again in vain.
+    pub retries: u32,
+    /// When it is tried next.
+    pub retry_at: Timestamp,
+}
+
+/// Which sort of fault blocks a run. Names are those of the store and of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    /// Its calls differ from the record.
+    Nondeterminism,
+    /// It trapped or panicked.
+    Trap,
+    /// It passed a limit.
+    LimitExceeded,
+    /// Its component is missing or cannot be loaded.
+    ComponentUnavailable,
+}
+
+impl BlockKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] =
+        [Self::Nondeterminism, Self::Trap, Self::LimitExceeded, Self::ComponentUnavailable];
+
+    /// Its name in JSON and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nondeterminism => "nondeterminism",
+            Self::Trap => "trap",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::ComponentUnavailable => "component_unavailable",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Decision {
+    /// A decision that changes nothing yet.
+    #[must_use]
+    pub fn empty(key: RunKey, expected: EventId, open_activities: u64) -> Self {
+        Self {
+            key,
+            expected,
+            new_run: None,
+            events: Vec::new(),
+            effects: Effects::default(),
+            open_activities,
+            closed: None,
+            inbox_put: Vec::new(),
+            inbox_taken: Vec::new(),
+            attempts: Vec::new(),
+            blocked: BlockChange::Keep,
+        }
+    }
+
+    /// The decision that records a finished activation, and the state behind it.
+    #[must_use]
+    pub fn of(key: RunKey, folded: Folded) -> (Self, RunState) {
+        let Folded { state, events, changes: _ } = folded;
+        let expected = events.first().map_or(state.next(), |event| event.id);
+        let decision = Self {
+            effects: Effects::of(&events),
+            closed: events.iter().find_map(Closed::by),
+            events,
+            ..Self::empty(key, expected, state.activities().len() as u64)
+        };
+        (decision, state)
+    }
+
+    /// The run's next event number behind the step.
+    #[must_use]
+    pub fn next(&self) -> EventId {
+        EventId(self.expected.0 + self.events.len() as u64)
+    }
+}
+
+impl Effects {
+    /// What `events` mean outside the history.
+    #[must_use]
+    pub fn of(events: &[Event]) -> Self {
+        let mut effects = Self::default();
+        for event in events {
+            match &event.kind {
+                EventKind::Input(input) => effects.add_input(input),
+                EventKind::Command(command) => effects.add_command(event, command),
+                EventKind::Note(_) => {}
+            }
+        }
+        effects
+    }
+
+    fn add_input(&mut self, input: &Input) {
+        match input {
+            Input::ActivityCompleted(closed) => self.activities_closed.push(closed.scheduled_event_id),
+            Input::ActivityFailed(closed)
+            | Input::ActivityTimedOut(closed)
+            | Input::ActivityCanceled(closed) => {
+                self.activities_closed.push(closed.scheduled_event_id);
+            }
+            Input::TimerFired(fired) => self.timers_closed.push(fired.started_event_id),
+            Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) => {}
+        }
+    }
+
+    fn add_command(&mut self, event: &Event, command: &Command) {
+        match command {
+            Command::ActivityScheduled(_) => self.activities_scheduled.push(event.id),
+            Command::ActivityCancelRequested(request) => {
+                self.activities_canceled.push(request.scheduled_event_id);
+            }
+            Command::TimerStarted(timer) => {
+                self.timers_started.push((event.id, event.time.plus_ms(timer.duration_ms)));
+            }
+            Command::TimerCanceled(timer) => self.timers_closed.push(timer.started_event_id),
+            Command::WorkflowCompleted(_) | Command::WorkflowFailed(_) | Command::WorkflowCanceled(_) => {}
+        }
+    }
+}
+
+impl Closed {
+    /// The close that an event brings about, if any.
+    #[must_use]
+    pub fn by(event: &Event) -> Option<Self> {
+        let EventKind::Command(command) = &event.kind else { return None };
+        let (status, outcome) = match command {
+            Command::WorkflowCompleted(completed) => {
+                (RunStatus::Completed, Outcome::Result(completed.result.clone()))
+            }
+            Command::WorkflowFailed(failed) => (RunStatus::Failed, Outcome::Failure(failed.failure.clone())),
+            Command::WorkflowCanceled(canceled) => {
+                let kind = crate::failure::FailureKind::Canceled(crate::failure::CanceledFailure {
+                    details: canceled.details.clone(),
+                });
+                (RunStatus::Canceled, Outcome::Failure(Failure::new("the workflow was canceled", kind)))
+            }
+            Command::ActivityScheduled(_)
+            | Command::ActivityCancelRequested(_)
+            | Command::TimerStarted(_)
+            | Command::TimerCanceled(_) => return None,
+        };
+        Some(Self { status, at: event.time, outcome })
+    }
+}

@@ -1,0 +1,316 @@
+//! Events: one interleaved, numbered list a run. *Inputs* are facts from outside, *commands* are
+//! what the guest asked for meanwhile, *notes* are neither fed to a guest nor checked.
+//!
+//! In JSON an event is `{event_id, time, type, attributes}`. In CBOR it is minicbor's indexed
+//! encoding: fields can be added with new numbers; numbers are never reused.
+
+use minicbor::{Decode, Encode};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::command::Command;
+use crate::failure::Failure;
+use crate::ids::{Digest, EventId, Namespace, RunId, Seed, Timestamp, WorkflowId};
+use crate::payload::Payload;
+
+/// One entry of a run's history.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Event {
+    /// Its number.
+    #[n(0)]
+    pub id: EventId,
+    /// When it was recorded.
+    #[n(1)]
+    pub time: Timestamp,
+    /// What happened.
+    #[n(2)]
+    pub kind: EventKind,
+}
+
+/// The three kinds of event.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum EventKind {
+    /// A fact from outside, fed to the guest.
+    #[n(0)]
+    Input(#[n(0)] Input),
+    /// What the guest asked for, checked on replay.
+    #[n(1)]
+    Command(#[n(0)] Command),
+    /// Neither fed nor checked.
+    #[n(2)]
+    Note(#[n(0)] Note),
+}
+
+/// A fact from outside. The numbers are persisted: none is ever reused.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+#[serde(tag = "type", content = "attributes")]
+pub enum Input {
+    /// The run began.
+    #[n(0)]
+    WorkflowStarted(#[n(0)] Box<WorkflowStarted>),
+    /// Somebody asked the run to stop.
+    #[n(1)]
+    WorkflowCancelRequested(#[n(0)] WorkflowCancelRequested),
+    /// An activity returned a result.
+    #[n(2)]
+    ActivityCompleted(#[n(0)] ActivityCompleted),
+    /// An activity failed for good.
+    #[n(3)]
+    ActivityFailed(#[n(0)] ActivityClosedBadly),
+    /// An activity ran out of time for good.
+    #[n(4)]
+    ActivityTimedOut(#[n(0)] ActivityClosedBadly),
+    /// An activity was cancelled.
+    #[n(5)]
+    ActivityCanceled(#[n(0)] ActivityClosedBadly),
+    /// A timer fired.
+    #[n(6)]
+    TimerFired(#[n(0)] TimerFired),
+}
+
+/// The run's beginning.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowStarted {
+    /// Its type.
+    #[n(0)]
+    pub workflow_type: String,
+    /// Its workflow id.
+    #[n(1)]
+    pub workflow_id: WorkflowId,
+    /// Its namespace.
+    #[n(2)]
+    pub namespace: Namespace,
+    /// Its own id.
+    #[n(3)]
+    pub run_id: RunId,
+    /// The first run of a chain of resets.
+    #[n(4)]
+    pub original_run_id: RunId,
+    /// The component that folds it.
+    #[n(5)]
+    pub digest: Digest,
+    /// Its input.
+    #[n(6)]
+    pub input: Payload,
+    /// Named payloads beside the input.
+    #[n(7)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Payload)>,
+    /// Base of its random numbers.
+    #[n(8)]
+    pub seed: Seed,
+    /// Which try of the workflow's own retry policy it is, from 1.
+    #[n(9)]
+    pub attempt: u32,
+}
+
+/// The request to stop a run.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowCancelRequested {
+    /// Why.
+    #[n(0)]
+    pub reason: String,
+}
+
+/// An activity's good end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ActivityCompleted {
+    /// The command that scheduled it.
+    #[n(0)]
+    pub scheduled_event_id: EventId,
+    /// The attempt that succeeded, from 1.
+    #[n(1)]
+    pub attempt: u32,
+    /// What it returned.
+    #[n(2)]
+    pub result: Payload,
+}
+
+/// An activity's bad end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ActivityClosedBadly {
+    /// The command that scheduled it.
+    #[n(0)]
+    pub scheduled_event_id: EventId,
+    /// The last attempt, from 1.
+    #[n(1)]
+    pub attempt: u32,
+    /// An activity failure whose cause is the last attempt's.
+    #[n(2)]
+    pub failure: Failure,
+}
+
+/// A timer's end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct TimerFired {
+    /// The command that started it.
+    #[n(0)]
+    pub started_event_id: EventId,
+}
+
+/// Something to know about a run that its guest never sees. The numbers are persisted: none is
+/// ever reused.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(tag = "type", content = "attributes")]
+pub enum Note {
+    /// From here on another component folds the run, from its first event.
+    #[n(0)]
+    VersionMoved(#[n(0)] VersionMoved),
+    /// The events before this one were copied from another run.
+    #[n(1)]
+    RunReset(#[n(0)] RunReset),
+}
+
+/// A move to another component.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct VersionMoved {
+    /// The component before.
+    #[n(0)]
+    pub from: Digest,
+    /// The component from here on.
+    #[n(1)]
+    pub to: Digest,
+}
+
+/// A reset.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct RunReset {
+    /// The run whose events were copied.
+    #[n(0)]
+    pub from_run_id: RunId,
+    /// Its last event that was copied.
+    #[n(1)]
+    pub to_event_id: EventId,
+}
+
+/// An activity's time-outs. One of start-to-close and schedule-to-close must be given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActivityTimeouts {
+    /// Each attempt's wait for a worker.
+    #[n(0)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_to_start_ms: Option<u64>,
+    /// Each attempt.
+    #[n(1)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_to_close_ms: Option<u64>,
+    /// All attempts and the pauses between them.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_to_close_ms: Option<u64>,
+    /// Between two heartbeats.
+    #[n(3)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<u64>,
+}
+
+impl ActivityTimeouts {
+    /// When an activity scheduled at `scheduled_at` passes schedule-to-close, if ever.
+    #[must_use]
+    pub fn deadline(&self, scheduled_at: Timestamp) -> Option<Timestamp> {
+        self.schedule_to_close_ms.map(|ms| scheduled_at.plus_ms(ms))
+    }
+}
+
+impl EventKind {
+    /// The event's name.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Input(input) => input.type_name(),
+            Self::Command(command) => command.type_name(),
+            Self::Note(note) => note.type_name(),
+        }
+    }
+}
+
+impl Input {
+    /// All names of inputs.
+    pub const TYPES: [&'static str; 7] = [
+        "WorkflowStarted",
+        "WorkflowCancelRequested",
+        "ActivityCompleted",
+        "ActivityFailed",
+        "ActivityTimedOut",
+        "ActivityCanceled",
+        "TimerFired",
+    ];
+
+    /// The event's name.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::WorkflowStarted(_) => "WorkflowStarted",
+            Self::WorkflowCancelRequested(_) => "WorkflowCancelRequested",
+            Self::ActivityCompleted(_) => "ActivityCompleted",
+            Self::ActivityFailed(_) => "ActivityFailed",
+            Self::ActivityTimedOut(_) => "ActivityTimedOut",
+            Self::ActivityCanceled(_) => "ActivityCanceled",
+            Self::TimerFired(_) => "TimerFired",
+        }
+    }
+}
+
+impl Note {
+    /// All names of notes.
+    pub const TYPES: [&'static str; 2] = ["VersionMoved", "RunReset"];
+
+    /// The event's name.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::VersionMoved(_) => "VersionMoved",
+            Self::RunReset(_) => "RunReset",
+        }
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error;
+        let tagged = match &self.kind {
+            EventKind::Input(input) => serde_json::to_value(input),
+            EventKind::Command(command) => serde_json::to_value(command),
+            EventKind::Note(note) => serde_json::to_value(note),
+        };
+        let attributes = match tagged.map_err(S::Error::custom)? {
+            serde_json::Value::Object(mut object) => object.remove("attributes"),
+            _ => None,
+        };
+        let mut event = serializer.serialize_struct("Event", 4)?;
+        event.serialize_field("event_id", &self.id)?;
+        event.serialize_field("time", &self.time)?;
+        event.serialize_field("type", self.kind.type_name())?;
+        event.serialize_field("attributes", &attributes)?;
+        event.end()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventShape {
+    event_id: EventId,
+    time: Timestamp,
+    r#type: String,
+    attributes: serde_json::Value,
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let EventShape { event_id, time, r#type, attributes } = EventShape::deserialize(deserializer)?;
+        let is_input = Input::TYPES.contains(&r#type.as_str());
+        let is_note = Note::TYPES.contains(&r#type.as_str());
+        let tagged = serde_json::json!({ "type": r#type, "attributes": attributes });
+        let kind = if is_input {
+            serde_json::from_value(tagged).map(EventKind::Input)
+        } else if is_note {
+            serde_json::from_value(tagged).map(EventKind::Note)
+        } else {
+            serde_json::from_value(tagged).map(EventKind::Command)
+        };
+        kind.map(|kind| Self { id: event_id, time, kind })
+            .map_err(|error| D::Error::custom(format!("event {event_id}: {error}")))
+    }
+}

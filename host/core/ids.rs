@@ -1,0 +1,244 @@
+//! Names and numbers of things: newtypes that cannot be mistaken for one another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The number of an event in its run's history; the first is 1.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+#[cbor(transparent)]
+#[serde(transparent)]
+pub struct EventId(#[n(0)] pub u64);
+
+impl EventId {
+    /// The number of a history's first event.
+    pub const FIRST: Self = Self(1);
+
+    /// The number that follows this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z. RFC 3339 in text and JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Timestamp(#[n(0)] pub i64);
+
+impl Timestamp {
+    /// The latest time that text can name (9999-12-31T23:59:59.999Z, less a day for time zones).
+    pub const MAX: Self = Self(253_402_214_399_999);
+
+    /// This time plus `ms` milliseconds, at most [`Timestamp::MAX`].
+    #[must_use]
+    pub fn plus_ms(self, ms: u64) -> Self {
+        let sum = self.0.saturating_add_unsigned(ms);
+        Self(sum).min(Self::MAX)
+    }
+
+    /// Milliseconds from `earlier` to this time; 0 if it is not earlier.
+    #[must_use]
+    pub fn ms_since(self, earlier: Self) -> u64 {
+        u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<jiff::Timestamp>()
+            .map(|time| Self(time.as_millisecond()))
+            .map_err(|error| format!("not an RFC 3339 time: {error}"))
+    }
+}
+
+/// A namespace; `default` until there are more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cbor(transparent)]
+#[serde(transparent)]
+pub struct Namespace(#[n(0)] pub String);
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The caller's name for a workflow: at most one open run bears it at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cbor(transparent)]
+#[serde(transparent)]
+pub struct WorkflowId(#[n(0)] pub String);
+
+impl fmt::Display for WorkflowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One run of a workflow: a UUIDv7, so that keys arrive in order. Hyphenated in text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub [u8; 16]);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_bytes(self.0).fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        uuid::Uuid::from_str(text)
+            .map(|id| Self(id.into_bytes()))
+            .map_err(|error| format!("not a run id: {error}"))
+    }
+}
+
+/// The SHA-256 of a component's bytes. 64 hexadecimal digits in text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The first 12 digits: enough for people.
+    #[must_use]
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..6])
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::encode(self.0).fmt(f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|error| format!("not a digest of 64 hexadecimal digits: {error}"))?;
+        Ok(Self(bytes))
+    }
+}
+
+/// 32 bytes of real randomness, given to a run once; base of all its random numbers. Hexadecimal
+/// in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seed(pub [u8; 32]);
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::encode(self.0).fmt(f)
+    }
+}
+
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|error| format!("not a seed of 64 hexadecimal digits: {error}"))?;
+        Ok(Self(bytes))
+    }
+}
+
+/// Text in JSON (through `Display` and `FromStr`) and, for fixed-size bytes, bytes in CBOR.
+macro_rules! text_in_json {
+    ($($name:ident),+) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+macro_rules! bytes_in_cbor {
+    ($($name:ident: $length:literal),+) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{self}")
+            }
+        }
+
+        impl<C> Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                encoder: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                encoder.bytes(&self.0)?;
+                Ok(())
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(
+                decoder: &mut minicbor::Decoder<'b>,
+                _: &mut C,
+            ) -> Result<Self, minicbor::decode::Error> {
+                let bytes: [u8; $length] = decoder
+                    .bytes()?
+                    .try_into()
+                    .map_err(|_| minicbor::decode::Error::message("wrong number of bytes"))?;
+                Ok(Self(bytes))
+            }
+        }
+    )+};
+}
+
+text_in_json!(Timestamp, RunId, Digest, Seed);
+bytes_in_cbor!(RunId: 16, Digest: 32, Seed: 32);
+
+/// A run in its namespace: the key of everything that is kept about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunKey {
+    /// Where the run lives.
+    pub namespace: Namespace,
+    /// Which run.
+    pub run_id: RunId,
+}
+
+impl fmt::Display for RunKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.run_id)
+    }
+}

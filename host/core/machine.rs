@@ -1,0 +1,253 @@
+//! The state of one run after the events so far: which operations are open, and which event may
+//! come next. One file for each kind of operation, each with its own diagram.
+//!
+//! ```text
+//!            WorkflowStarted              WorkflowCompleted │ WorkflowFailed │ WorkflowCanceled
+//! (nothing) ────────────────▶ running ─────────────────────────────────────────────▶ closed
+//! ```
+//!
+//! An event that no diagram allows is refused. From a guest that is a fault of its code; from
+//! outside it is a host fault, because the runner asks before it folds ([`RunState::awaits`]).
+
+pub mod activity;
+pub mod timer;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::Command;
+use crate::event::{Event, EventKind, Input, Note, WorkflowStarted};
+use crate::ids::{EventId, Timestamp};
+use activity::Activities;
+use timer::Timers;
+
+/// How a run stands. Text in JSON and in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Not closed; a blocked run is running too.
+    Running,
+    /// Closed with a result.
+    Completed,
+    /// Closed with a failure.
+    Failed,
+    /// Closed because it was asked to stop.
+    Canceled,
+    /// Closed without asking the guest.
+    Terminated,
+    /// Closed by a time-out of the whole run.
+    TimedOut,
+    /// Closed; another run goes on under the same workflow id.
+    ContinuedAsNew,
+}
+
+impl RunStatus {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+        Self::Canceled,
+        Self::Terminated,
+        Self::TimedOut,
+        Self::ContinuedAsNew,
+    ];
+
+    /// Its name in JSON and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Terminated => "terminated",
+            Self::TimedOut => "timed_out",
+            Self::ContinuedAsNew => "continued_as_new",
+        }
+    }
+
+    /// The status of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}
+
+/// An event that the state does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct IllegalEvent(pub String);
+
+impl IllegalEvent {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// One run after the events so far.
+#[derive(Clone, Debug)]
+pub struct RunState {
+    next: EventId,
+    status: RunStatus,
+    started: Option<Box<WorkflowStarted>>,
+    cancel_requested: bool,
+    activities: Activities,
+    timers: Timers,
+}
+
+impl Default for RunState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RunState {
+    /// A run without history.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            next: EventId::FIRST,
+            status: RunStatus::Running,
+            started: None,
+            cancel_requested: false,
+            activities: Activities::new(),
+            timers: Timers::new(),
+        }
+    }
+
+    /// The state that a history leads to.
+    ///
+    /// # Errors
+    /// The first event that cannot stand where it does.
+    pub fn of(history: &[Event]) -> Result<Self, IllegalEvent> {
+        let mut state = Self::new();
+        for event in history {
+            state.apply(event)?;
+        }
+        Ok(state)
+    }
+
+    /// The number that the next event will have.
+    #[must_use]
+    pub const fn next(&self) -> EventId {
+        self.next
+    }
+
+    /// How the run stands.
+    #[must_use]
+    pub const fn status(&self) -> RunStatus {
+        self.status
+    }
+
+    /// What the run was started with; absent while its history is empty.
+    #[must_use]
+    pub fn started(&self) -> Option<&WorkflowStarted> {
+        self.started.as_deref()
+    }
+
+    /// The activities that have not closed.
+    #[must_use]
+    pub const fn activities(&self) -> &Activities {
+        &self.activities
+    }
+
+    /// The timers that have neither fired nor been cancelled.
+    #[must_use]
+    pub const fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// Whether an input would be taken: false for a duplicate, or for news of an operation that is
+    /// closed. Such an input is dropped, not folded.
+    #[must_use]
+    pub fn awaits(&self, input: &Input) -> bool {
+        if self.status != RunStatus::Running {
+            return false;
+        }
+        match input {
+            Input::WorkflowStarted(_) => self.started.is_none(),
+            Input::WorkflowCancelRequested(_) => self.started.is_some() && !self.cancel_requested,
+            Input::ActivityCompleted(closed) => self.activities.is_open(closed.scheduled_event_id),
+            Input::ActivityFailed(closed)
+            | Input::ActivityTimedOut(closed)
+            | Input::ActivityCanceled(closed) => self.activities.is_open(closed.scheduled_event_id),
+            Input::TimerFired(fired) => self.timers.is_open(fired.started_event_id),
+        }
+    }
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// When the event cannot stand at this place. The state is unchanged then.
+    pub fn apply(&mut self, event: &Event) -> Result<(), IllegalEvent> {
+        if event.id != self.next {
+            return Err(IllegalEvent::new(format!(
+                "event {} stands where event {} should",
+                event.id, self.next
+            )));
+        }
+        match &event.kind {
+            EventKind::Input(input) => self.apply_input(input)?,
+            EventKind::Command(command) => self.apply_command(event.id, event.time, command)?,
+            EventKind::Note(Note::VersionMoved(_) | Note::RunReset(_)) => {}
+        }
+        self.next = self.next.next();
+        Ok(())
+    }
+
+    fn apply_input(&mut self, input: &Input) -> Result<(), IllegalEvent> {
+        self.must_run(input.type_name())?;
+        if self.started.is_none() && !matches!(input, Input::WorkflowStarted(_)) {
+            return Err(IllegalEvent::new(format!(
+                "a history begins with WorkflowStarted, not {}",
+                input.type_name()
+            )));
+        }
+        match input {
+            Input::WorkflowStarted(started) => {
+                if self.started.is_some() {
+                    return Err(IllegalEvent::new("the run has already started"));
+                }
+                self.started = Some(started.clone());
+            }
+            Input::WorkflowCancelRequested(_) => self.cancel_requested = true,
+            Input::ActivityCompleted(closed) => self.activities.close(closed.scheduled_event_id)?,
+            Input::ActivityFailed(closed)
+            | Input::ActivityTimedOut(closed)
+            | Input::ActivityCanceled(closed) => self.activities.close(closed.scheduled_event_id)?,
+            Input::TimerFired(fired) => self.timers.close(fired.started_event_id)?,
+        }
+        Ok(())
+    }
+
+    fn apply_command(&mut self, id: EventId, time: Timestamp, command: &Command) -> Result<(), IllegalEvent> {
+        self.must_run(command.type_name())?;
+        if self.started.is_none() {
+            return Err(IllegalEvent::new("a command before WorkflowStarted"));
+        }
+        match command {
+            Command::ActivityScheduled(activity) => self.activities.schedule(id, time, activity)?,
+            Command::ActivityCancelRequested(request) => {
+                self.activities.request_cancel(request.scheduled_event_id)?;
+            }
+            Command::TimerStarted(timer) => self.timers.start(id, time.plus_ms(timer.duration_ms)),
+            Command::TimerCanceled(timer) => self.timers.close(timer.started_event_id)?,
+            Command::WorkflowCompleted(_) => self.status = RunStatus::Completed,
+            Command::WorkflowFailed(_) => self.status = RunStatus::Failed,
+            Command::WorkflowCanceled(_) => {
+                if !self.cancel_requested {
+                    return Err(IllegalEvent::new("a workflow cannot end as canceled: nobody asked it to"));
+                }
+                self.status = RunStatus::Canceled;
+            }
+        }
+        Ok(())
+    }
+
+    fn must_run(&self, what: &str) -> Result<(), IllegalEvent> {
+        if self.status == RunStatus::Running {
+            return Ok(());
+        }
+        Err(IllegalEvent::new(format!("{what} after the run was closed as {}", self.status.name())))
+    }
+}

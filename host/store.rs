@@ -1,0 +1,244 @@
+//! What the host keeps, behind one small trait. A store knows nothing of guests.
+//!
+//! Writes go through [`Store::commit`] alone, many decisions in one transaction. Each decision is
+//! fenced by its run's next event number, the whole batch by the host's [`Epoch`]: a host that lost
+//! its shard can write nothing more. Both backends pass the same [conformance suite](conformance).
+
+mod sqlite;
+
+use async_trait::async_trait;
+use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity};
+use everfold_core::event::Event;
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::machine::RunStatus;
+
+pub use sqlite::SqliteStore;
+
+/// The number of a host's ownership of the store; grows with every opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub i64);
+
+/// A persistent store.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The epoch under which this host writes.
+    fn epoch(&self) -> Epoch;
+
+    /// Commits decisions in one transaction, in their order. Each one answers for itself: a refused
+    /// decision leaves nothing behind and does not disturb the others.
+    ///
+    /// # Errors
+    /// When the transaction as a whole did not happen, or may or may not have.
+    async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError>;
+
+    /// Adds a component, its bytes and its workflow types; a type's first version becomes current.
+    /// Adding the same digest again changes nothing. Answers whether it was new.
+    ///
+    /// # Errors
+    /// When it was not written.
+    async fn put_component(&self, component: NewComponent) -> Result<bool, StoreError>;
+
+    /// All components without their bytes, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, StoreError>;
+
+    /// A component's bytes.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn component_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The component that new runs of a type start on.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn current_component(
+        &self,
+        namespace: &Namespace,
+        workflow_type: &str,
+    ) -> Result<Option<Digest>, StoreError>;
+
+    /// A run's row by its key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError>;
+
+    /// The run of a workflow id that is open, else the one that was started last.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn latest_run(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+    ) -> Result<Option<RunRow>, StoreError>;
+
+    /// A run's events behind `after`, in order: whole rows, at least one event if there is one, at
+    /// most about `limit` events.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// A run's inbox in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError>;
+
+    /// A run's rows of attempts, by the number of the scheduling command.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn attempts(&self, key: &RunKey) -> Result<Vec<PendingActivity>, StoreError>;
+
+    /// Open runs that need attention at start-up (open activities, inbox rows, or blocked), by key
+    /// behind `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn needing_attention(&self, after: Option<RunKey>, limit: usize)
+    -> Result<Vec<RunKey>, StoreError>;
+
+    /// Timers that fire up to `until`, earliest first, behind `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn timers_due(
+        &self,
+        until: Timestamp,
+        after: Option<TimerRow>,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError>;
+
+    /// Notes that this host stops in order: no activity is under way. Returns once it is on disk.
+    ///
+    /// # Errors
+    /// When it was not written.
+    async fn close(&self) -> Result<(), StoreError>;
+
+    /// Whether the host before this one stopped in order ([`Store::close`]).
+    fn was_closed_in_order(&self) -> bool;
+}
+
+/// What became of one decision of a committed batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is on disk.
+    Committed,
+    /// Its run is not where the decision expected it, or is closed.
+    Fenced,
+    /// It would have created a run under a workflow id that has an open one.
+    AlreadyRunning(RunId),
+    /// It would have created a run under a `request_id` that already made this one.
+    SameRequest(RunId),
+}
+
+/// A transaction that did not certainly happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Nothing of the batch is in the store.
+    #[error("the transaction was rolled back: {0}")]
+    RolledBack(String),
+    /// The host's epoch is over: another host owns the store. Nothing of the batch is in it.
+    #[error("another host has taken over the store")]
+    EpochOver,
+    /// Some or all of the batch may be in the store.
+    #[error("the outcome of the transaction is unknown: {0}")]
+    Uncertain(String),
+}
+
+/// A store that does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data folder is in use by another process.
+    #[error("{0} is in use by another everfold process")]
+    InUse(String),
+    /// The schema was made by a newer binary.
+    #[error("the store has schema version {found}, newer than this binary's {known}: use a newer everfold")]
+    SchemaTooNew {
+        /// The store's.
+        found: i64,
+        /// The newest that this binary knows.
+        known: i64,
+    },
+    /// The database failed.
+    #[error("the store failed: {0}")]
+    Database(String),
+    /// A row cannot be read.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}
+
+/// A run as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRow {
+    /// Its key.
+    pub key: RunKey,
+    /// Its workflow id.
+    pub workflow_id: WorkflowId,
+    /// Its type.
+    pub workflow_type: String,
+    /// The component that folds it.
+    pub digest: Digest,
+    /// How it stands.
+    pub status: RunStatus,
+    /// The number its next event will have.
+    pub next_event_id: EventId,
+    /// Activities that have not closed.
+    pub open_activities: u64,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it closed.
+    pub closed_at: Option<Timestamp>,
+    /// What callers of a closed run get.
+    pub outcome: Option<Outcome>,
+    /// Why it is blocked, if it is.
+    pub blocked: Option<Blocked>,
+}
+
+/// A timer as the store keeps it; ordered by time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimerRow {
+    /// When it fires.
+    pub fire_at: Timestamp,
+    /// Whose it is.
+    pub key: RunKey,
+    /// The command that started it.
+    pub started_event_id: EventId,
+}
+
+/// A component to keep.
+#[derive(Clone, Debug)]
+pub struct NewComponent {
+    /// For whom.
+    pub namespace: Namespace,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// The workflow types in it.
+    pub workflow_types: Vec<String>,
+    /// Its SDK, for people.
+    pub sdk: String,
+    /// When it was deployed.
+    pub deployed_at: Timestamp,
+    /// The component itself.
+    pub bytes: Vec<u8>,
+}
+
+/// A component as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentRow {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size: u64,
+    /// The workflow types in it, and whether new runs of each start on it.
+    pub workflow_types: Vec<(String, bool)>,
+    /// Its SDK, for people.
+    pub sdk: String,
+    /// When it was deployed.
+    pub deployed_at: Timestamp,
+}
