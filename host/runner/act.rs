@@ -1,0 +1,155 @@
+//! After the commit: only what is on disk is acted on, answered, logged or shown.
+
+use std::sync::Arc;
+
+use everfold_core::decision::PendingActivity;
+use everfold_core::event::Input;
+use everfold_core::ids::RunKey;
+use tokio::sync::oneshot;
+
+use super::Parts;
+use super::api::{ApiError, Started};
+use super::cells::Cell;
+use super::dispatch::Dispatcher;
+use super::load;
+use super::run::{Committed, InFlight, Message, Phase, Ready};
+use crate::store::{CommitError, Verdict};
+
+/// Whom to answer when a decision is on disk.
+pub(super) enum Done {
+    /// Nobody.
+    Nothing,
+    /// The caller who started the run.
+    Start {
+        /// The answer.
+        started: Started,
+        /// Where it goes.
+        reply: oneshot::Sender<Result<Started, ApiError>>,
+    },
+    /// The driver of an activity.
+    Attempt {
+        /// The row, to be written again if the commit did not happen.
+        pending: Box<PendingActivity>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<bool>,
+    },
+}
+
+/// Acts on the answer to a decision and gives the phase that follows.
+pub(super) fn after_commit(
+    parts: &Arc<Parts>,
+    cell: &Arc<Cell>,
+    flight: InFlight,
+    committed: Committed,
+) -> Phase {
+    match committed {
+        Ok(Verdict::Committed) => act(parts, cell, flight),
+        Ok(Verdict::Fenced) => {
+            tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
+            undo(parts, cell, flight, "the run has moved on")
+        }
+        Ok(Verdict::AlreadyRunning(run_id)) => {
+            if let Done::Start { started, reply } = flight.done {
+                let workflow_id = started.workflow_id;
+                let _ = reply.send(Err(ApiError::AlreadyStarted { workflow_id, run_id }));
+            }
+            Phase::Closed
+        }
+        Ok(Verdict::SameRequest(run_id)) => {
+            if let Done::Start { started, reply } = flight.done {
+                let _ = reply.send(Ok(Started { run_id, is_duplicate: true, ..started }));
+            }
+            Phase::Closed
+        }
+        Err(error) => match error.as_ref() {
+            CommitError::RolledBack(reason) => undo(parts, cell, flight, reason),
+            CommitError::EpochOver | CommitError::Uncertain(_) => {
+                parts.end_process(&error.to_string());
+                Phase::Closed
+            }
+        },
+    }
+}
+
+/// The commit happened.
+fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
+    let InFlight { after, next, effects, closed, observed, input, done } = flight;
+    let key = &cell.key;
+    match done {
+        Done::Nothing => {}
+        Done::Start { started, reply } => {
+            let _ = reply.send(Ok(started));
+        }
+        Done::Attempt { reply, .. } => {
+            let _ = reply.send(true);
+        }
+    }
+    parts.watchers.tell(key, next, closed.as_ref());
+    for id in &effects.activities_closed {
+        parts.dispatcher.closed(key, *id);
+    }
+    parts.timers.apply(key, &effects, closed.is_some());
+    match &after {
+        Phase::Ready(ready) => act_ready(parts, key, ready, &effects),
+        Phase::Blocked(run) => parts.retry_at(key, run.blocked.retry_at),
+        Phase::Closed => {
+            parts.dispatcher.run_closed(key);
+            parts.residents.remove(key);
+        }
+        Phase::Unloaded | Phase::InFlight(_) => {}
+    }
+    if let Some(observed) = observed {
+        observed.emit(key, closed.as_ref());
+    }
+    drop(input);
+    after
+}
+
+fn act_ready(
+    parts: &Arc<Parts>,
+    key: &RunKey,
+    ready: &Ready,
+    effects: &everfold_core::decision::Effects,
+) {
+    for id in &effects.activities_scheduled {
+        if let Some(task) = load::task(key, &ready.state, *id, 1) {
+            Dispatcher::dispatch(parts, task);
+        }
+    }
+    for id in &effects.activities_canceled {
+        parts.dispatcher.cancel(key, *id);
+    }
+    if let Some(instance) = &ready.instance {
+        let events = ready.state.next().0;
+        for victim in parts.residents.touch(key, events, instance.memory_bytes()) {
+            parts.cells.send_if_present(&victim, Message::Evict);
+        }
+    }
+}
+
+/// The commit did not happen: the instance that was folded past it goes, what came from outside is
+/// kept and tried again.
+fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight, reason: &str) -> Phase {
+    parts.residents.remove(&cell.key);
+    match flight.done {
+        Done::Start { reply, .. } => {
+            let _ = reply.send(Err(ApiError::Busy(format!("the run was not started: {reason}"))));
+            return Phase::Closed;
+        }
+        Done::Attempt { pending, reply } => {
+            parts.send_later(&cell.key, Message::Attempt { pending, reply });
+        }
+        Done::Nothing => {
+            let message = flight.input.map_or(Message::Wake, Message::Input);
+            parts.send_later(&cell.key, message);
+        }
+    }
+    Phase::Unloaded
+}
+
+/// Forgets what an input that is not folded was about.
+pub(super) fn forget(parts: &Parts, key: &RunKey, input: &Input) {
+    if let Some(id) = load::closes_activity(input) {
+        parts.dispatcher.closed(key, id);
+    }
+}

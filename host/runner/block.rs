@@ -1,0 +1,89 @@
+//! Instances built from history, and what it means when that, or a fold, does not work: a fault of
+//! the code blocks the run, a fault of the host is tried again.
+
+use std::sync::Arc;
+
+use everfold_core::decision::{BlockKind, Blocked};
+use everfold_core::divergence::Comparison;
+use everfold_core::fold::{self, GuestFault};
+use everfold_core::ids::{EventId, Timestamp};
+use everfold_core::replay::{self, ReplayFault};
+use everfold_core::retry::RetryPolicy;
+
+use super::Parts;
+use super::run::Ready;
+use crate::guest::Instance;
+use crate::version::Unavailable;
+
+/// The longest pause between two tries of a blocked run.
+const LONGEST_PAUSE_MS: u64 = 10 * 60 * 1_000;
+
+/// Why an input could not be folded.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The run's code is at fault.
+    Code { event_id: EventId, kind: BlockKind, reason: String, backtrace: String },
+    /// The host is: nothing is known about the code.
+    Host(String),
+}
+
+impl Fault {
+    /// The fault of a guest while it folded `event_id`.
+    pub(super) fn guest(event_id: EventId, fault: GuestFault) -> Self {
+        let (event_id, kind, reason, backtrace) = match fault {
+            GuestFault::Nondeterminism(mut error) => {
+                let backtrace = std::mem::take(&mut error.backtrace);
+                (error.event_id, BlockKind::Nondeterminism, error.to_string(), backtrace)
+            }
+            GuestFault::Trap { message, backtrace } => (event_id, BlockKind::Trap, message, backtrace),
+            GuestFault::LimitExceeded { message, backtrace } => {
+                (event_id, BlockKind::LimitExceeded, message, backtrace)
+            }
+        };
+        Self::Code { event_id, kind, reason, backtrace }
+    }
+
+    /// What the run's row says about it.
+    pub(super) fn into_blocked(self, now: Timestamp, before: Option<&Blocked>) -> Blocked {
+        let (event_id, kind, reason, backtrace) = match self {
+            Self::Code { event_id, kind, reason, backtrace } => (event_id, kind, reason, backtrace),
+            Self::Host(_) => unreachable!("a host's fault does not block a run"),
+        };
+        let retries = before.map_or(0, |before| before.retries + 1);
+        let policy =
+            RetryPolicy { maximum_interval_ms: Some(LONGEST_PAUSE_MS), ..RetryPolicy::default() };
+        let retry_at = now.plus_ms(policy.delay_ms(retries + 1));
+        let since = before.map_or(now, |before| before.since);
+        Blocked { event_id, kind, reason, backtrace, since, retries, retry_at }
+    }
+}
+
+/// The run's instance: the live one, or a new one into which the history is folded.
+///
+/// # Errors
+/// When there is no such component, or the replay does not hold.
+pub(super) fn instance(parts: &Arc<Parts>, ready: &mut Ready) -> Result<Instance, Fault> {
+    if let Some(instance) = ready.instance.take() {
+        return Ok(instance);
+    }
+    let here = ready.state.next();
+    let component =
+        parts.runtime.block_on(parts.versions.component(ready.digest)).map_err(|error| match error {
+            Unavailable::Missing(_) | Unavailable::Refused { .. } => Fault::Code {
+                event_id: here,
+                kind: BlockKind::ComponentUnavailable,
+                reason: error.to_string(),
+                backtrace: String::new(),
+            },
+            Unavailable::Store(error) => Fault::Host(error.to_string()),
+        })?;
+    let mut instance = component.instantiate().map_err(|fault| Fault::guest(here, fault))?;
+    if !ready.recorded.is_empty() {
+        let activations = fold::activations(std::mem::take(&mut ready.recorded));
+        replay::replay(&mut instance, activations, Comparison::SameDigest).map_err(|fault| match fault {
+            ReplayFault::Malformed(error) => Fault::Host(error.to_string()),
+            ReplayFault::Guest { event_id, fault } => Fault::guest(event_id, fault),
+        })?;
+    }
+    Ok(instance)
+}

@@ -1,0 +1,202 @@
+//! Cells: one mailbox for each run that has something to do, and the threads that empty them.
+//!
+//! A cell is worked on by one thread at a time, so that a run's decisions stay in order; folding
+//! happens on threads of its own, so that a guest that loops stops neither the server nor, as long
+//! as a thread is left, another run.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use everfold_core::ids::RunKey;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::Parts;
+use super::run::{Committed, Message, Run};
+
+/// Messages handled before another cell gets the thread.
+const TURN: usize = 32;
+
+/// A run's mailbox and what the host knows of the run.
+pub(super) struct Cell {
+    pub(super) key: RunKey,
+    mailbox: Mutex<Mailbox>,
+    run: Mutex<Run>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    messages: VecDeque<Message>,
+    /// The answer to the decision under way; comes before any message.
+    committed: Option<Committed>,
+    /// Whether the cell is in the queue of the threads, or on one.
+    is_queued: bool,
+    /// Whether a decision is in flight.
+    awaits_commit: bool,
+}
+
+/// All cells.
+pub(super) struct Cells {
+    cells: Mutex<HashMap<RunKey, Arc<Cell>>>,
+    queue: Mutex<Option<Sender<Arc<Cell>>>>,
+    /// Told when a thread has emptied a mailbox.
+    emptied: Notify,
+}
+
+impl Cells {
+    pub(super) fn new() -> (Self, Receiver<Arc<Cell>>) {
+        let (queue, receiver) = crossbeam_channel::unbounded();
+        let queue = Mutex::new(Some(queue));
+        (Self { cells: Mutex::default(), queue, emptied: Notify::new() }, receiver)
+    }
+
+    /// Puts a message into a run's mailbox.
+    pub(super) fn send(&self, key: &RunKey, message: Message) {
+        // The map stays locked until the message is in, so that the cell is not retired meanwhile.
+        let mut cells = self.cells.lock();
+        let cell = cells.entry(key.clone()).or_insert_with(|| {
+            Arc::new(Cell { key: key.clone(), mailbox: Mutex::default(), run: Mutex::default() })
+        });
+        let mut mailbox = cell.mailbox.lock();
+        mailbox.messages.push_back(message);
+        self.queue(cell, mailbox);
+    }
+
+    /// Sends only to a run that has a cell.
+    pub(super) fn send_if_present(&self, key: &RunKey, message: Message) {
+        let cells = self.cells.lock();
+        if let Some(cell) = cells.get(key) {
+            let mut mailbox = cell.mailbox.lock();
+            mailbox.messages.push_back(message);
+            self.queue(cell, mailbox);
+        }
+    }
+
+    /// Hands a cell the answer to its decision.
+    pub(super) fn committed(&self, cell: &Arc<Cell>, committed: Committed) {
+        let mut mailbox = cell.mailbox.lock();
+        mailbox.committed = Some(committed);
+        self.queue(cell, mailbox);
+    }
+
+    /// How many runs have a cell.
+    pub(super) fn len(&self) -> usize {
+        self.cells.lock().len()
+    }
+
+    fn queue(&self, cell: &Arc<Cell>, mut mailbox: MutexGuard<'_, Mailbox>) {
+        if !mailbox.is_queued {
+            mailbox.is_queued = true;
+            drop(mailbox);
+            self.enqueue(cell);
+        }
+    }
+
+    fn enqueue(&self, cell: &Arc<Cell>) {
+        if let Some(queue) = self.queue.lock().as_ref() {
+            // The threads hold the receivers until the queue is closed.
+            let _ = queue.send(Arc::clone(cell));
+        }
+    }
+
+    /// Waits until fewer than `bound` runs have a mailbox with something in it.
+    pub(super) async fn below(&self, bound: usize) {
+        loop {
+            let emptied = self.emptied.notified();
+            let busy = self.cells.lock().values().filter(|cell| cell.is_busy()).count();
+            if busy < bound {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Waits until no run has anything to do.
+    pub(super) async fn idle(&self) {
+        self.below(1).await;
+    }
+
+    /// Ends the threads once they are idle. What is sent afterwards is not done.
+    pub(super) fn stop(&self) {
+        *self.queue.lock() = None;
+        self.cells.lock().clear();
+    }
+
+    /// Forgets a cell that holds nothing.
+    fn retire(&self, cell: &Cell, run: &Run) {
+        let mut cells = self.cells.lock();
+        let mailbox = cell.mailbox.lock();
+        if run.holds_nothing() && mailbox.messages.is_empty() && mailbox.committed.is_none() {
+            cells.remove(&cell.key);
+        }
+    }
+}
+
+impl Cell {
+    fn is_busy(&self) -> bool {
+        let mailbox = self.mailbox.lock();
+        mailbox.is_queued || mailbox.awaits_commit
+    }
+}
+
+/// Starts the threads that fold.
+///
+/// # Panics
+/// When the operating system gives no thread.
+pub(super) fn spawn_threads(
+    parts: &Arc<Parts>,
+    queue: &Receiver<Arc<Cell>>,
+    count: usize,
+) -> Vec<JoinHandle<()>> {
+    let spawn = |number: usize| {
+        let (parts, queue) = (Arc::clone(parts), queue.clone());
+        let thread = std::thread::Builder::new().name(format!("fold-{number}"));
+        match thread.spawn(move || work(&parts, &queue)) {
+            Ok(handle) => handle,
+            Err(error) => panic!("the operating system gives no thread to fold on: {error}"),
+        }
+    };
+    (0..count).map(spawn).collect()
+}
+
+/// Empties mailboxes until the queue is closed.
+fn work(parts: &Arc<Parts>, queue: &Receiver<Arc<Cell>>) {
+    while let Ok(cell) = queue.recv() {
+        let turn = std::panic::catch_unwind(AssertUnwindSafe(|| take_turn(parts, &cell)));
+        if turn.is_err() {
+            // The run's phase is lost; what is on disk is right.
+            parts.end_process("a folding thread panicked");
+        }
+    }
+}
+
+fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>) {
+    let mut run = cell.run.lock();
+    for _ in 0..TURN {
+        if run.fold_backlog(parts, cell) {
+            continue;
+        }
+        let mut mailbox = cell.mailbox.lock();
+        if let Some(committed) = mailbox.committed.take() {
+            drop(mailbox);
+            run.committed(parts, cell, committed);
+        } else if !run.is_in_flight()
+            && let Some(message) = mailbox.messages.pop_front()
+        {
+            drop(mailbox);
+            run.handle(parts, cell, message);
+        } else {
+            mailbox.is_queued = false;
+            mailbox.awaits_commit = run.is_in_flight();
+            drop(mailbox);
+            parts.cells.retire(cell, &run);
+            parts.cells.emptied.notify_waiters();
+            return;
+        }
+    }
+    drop(run);
+    parts.cells.enqueue(cell);
+}

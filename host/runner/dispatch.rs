@@ -1,0 +1,284 @@
+//! Activities that this host has under way: dispatched after the commit that scheduled them, tried
+//! again by the core's formula, cancelled when their run asks or closes.
+//!
+//! An activity stays known here until the event that closes it is committed. That is how a run that
+//! is loaded again tells an activity that is under way from one that an earlier process left behind.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use everfold_core::decision::PendingActivity;
+use everfold_core::event::{ActivityClosedBadly, ActivityCompleted, Input};
+use everfold_core::failure::{
+    ActivityFailure, CanceledFailure, Failure, FailureKind, RetryState, TimeoutType,
+};
+use everfold_core::ids::{EventId, RunKey, Timestamp};
+use everfold_core::retry::{self, AfterFailure};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Parts;
+use super::run::Message;
+use crate::activity::{AttemptOutcome, AttemptTask};
+
+/// The activities under way, by run.
+#[derive(Debug, Default)]
+pub(super) struct Dispatcher {
+    open: Mutex<HashMap<RunKey, BTreeMap<EventId, CancellationToken>>>,
+    tasks: TaskTracker,
+    /// Set when the host drains: attempts that have not begun do not begin.
+    draining: CancellationToken,
+    /// Set when the drain's grace is over: attempts under way are given up.
+    interrupted: CancellationToken,
+}
+
+/// Why an attempt may be the wrong number to begin with: what an earlier process left.
+#[derive(Clone, Debug)]
+pub(super) struct Left {
+    /// The row of attempts, if one was written.
+    pub(super) row: Option<PendingActivity>,
+    /// Whether the process before this one may have had an attempt under way.
+    pub(super) may_have_run: bool,
+}
+
+impl Dispatcher {
+    /// Whether the activity is under way in this process.
+    pub(super) fn is_known(&self, key: &RunKey, id: EventId) -> bool {
+        self.open.lock().get(key).is_some_and(|activities| activities.contains_key(&id))
+    }
+
+    /// Begins the first attempt of an activity that was scheduled just now.
+    pub(super) fn dispatch(parts: &Arc<Parts>, task: AttemptTask) {
+        Self::spawn(parts, task, None, None);
+    }
+
+    /// Goes on with an activity that an earlier process left open.
+    pub(super) fn resume(parts: &Arc<Parts>, mut task: AttemptTask, left: Left) {
+        let now = parts.clock.now();
+        let (next_attempt, next_at) =
+            left.row.as_ref().map_or((1, now), |row| (row.attempt, row.next_attempt_at));
+        let was_due = next_at <= now;
+        task.heartbeat_details = left.row.as_ref().and_then(|row| row.heartbeat_details.clone());
+        if left.may_have_run && was_due {
+            // The attempt may have begun: it counts, and its outcome is unknown.
+            task.attempt = next_attempt + 1;
+            let lost = Failure::timed_out(
+                TimeoutType::StartToClose,
+                format!("attempt {next_attempt} was lost when the host stopped"),
+            );
+            Self::spawn(parts, task, Some(now), Some(lost));
+        } else {
+            task.attempt = next_attempt;
+            Self::spawn(parts, task, Some(next_at), None);
+        }
+    }
+
+    fn spawn(parts: &Arc<Parts>, task: AttemptTask, not_before: Option<Timestamp>, lost: Option<Failure>) {
+        let dispatcher = &parts.dispatcher;
+        if dispatcher.draining.is_cancelled() {
+            return;
+        }
+        let cancellation = CancellationToken::new();
+        dispatcher
+            .open
+            .lock()
+            .entry(task.key.clone())
+            .or_default()
+            .insert(task.scheduled_event_id, cancellation.clone());
+        let driver = Driver { parts: Arc::clone(parts), task, cancellation };
+        dispatcher.tasks.spawn_on(driver.drive(not_before, lost), &parts.runtime);
+    }
+
+    /// Asks an activity to stop.
+    pub(super) fn cancel(&self, key: &RunKey, id: EventId) {
+        if let Some(token) = self.open.lock().get(key).and_then(|activities| activities.get(&id)) {
+            token.cancel();
+        }
+    }
+
+    /// Forgets an activity whose end is committed.
+    pub(super) fn closed(&self, key: &RunKey, id: EventId) {
+        let mut open = self.open.lock();
+        if let Some(activities) = open.get_mut(key) {
+            activities.remove(&id);
+            if activities.is_empty() {
+                open.remove(key);
+            }
+        }
+    }
+
+    /// Stops all activities of a run that has closed.
+    pub(super) fn run_closed(&self, key: &RunKey) {
+        let activities = self.open.lock().remove(key);
+        for token in activities.unwrap_or_default().into_values() {
+            token.cancel();
+        }
+    }
+
+    /// How many activities are under way or wait for their next attempt.
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Lets attempts under way end for up to `grace`, then gives them up.
+    pub(super) async fn drain(&self, grace: Duration) {
+        self.draining.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.interrupted.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// One activity on its way from attempt to attempt.
+struct Driver {
+    parts: Arc<Parts>,
+    task: AttemptTask,
+    cancellation: CancellationToken,
+}
+
+impl Driver {
+    async fn drive(mut self, mut not_before: Option<Timestamp>, lost: Option<Failure>) {
+        if let Some(failure) = lost {
+            let attempt = self.task.attempt - 1;
+            if self.task.scheduled.retry_policy.is_last(attempt) {
+                return self.close_badly(attempt, RetryState::MaximumAttemptsReached, failure);
+            }
+            if !self.record(self.task.attempt, self.parts.clock.now(), failure).await {
+                return;
+            }
+        }
+        loop {
+            if let Some(at) = not_before.take()
+                && !self.wait_until(at).await
+            {
+                return;
+            }
+            let attempt = self.task.attempt;
+            let outcome = tokio::select! {
+                outcome = self.parts.attempts.run(self.task.clone(), self.cancellation.clone()) => outcome,
+                () = self.parts.dispatcher.interrupted.cancelled() => {
+                    let failure = Failure::application("HostStopped", "the host stopped during the attempt");
+                    self.record(attempt + 1, self.parts.clock.now(), failure).await;
+                    return;
+                }
+            };
+            match outcome {
+                AttemptOutcome::Completed(result) => {
+                    let id = self.task.scheduled_event_id;
+                    let completed = ActivityCompleted { scheduled_event_id: id, attempt, result };
+                    return self.send(Input::ActivityCompleted(completed));
+                }
+                AttemptOutcome::Canceled(failure) => return self.close_canceled(failure),
+                AttemptOutcome::Failed(failure) => match self.after(failure).await {
+                    Some(at) => not_before = Some(at),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Decides what follows a failed attempt: the time of the next one, if there is one.
+    async fn after(&mut self, failure: Failure) -> Option<Timestamp> {
+        let attempt = self.task.attempt;
+        if self.cancellation.is_cancelled() {
+            self.close_badly(attempt, RetryState::CancelRequested, failure);
+            return None;
+        }
+        let scheduled = &self.task.scheduled;
+        let after = retry::after_failure(
+            &scheduled.retry_policy,
+            &scheduled.timeouts,
+            self.task.scheduled_at,
+            attempt,
+            failure.clone(),
+            self.parts.clock.now(),
+        );
+        match after {
+            AfterFailure::Close { state, failure } => {
+                self.close_badly(attempt, state, failure);
+                None
+            }
+            AfterFailure::RetryAt(at) => {
+                tracing::debug!(
+                    workflow_id = %self.task.workflow_id,
+                    run_id = %self.task.key.run_id,
+                    activity = scheduled.activity_type,
+                    attempt,
+                    %failure,
+                    next_attempt_at = %at,
+                    "an attempt failed and is tried again"
+                );
+                // The next attempt may begin only when its number is on disk.
+                if !self.record(attempt + 1, at, failure).await {
+                    return None;
+                }
+                self.task.attempt = attempt + 1;
+                Some(at)
+            }
+        }
+    }
+
+    /// Waits for the next attempt's time. False when it will not be made.
+    async fn wait_until(&self, at: Timestamp) -> bool {
+        tokio::select! {
+            biased;
+            () = self.parts.dispatcher.draining.cancelled() => false,
+            () = self.cancellation.cancelled() => {
+                let kind = FailureKind::Canceled(CanceledFailure::default());
+                self.close_canceled(Failure::new("canceled while waiting for the next attempt", kind));
+                false
+            }
+            () = self.parts.clock.sleep_until(at) => true,
+        }
+    }
+
+    /// Writes down that an attempt failed and when the next one is due. False when the run is gone.
+    async fn record(&self, next_attempt: u32, next_attempt_at: Timestamp, failure: Failure) -> bool {
+        let pending = PendingActivity {
+            scheduled_event_id: self.task.scheduled_event_id,
+            activity_type: self.task.scheduled.activity_type.clone(),
+            attempt: next_attempt,
+            next_attempt_at,
+            last_failure: Some(failure),
+            last_failure_at: Some(self.parts.clock.now()),
+            heartbeat_details: self.task.heartbeat_details.clone(),
+        };
+        let (reply, recorded) = oneshot::channel();
+        self.parts.send(&self.task.key, Message::Attempt { pending: Box::new(pending), reply });
+        recorded.await.unwrap_or(false)
+    }
+
+    fn close_badly(&self, attempt: u32, state: RetryState, failure: Failure) {
+        let is_timeout = matches!(failure.kind, FailureKind::TimedOut(_));
+        let closed = self.closing(attempt, state, failure);
+        self.send(if is_timeout { Input::ActivityTimedOut(closed) } else { Input::ActivityFailed(closed) });
+    }
+
+    fn close_canceled(&self, failure: Failure) {
+        let closed = self.closing(self.task.attempt, RetryState::CancelRequested, failure);
+        self.send(Input::ActivityCanceled(closed));
+    }
+
+    fn closing(&self, attempt: u32, retry_state: RetryState, failure: Failure) -> ActivityClosedBadly {
+        let scheduled_event_id = self.task.scheduled_event_id;
+        let activity_type = self.task.scheduled.activity_type.clone();
+        let message = format!("activity {activity_type} failed");
+        let kind = FailureKind::Activity(ActivityFailure {
+            scheduled_event_id,
+            activity_type,
+            attempt,
+            retry_state,
+        });
+        let failure = Failure::new(message, kind).caused_by(failure);
+        ActivityClosedBadly { scheduled_event_id, attempt, failure }
+    }
+
+    fn send(&self, input: Input) {
+        self.parts.send(&self.task.key, Message::Input(input));
+    }
+}

@@ -1,0 +1,137 @@
+//! Loading a run from the store: its state from its history, its inbox, and the activities that an
+//! earlier process left open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity};
+use everfold_core::event::{Event, Input};
+use everfold_core::ids::{EventId, RunKey};
+use everfold_core::machine::{RunState, RunStatus};
+
+use super::Parts;
+use super::dispatch::{Dispatcher, Left};
+use super::run::{BlockedRun, Phase, Ready};
+use crate::activity::AttemptTask;
+use crate::store::{RunRow, Store, StoreError};
+
+/// Events read at once.
+const PAGE: usize = 4_096;
+
+/// Reads a run and goes on with what it left open.
+///
+/// # Errors
+/// When the store does not answer or is damaged.
+pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, StoreError> {
+    let Some(row) = parts.store.run(key).await? else { return Ok(Phase::Closed) };
+    if row.status != RunStatus::Running {
+        return Ok(Phase::Closed);
+    }
+    let recorded = whole_history(parts.store.as_ref(), key).await?;
+    let state = RunState::of(&recorded).map_err(|error| StoreError::Damaged(format!("run {key}: {error}")))?;
+    let inbox = parts.store.inbox(key).await?;
+    if !state.activities().is_empty() {
+        resume_activities(parts, key, &state, &inbox).await?;
+    }
+    let is_due = row.blocked.as_ref().is_none_or(|blocked| blocked.retry_at <= parts.clock.now());
+    Ok(match row.blocked {
+        Some(blocked) if !is_due => {
+            parts.retry_at(key, blocked.retry_at);
+            Phase::Blocked(BlockedRun {
+                next: state.next(),
+                open_activities: state.activities().len() as u64,
+                blocked,
+            })
+        }
+        blocked => Phase::Ready(Box::new(Ready {
+            state,
+            digest: row.digest,
+            instance: None,
+            recorded,
+            backlog: inbox.into(),
+            blocked,
+        })),
+    })
+}
+
+/// All events of a run.
+///
+/// # Errors
+/// When the store does not answer or is damaged.
+pub(super) async fn whole_history(store: &dyn Store, key: &RunKey) -> Result<Vec<Event>, StoreError> {
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        let after = events.last().map_or(EventId(0), |event| event.id);
+        let page = store.history(key, after, PAGE).await?;
+        if page.is_empty() {
+            return Ok(events);
+        }
+        events.extend(page);
+    }
+}
+
+/// The run's state as its history has it; for callers who only look.
+///
+/// # Errors
+/// When the store does not answer or is damaged.
+pub(super) async fn state(store: &dyn Store, row: &RunRow) -> Result<RunState, StoreError> {
+    let events = whole_history(store, &row.key).await?;
+    RunState::of(&events).map_err(|error| StoreError::Damaged(format!("run {}: {error}", row.key)))
+}
+
+/// Dispatches the open activities that this process does not have under way and whose end does not
+/// wait in the inbox.
+async fn resume_activities(
+    parts: &Arc<Parts>,
+    key: &RunKey,
+    state: &RunState,
+    inbox: &[(InboxSeq, InboxInput)],
+) -> Result<(), StoreError> {
+    let unknown = |id: EventId| {
+        !parts.dispatcher.is_known(key, id)
+            && !inbox.iter().any(|(_, waiting)| closes_activity(&waiting.input) == Some(id))
+    };
+    if !state.activities().iter().any(|(id, _)| unknown(id)) {
+        return Ok(());
+    }
+    let rows = parts.store.attempts(key).await?;
+    let mut rows: BTreeMap<EventId, PendingActivity> =
+        rows.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
+    for (id, activity) in state.activities().iter().filter(|(id, _)| unknown(*id)) {
+        if let Some(task) = task(key, state, id, 1) {
+            let left = Left { row: rows.remove(&id), may_have_run: !parts.store.was_closed_in_order() };
+            Dispatcher::resume(parts, task, left);
+            if activity.cancel_requested {
+                parts.dispatcher.cancel(key, id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The activity that an input closes, if it does.
+pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
+    match input {
+        Input::ActivityCompleted(closed) => Some(closed.scheduled_event_id),
+        Input::ActivityFailed(closed)
+        | Input::ActivityTimedOut(closed)
+        | Input::ActivityCanceled(closed) => Some(closed.scheduled_event_id),
+        Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) | Input::TimerFired(_) => None,
+    }
+}
+
+/// The attempt to make for an open activity.
+pub(super) fn task(key: &RunKey, state: &RunState, id: EventId, attempt: u32) -> Option<AttemptTask> {
+    let activity = state.activities().get(id)?;
+    let started = state.started()?;
+    Some(AttemptTask {
+        key: key.clone(),
+        workflow_id: started.workflow_id.clone(),
+        workflow_type: started.workflow_type.clone(),
+        scheduled_event_id: id,
+        scheduled: activity.scheduled.clone(),
+        scheduled_at: activity.scheduled_at,
+        attempt,
+        heartbeat_details: None,
+    })
+}

@@ -1,0 +1,482 @@
+//! One run in this host: load → fold → decide → commit → act, a step at a time.
+//!
+//! ```text
+//!              load                 fold                      committed
+//! Unloaded ──────────▶ Ready ───────────────▶ InFlight ─────────────────────▶ Ready │ Closed
+//!     ▲                  │ fault of the guest    ▲   │ refused, rolled back
+//!     │                  └───────────────────────┤   └──────────▶ Unloaded
+//!     │ Retry, when due                          │ committed
+//!     └────────────────────── Blocked ◀──────────┘
+//! ```
+//!
+//! `InFlight` holds the phase that follows a successful commit; messages wait until then. A run that
+//! is `Blocked` takes no input: what arrives goes to its inbox, durably and in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use everfold_core::decision::{
+    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity,
+};
+use everfold_core::event::{Event, Input, WorkflowStarted};
+use everfold_core::fold::{Activated, Activation, Guest as _};
+use everfold_core::ids::{Digest, EventId};
+use everfold_core::machine::RunState;
+use tokio::sync::oneshot;
+
+use super::Parts;
+use super::act::{self, Done};
+use super::api::{ApiError, Started};
+use super::block::{self, Fault};
+use super::cells::Cell;
+use super::load;
+use super::observe::Observed;
+use crate::guest::Instance;
+use crate::store::{CommitError, Verdict};
+
+/// What a run is told.
+pub(super) enum Message {
+    /// Begin.
+    Start(Box<Start>),
+    /// A fact from outside that is only in memory yet.
+    Input(Input),
+    /// An attempt failed: write down when the next one is due.
+    Attempt {
+        /// The row to write.
+        pending: Box<PendingActivity>,
+        /// Answers whether it is on disk; false when the run is gone.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Look whether something is to be done.
+    Wake,
+    /// If the run is blocked and its time has come, try again.
+    Retry,
+    /// Give up the instance.
+    Evict,
+}
+
+/// A run to begin.
+pub(super) struct Start {
+    pub(super) started: WorkflowStarted,
+    pub(super) new_run: NewRun,
+    pub(super) reply: oneshot::Sender<Result<Started, ApiError>>,
+}
+
+/// What became of a run's decision.
+pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
+
+/// What the host knows of one run.
+#[derive(Default)]
+pub(super) struct Run {
+    phase: Phase,
+}
+
+#[derive(Default)]
+pub(super) enum Phase {
+    #[default]
+    Unloaded,
+    Ready(Box<Ready>),
+    Blocked(BlockedRun),
+    InFlight(Box<InFlight>),
+    Closed,
+}
+
+/// A run that can be folded.
+pub(super) struct Ready {
+    pub(super) state: RunState,
+    pub(super) digest: Digest,
+    pub(super) instance: Option<Instance>,
+    /// The history, until an instance is built from it.
+    pub(super) recorded: Vec<Event>,
+    /// Inputs from the inbox; they come before any message.
+    pub(super) backlog: VecDeque<(InboxSeq, InboxInput)>,
+    /// Present while the run is blocked and tried again.
+    pub(super) blocked: Option<Blocked>,
+}
+
+/// A run whose code is at fault.
+pub(super) struct BlockedRun {
+    pub(super) next: EventId,
+    pub(super) open_activities: u64,
+    pub(super) blocked: Blocked,
+}
+
+/// A decision on its way to the disk, and what follows.
+pub(super) struct InFlight {
+    pub(super) after: Phase,
+    pub(super) next: EventId,
+    pub(super) effects: Effects,
+    pub(super) closed: Option<Closed>,
+    pub(super) observed: Option<Observed>,
+    /// The input that must not be lost if the commit does not happen.
+    pub(super) input: Option<Input>,
+    pub(super) done: Done,
+}
+
+/// Where an input comes from.
+enum Source {
+    Mailbox,
+    Inbox(InboxSeq),
+    Start { new_run: NewRun, reply: oneshot::Sender<Result<Started, ApiError>> },
+}
+
+impl Run {
+    /// Whether messages must wait for a commit.
+    pub(super) const fn is_in_flight(&self) -> bool {
+        matches!(self.phase, Phase::InFlight(_))
+    }
+
+    /// Whether nothing is lost when the cell goes.
+    pub(super) const fn holds_nothing(&self) -> bool {
+        match &self.phase {
+            Phase::Unloaded | Phase::Blocked(_) | Phase::Closed => true,
+            Phase::Ready(ready) => ready.instance.is_none() && ready.backlog.is_empty(),
+            Phase::InFlight(_) => false,
+        }
+    }
+
+    /// Folds the next input of the inbox, or heals a blocked run that has none. False when there is
+    /// nothing of the kind to do.
+    pub(super) fn fold_backlog(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) -> bool {
+        let Phase::Ready(ready) = &mut self.phase else { return false };
+        if let Some((seq, waiting)) = ready.backlog.pop_front() {
+            self.fold(parts, cell, waiting.input, Source::Inbox(seq));
+            return true;
+        }
+        if ready.blocked.is_some() {
+            self.heal(parts, cell);
+            return true;
+        }
+        false
+    }
+
+    /// Takes one message. No decision may be in flight.
+    pub(super) fn handle(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, message: Message) {
+        match message {
+            Message::Start(start) => self.start(parts, cell, *start),
+            Message::Input(input) => self.input(parts, cell, input),
+            Message::Attempt { pending, reply } => self.attempt(parts, cell, *pending, reply),
+            Message::Wake => {
+                let _ = self.ensure_loaded(parts, cell);
+            }
+            Message::Retry => {
+                if matches!(self.phase, Phase::Blocked(_)) {
+                    self.phase = Phase::Unloaded;
+                }
+                let _ = self.ensure_loaded(parts, cell);
+            }
+            Message::Evict => {
+                if matches!(self.phase, Phase::Ready(_)) {
+                    self.phase = Phase::Unloaded;
+                    parts.residents.remove(&cell.key);
+                }
+            }
+        }
+    }
+
+    /// Takes the answer to the decision in flight.
+    pub(super) fn committed(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, committed: Committed) {
+        let Phase::InFlight(flight) = std::mem::take(&mut self.phase) else { return };
+        self.phase = act::after_commit(parts, cell, *flight, committed);
+    }
+
+    fn start(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: Start) {
+        let Start { started, new_run, reply } = start;
+        self.phase = Phase::Ready(Box::new(Ready {
+            state: RunState::new(),
+            digest: new_run.digest,
+            instance: None,
+            recorded: Vec::new(),
+            backlog: VecDeque::new(),
+            blocked: None,
+        }));
+        let input = Input::WorkflowStarted(Box::new(started));
+        self.fold(parts, cell, input, Source::Start { new_run, reply });
+    }
+
+    fn input(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input) {
+        if !self.ensure_loaded(parts, cell) {
+            parts.send_later(&cell.key, Message::Input(input));
+            return;
+        }
+        match &self.phase {
+            Phase::Ready(ready) if !ready.backlog.is_empty() || ready.blocked.is_some() => {
+                // The inbox comes first.
+                parts.send(&cell.key, Message::Input(input));
+            }
+            Phase::Ready(_) => self.fold(parts, cell, input, Source::Mailbox),
+            Phase::Blocked(blocked) => {
+                let mut decision =
+                    Decision::empty(cell.key.clone(), blocked.next, blocked.open_activities);
+                decision.effects = Effects::of_input(&input);
+                decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
+                self.submit(parts, cell, decision, None, Some(input), Done::Nothing);
+            }
+            Phase::Closed => act::forget(parts, &cell.key, &input),
+            Phase::Unloaded | Phase::InFlight(_) => {
+                unreachable!("the run was loaded, and messages wait for its commit")
+            }
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        pending: PendingActivity,
+        reply: oneshot::Sender<bool>,
+    ) {
+        if !self.ensure_loaded(parts, cell) {
+            parts.send_later(&cell.key, Message::Attempt { pending: Box::new(pending), reply });
+            return;
+        }
+        let (next, open_activities) = match &self.phase {
+            Phase::Ready(ready) => (ready.state.next(), ready.state.activities().len() as u64),
+            Phase::Blocked(blocked) => (blocked.next, blocked.open_activities),
+            Phase::Unloaded | Phase::InFlight(_) | Phase::Closed => {
+                let _ = reply.send(false);
+                return;
+            }
+        };
+        let mut decision = Decision::empty(cell.key.clone(), next, open_activities);
+        decision.attempts = vec![pending.clone()];
+        self.submit(parts, cell, decision, None, None, Done::Attempt { pending: Box::new(pending), reply });
+    }
+
+    /// Loads the run if need be. False when the store does not answer: try again later.
+    fn ensure_loaded(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) -> bool {
+        if !matches!(self.phase, Phase::Unloaded) {
+            return true;
+        }
+        match parts.runtime.block_on(load::load(parts, &cell.key)) {
+            Ok(phase) => {
+                self.phase = phase;
+                true
+            }
+            Err(error) => {
+                tracing::error!(run_id = %cell.key.run_id, %error, "a run cannot be loaded");
+                false
+            }
+        }
+    }
+
+    /// Folds one input into the guest and submits what it decided.
+    fn fold(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input, source: Source) {
+        let Phase::Ready(mut ready) = std::mem::take(&mut self.phase) else { return };
+        if !ready.state.awaits(&input) {
+            self.phase = Phase::Ready(ready);
+            self.drop_input(parts, cell, &input, source);
+            return;
+        }
+        let mut instance = match block::instance(parts, &mut ready) {
+            Ok(instance) => instance,
+            Err(fault) => return self.fault(parts, cell, *ready, fault, input, source),
+        };
+        let Ready { state, digest, instance: _, recorded: _, backlog, blocked } = *ready;
+        let (expected, open_activities) = (state.next(), state.activities().len() as u64);
+        let activation = match Activation::live(state, parts.clock.now(), input, parts.limits) {
+            Ok(activation) => activation,
+            Err(illegal) => unreachable!("the state awaits the input: {illegal}"),
+        };
+        let Activated { activation, outcome, observations } = instance.activate(activation);
+        let input = activation.input().1.clone();
+        match outcome.and_then(|()| activation.finish()) {
+            Ok(folded) => {
+                let (mut decision, state) = Decision::of(cell.key.clone(), folded);
+                let observed = Observed::of(&state, digest, observations, decision.closed.is_some());
+                if blocked.is_some() {
+                    decision.blocked = BlockChange::Clear;
+                }
+                self.phase = if decision.closed.is_some() {
+                    // The instance goes with the phase, after everybody was answered.
+                    Phase::Closed
+                } else {
+                    let instance = Some(instance);
+                    let recorded = Vec::new();
+                    Phase::Ready(Box::new(Ready { state, digest, instance, recorded, backlog, blocked: None }))
+                };
+                let (done, input) = source.into_done(&mut decision, &cell.key, input);
+                self.submit(parts, cell, decision, observed, input, done);
+            }
+            Err(fault) => {
+                let at = Position { expected, open_activities, blocked };
+                self.block(parts, cell, at, Fault::guest(expected, fault), input, source);
+            }
+        }
+    }
+
+    /// An input that the run does not await: a duplicate, or news of something closed.
+    fn drop_input(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: &Input, source: Source) {
+        act::forget(parts, &cell.key, input);
+        let Source::Inbox(seq) = source else { return };
+        let Phase::Ready(ready) = &self.phase else { return };
+        let open_activities = ready.state.activities().len() as u64;
+        let mut decision = Decision::empty(cell.key.clone(), ready.state.next(), open_activities);
+        decision.inbox_taken = vec![seq];
+        self.submit(parts, cell, decision, None, None, Done::Nothing);
+    }
+
+    /// Tries a blocked run again that has no input waiting: it is healed if its replay holds.
+    fn heal(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
+        let Phase::Ready(mut ready) = std::mem::take(&mut self.phase) else { return };
+        let open_activities = ready.state.activities().len() as u64;
+        let mut decision = Decision::empty(cell.key.clone(), ready.state.next(), open_activities);
+        match block::instance(parts, &mut ready) {
+            Ok(instance) => {
+                ready.instance = Some(instance);
+                ready.blocked = None;
+                decision.blocked = BlockChange::Clear;
+                self.phase = Phase::Ready(ready);
+                self.submit(parts, cell, decision, None, None, Done::Nothing);
+            }
+            Err(Fault::Host(error)) => {
+                tracing::error!(run_id = %cell.key.run_id, error, "a blocked run cannot be tried again");
+                parts.send_later(&cell.key, Message::Retry);
+            }
+            Err(Fault::Code { event_id, kind, reason, backtrace }) => {
+                let fault = Fault::Code { event_id, kind, reason, backtrace };
+                let at =
+                    Position { expected: ready.state.next(), open_activities, blocked: ready.blocked.take() };
+                self.submit_block(parts, cell, at, fault, decision, None, Done::Nothing);
+            }
+        }
+    }
+
+    /// The instance could not be had.
+    fn fault(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        ready: Ready,
+        fault: Fault,
+        input: Input,
+        source: Source,
+    ) {
+        let at = Position {
+            expected: ready.state.next(),
+            open_activities: ready.state.activities().len() as u64,
+            blocked: ready.blocked,
+        };
+        self.block(parts, cell, at, fault, input, source);
+    }
+
+    fn block(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        at: Position,
+        fault: Fault,
+        input: Input,
+        source: Source,
+    ) {
+        if let Fault::Host(error) = &fault {
+            tracing::error!(run_id = %cell.key.run_id, error, "a run cannot be folded now");
+            self.phase = Phase::Unloaded;
+            match source {
+                Source::Mailbox => parts.send_later(&cell.key, Message::Input(input)),
+                Source::Inbox(_) => parts.send_later(&cell.key, Message::Wake),
+                Source::Start { reply, .. } => {
+                    let _ = reply.send(Err(ApiError::Busy(error.clone())));
+                    self.phase = Phase::Closed;
+                }
+            }
+            return;
+        }
+        let mut decision = Decision::empty(cell.key.clone(), at.expected, at.open_activities);
+        let waits_already = matches!(source, Source::Inbox(_));
+        if !waits_already {
+            decision.effects = Effects::of_input(&input);
+            decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
+        }
+        let (done, kept) = match source {
+            Source::Inbox(_) => (Done::Nothing, None),
+            Source::Mailbox | Source::Start { .. } => source.into_done(&mut decision, &cell.key, input),
+        };
+        self.submit_block(parts, cell, at, fault, decision, kept, done);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one value for each part of what is submitted")]
+    fn submit_block(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        at: Position,
+        fault: Fault,
+        mut decision: Decision,
+        input: Option<Input>,
+        done: Done,
+    ) {
+        let blocked = fault.into_blocked(parts.clock.now(), at.blocked.as_ref());
+        tracing::warn!(
+            run_id = %cell.key.run_id,
+            event = blocked.event_id.0,
+            kind = blocked.kind.name(),
+            reason = blocked.reason,
+            retry_at = %blocked.retry_at,
+            "a run is blocked"
+        );
+        decision.blocked = BlockChange::Block(blocked.clone());
+        parts.residents.remove(&cell.key);
+        self.phase = Phase::Blocked(BlockedRun {
+            next: at.expected,
+            open_activities: at.open_activities,
+            blocked,
+        });
+        self.submit(parts, cell, decision, None, input, done);
+    }
+
+    /// Sends a decision to the disk; the present phase follows when it is there.
+    fn submit(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        decision: Decision,
+        observed: Option<Observed>,
+        input: Option<Input>,
+        done: Done,
+    ) {
+        self.phase = Phase::InFlight(Box::new(InFlight {
+            after: std::mem::take(&mut self.phase),
+            next: decision.next(),
+            effects: decision.effects.clone(),
+            closed: decision.closed.clone(),
+            observed,
+            input,
+            done,
+        }));
+        let (answered_in, answered) = (Arc::clone(parts), Arc::clone(cell));
+        let on_done = move |committed| answered_in.cells.committed(&answered, committed);
+        parts.committer.submit(decision, Box::new(on_done));
+    }
+}
+
+/// Where a run stood when its code failed.
+struct Position {
+    expected: EventId,
+    open_activities: u64,
+    blocked: Option<Blocked>,
+}
+
+impl Source {
+    /// Completes the decision by where its input came from; says whom to answer, and which input to
+    /// keep in case the commit does not happen.
+    fn into_done(
+        self,
+        decision: &mut Decision,
+        key: &everfold_core::ids::RunKey,
+        input: Input,
+    ) -> (Done, Option<Input>) {
+        match self {
+            Self::Mailbox => (Done::Nothing, Some(input)),
+            Self::Inbox(seq) => {
+                decision.inbox_taken = vec![seq];
+                (Done::Nothing, None)
+            }
+            Self::Start { new_run, reply } => {
+                let workflow_id = new_run.workflow_id.clone();
+                decision.new_run = Some(new_run);
+                (Done::Start { started: Started { workflow_id, run_id: key.run_id, is_duplicate: false }, reply }, None)
+            }
+        }
+    }
+}
