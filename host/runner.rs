@@ -1,34 +1,345 @@
 //! load → fold → decide → commit → act: the only place where the parts meet.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `api` | what callers say and are answered |
+//! | `cells` | a mailbox for each run with something to do; the folding threads |
+//! | `run` | one run's phases, a step at a time |
+//! | `load`, `block` | runs and instances from history; faults |
+//! | `act`, `observe` | what follows a commit |
+//! | `dispatch` | activities under way, attempt by attempt |
+//! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 
+mod act;
 pub mod api;
+mod block;
+mod cells;
+mod dispatch;
+mod load;
+mod observe;
+mod residents;
+mod run;
+mod timers;
+mod watch;
 
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use everfold_core::decision::{NewRun, Outcome};
+use everfold_core::event::WorkflowStarted;
 use everfold_core::history::Export;
-use everfold_core::ids::{EventId, Namespace};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::limits::Limits;
+use everfold_core::machine::RunStatus;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use crate::store::ComponentRow;
-use api::{ApiError, Deployed, Description, HistoryPage, RunRef, RunResult, StartRequest, Started};
+use crate::activity::Attempts;
+use crate::clock::Clock;
+use crate::guest::Engine;
+use crate::store::committer::Committer;
+use crate::store::{ComponentRow, RunRow, Store, StoreError};
+use crate::version::{Unavailable, Versions};
+use api::{
+    ApiError, Deployed, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest,
+    Started,
+};
+use cells::Cells;
+use dispatch::Dispatcher;
+pub use residents::ResidentLimits;
+use residents::Residents;
+use run::{Message, Start};
+use timers::Timers;
+use watch::Watchers;
+
+/// The longest workflow id, type, or request id in bytes.
+const LONGEST_ID: usize = 1_000;
+/// How long something that the store refused waits before it is tried again.
+const STORE_PAUSE_MS: u64 = 1_000;
+/// Rows read at once at start-up, and messages that may then wait.
+const RECOVERY_PAGE: usize = 512;
+
+/// What a host may be told to do differently.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// Limits of a run.
+    pub limits: Limits,
+    /// Limits of the live instances.
+    pub residents: ResidentLimits,
+    /// Threads that fold. More than there are cores: a guest that loops holds one for the time that
+    /// an activation may take.
+    pub fold_threads: usize,
+    /// Starts that may be under way at once before callers are told that the host is busy.
+    pub starts_under_way: usize,
+}
+
+impl Default for HostSettings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self {
+            limits: Limits::default(),
+            residents: ResidentLimits::default(),
+            fold_threads: cores * 2 + 2,
+            starts_under_way: 10_000,
+        }
+    }
+}
+
+/// What a host is made of.
+pub struct HostParts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// What runs components.
+    pub engine: Engine,
+    /// What runs activities.
+    pub attempts: Attempts,
+    /// Time and randomness.
+    pub clock: Clock,
+    /// Called when the host must not go on: the store may hold something else than it thinks, or
+    /// belongs to another host. It should end the process.
+    pub on_fatal: Box<dyn Fn(&str) + Send + Sync>,
+}
 
 /// A running host: cheap to clone, shared by the server and the order application.
-#[derive(Clone, Debug)]
-pub struct Host {}
+#[derive(Clone)]
+pub struct Host {
+    parts: Arc<Parts>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("is_ready", &self.is_ready()).finish_non_exhaustive()
+    }
+}
+
+/// What the files of this module share.
+struct Parts {
+    store: Arc<dyn Store>,
+    committer: Committer,
+    versions: Versions,
+    attempts: Attempts,
+    clock: Clock,
+    limits: Limits,
+    cells: Cells,
+    dispatcher: Dispatcher,
+    timers: Timers,
+    watchers: Watchers,
+    residents: Residents,
+    retries: Mutex<HashSet<RunKey>>,
+    starts: Semaphore,
+    stopping: CancellationToken,
+    runtime: tokio::runtime::Handle,
+    on_fatal: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Parts {
+    fn send(&self, key: &RunKey, message: Message) {
+        self.cells.send(key, message);
+    }
+
+    /// Sends once the store had time to recover.
+    fn send_later(self: &Arc<Self>, key: &RunKey, message: Message) {
+        let (parts, key) = (Arc::clone(self), key.clone());
+        self.runtime.spawn(async move {
+            parts.clock.sleep_until(parts.clock.now().plus_ms(STORE_PAUSE_MS)).await;
+            parts.send(&key, message);
+        });
+    }
+
+    /// Tries a blocked run again at its time; a run is waited for once.
+    fn retry_at(self: &Arc<Self>, key: &RunKey, at: Timestamp) {
+        if !self.retries.lock().insert(key.clone()) {
+            return;
+        }
+        let (parts, key) = (Arc::clone(self), key.clone());
+        self.runtime.spawn(async move {
+            tokio::select! {
+                () = parts.clock.sleep_until(at) => {
+                    parts.retries.lock().remove(&key);
+                    parts.send(&key, Message::Retry);
+                }
+                () = parts.stopping.cancelled() => {}
+            }
+        });
+    }
+
+    fn end_process(&self, reason: &str) {
+        tracing::error!(reason, "the host cannot go on");
+        self.stopping.cancel();
+        (self.on_fatal)(reason);
+    }
+}
 
 impl Host {
+    /// Starts a host on its parts and goes on with what an earlier one left open. Must be called
+    /// within a tokio runtime.
+    #[must_use]
+    pub fn open(parts: HostParts, settings: &HostSettings) -> Self {
+        let HostParts { store, engine, attempts, clock, on_fatal } = parts;
+        let (cells, queue) = Cells::new();
+        let parts = Arc::new(Parts {
+            committer: Committer::new(Arc::clone(&store)),
+            versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
+            store,
+            attempts,
+            clock,
+            limits: settings.limits,
+            cells,
+            dispatcher: Dispatcher::default(),
+            timers: Timers::default(),
+            watchers: Watchers::default(),
+            residents: Residents::new(settings.residents),
+            retries: Mutex::default(),
+            starts: Semaphore::new(settings.starts_under_way),
+            stopping: CancellationToken::new(),
+            runtime: tokio::runtime::Handle::current(),
+            on_fatal,
+        });
+        let threads = cells::spawn_threads(&parts, &queue, settings.fold_threads.max(1));
+        let background = [
+            parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
+            parts.runtime.spawn(recover(Arc::clone(&parts))),
+        ];
+        let stopping = parts.stopping.clone();
+        parts.runtime.spawn(async move {
+            stopping.cancelled().await;
+            background.iter().for_each(tokio::task::JoinHandle::abort);
+        });
+        Self { parts, threads: Arc::new(Mutex::new(threads)) }
+    }
+
     /// Starts a run; it is on disk when this returns.
     ///
     /// # Errors
     /// `UnknownWorkflowType`, `AlreadyStarted`, `InvalidInput` (too large), `Busy`.
-    pub async fn start(&self, _request: StartRequest) -> Result<Started, ApiError> {
-        Err(ApiError::Internal("not built".to_owned()))
+    pub async fn start(&self, request: StartRequest) -> Result<Started, ApiError> {
+        self.check(&request)?;
+        let parts = &self.parts;
+        let Ok(_permit) = parts.starts.try_acquire() else {
+            return Err(ApiError::Busy("too many runs are being started at once".to_owned()));
+        };
+        let digest = self.digest_for(&request).await?;
+        let run_id = parts.clock.new_run_id();
+        let workflow_id = request.workflow_id.unwrap_or_else(|| {
+            WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
+        });
+        let started = WorkflowStarted {
+            workflow_type: request.workflow_type.clone(),
+            workflow_id: workflow_id.clone(),
+            namespace: request.namespace.clone(),
+            run_id,
+            original_run_id: run_id,
+            digest,
+            input: request.input,
+            headers: request.headers,
+            seed: parts.clock.new_seed(),
+            attempt: 1,
+        };
+        let new_run = NewRun {
+            workflow_id,
+            workflow_type: request.workflow_type,
+            digest,
+            started_at: parts.clock.now(),
+            request_id: request.request_id,
+        };
+        let (reply, answered) = oneshot::channel();
+        let key = RunKey { namespace: request.namespace, run_id };
+        parts.send(&key, Message::Start(Box::new(Start { started, new_run, reply })));
+        answered.await.unwrap_or_else(|_| Err(ApiError::Busy("the host is stopping".to_owned())))
+    }
+
+    fn check(&self, request: &StartRequest) -> Result<(), ApiError> {
+        if self.parts.stopping.is_cancelled() {
+            return Err(ApiError::Busy("the host is stopping".to_owned()));
+        }
+        self.parts
+            .limits
+            .check_payload("the input", request.input.size())
+            .map_err(ApiError::InvalidInput)?;
+        let ids = [
+            ("workflow_id", request.workflow_id.as_ref().map(|id| id.0.as_str())),
+            ("workflow_type", Some(request.workflow_type.as_str())),
+            ("request_id", request.request_id.as_deref()),
+        ];
+        for (name, value) in ids {
+            if value.is_some_and(|value| value.is_empty() || value.len() > LONGEST_ID) {
+                return Err(ApiError::InvalidInput(format!("{name} must have 1 to {LONGEST_ID} bytes")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The component that a new run starts on.
+    async fn digest_for(&self, request: &StartRequest) -> Result<Digest, ApiError> {
+        let workflow_type = &request.workflow_type;
+        let Some(digest) = request.digest else {
+            let current = self.parts.versions.current(&request.namespace, workflow_type).await?;
+            return current.ok_or_else(|| {
+                ApiError::UnknownWorkflowType(format!("no component with workflow type {workflow_type} is deployed"))
+            });
+        };
+        let component = self.parts.versions.component(digest).await.map_err(|error| match error {
+            Unavailable::Missing(_) | Unavailable::Refused { .. } => {
+                ApiError::UnknownWorkflowType(error.to_string())
+            }
+            Unavailable::Store(error) => internal(&error),
+        })?;
+        if component.description().workflow_types.iter().any(|found| found.name == *workflow_type) {
+            return Ok(digest);
+        }
+        Err(ApiError::UnknownWorkflowType(format!(
+            "component {} has no workflow type {workflow_type}",
+            digest.short()
+        )))
     }
 
     /// Describes a run.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn describe(&self, _run: &RunRef) -> Result<Description, ApiError> {
-        Err(ApiError::Internal("not built".to_owned()))
+    pub async fn describe(&self, run: &RunRef) -> Result<Description, ApiError> {
+        let row = self.row(run).await?;
+        let mut description = Description {
+            workflow_id: row.workflow_id.clone(),
+            workflow_type: row.workflow_type.clone(),
+            digest: row.digest,
+            status: row.status,
+            history_length: row.next_event_id.0 - 1,
+            started_at: row.started_at,
+            closed_at: row.closed_at,
+            outcome: row.outcome.clone(),
+            blocked: row.blocked.clone(),
+            pending_activities: Vec::new(),
+            timers: Vec::new(),
+            inbox_length: 0,
+            key: row.key.clone(),
+        };
+        if row.status != RunStatus::Running {
+            return Ok(description);
+        }
+        let store = self.parts.store.as_ref();
+        let state = load::state(store, &row).await.map_err(|error| internal(&error))?;
+        let mut attempts = store.attempts(&row.key).await.map_err(|error| internal(&error))?;
+        let inbox = store.inbox(&row.key).await.map_err(|error| internal(&error))?;
+        description.inbox_length = inbox.len() as u64;
+        description.timers = state.timers().iter().collect();
+        for (id, activity) in state.activities().iter() {
+            let row = attempts.iter().position(|row| row.scheduled_event_id == id);
+            description.pending_activities.push(PendingActivityInfo {
+                scheduled_event_id: id,
+                activity_type: activity.scheduled.activity_type.clone(),
+                scheduled_at: activity.scheduled_at,
+                cancel_requested: activity.cancel_requested,
+                maximum_attempts: activity.scheduled.retry_policy.maximum_attempts.filter(|most| *most > 0),
+                attempts: row.map(|row| attempts.swap_remove(row)),
+            });
+        }
+        Ok(description)
     }
 
     /// A run's events behind `after`; waits up to `wait` for one while there is none and the run is
@@ -38,53 +349,177 @@ impl Host {
     /// `NotFound`.
     pub async fn history(
         &self,
-        _run: &RunRef,
-        _after: EventId,
-        _limit: usize,
-        _wait: Duration,
+        run: &RunRef,
+        after: EventId,
+        limit: usize,
+        wait: Duration,
     ) -> Result<HistoryPage, ApiError> {
-        Err(ApiError::Internal("not built".to_owned()))
+        let key = self.row(run).await?.key;
+        let mut watch = self.parts.watchers.watch(&key);
+        let in_time = tokio::time::sleep(wait);
+        tokio::pin!(in_time);
+        loop {
+            let row = self.row_of(&key).await?;
+            let events = self.parts.store.history(&key, after, limit).await.map_err(|error| internal(&error))?;
+            let reached = events.last().map_or(after, |event| event.id);
+            let is_open = row.status == RunStatus::Running;
+            let is_over = !is_open || !events.is_empty() || wait.is_zero();
+            if is_over || in_time.is_elapsed() {
+                return Ok(HistoryPage {
+                    key,
+                    workflow_id: row.workflow_id,
+                    workflow_type: row.workflow_type,
+                    digest: row.digest,
+                    status: row.status,
+                    events,
+                    is_complete: !is_open && reached.next() >= row.next_event_id,
+                });
+            }
+            tokio::select! {
+                _ = watch.changed() => {}
+                () = &mut in_time => {}
+                () = self.parts.stopping.cancelled() => return Err(ApiError::Busy("the host is stopping".to_owned())),
+            }
+        }
     }
 
     /// A run's end; waits up to `wait` for it. A run that continued as new is followed.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn result(&self, _run: &RunRef, _wait: Duration) -> Result<RunResult, ApiError> {
-        Err(ApiError::Internal("not built".to_owned()))
+    pub async fn result(&self, run: &RunRef, wait: Duration) -> Result<RunResult, ApiError> {
+        let mut key = self.row(run).await?.key;
+        let in_time = tokio::time::sleep(wait);
+        tokio::pin!(in_time);
+        loop {
+            let mut watch = self.parts.watchers.watch(&key);
+            let row = self.row_of(&key).await?;
+            let (mut status, mut outcome) = (row.status, row.outcome);
+            while status == RunStatus::Running && !wait.is_zero() && !in_time.is_elapsed() {
+                tokio::select! {
+                    progress = watch.changed() => if let Some(closed) = progress.closed {
+                        (status, outcome) = (closed.status, Some(closed.outcome.clone()));
+                    },
+                    () = &mut in_time => {}
+                    () = self.parts.stopping.cancelled() => return Err(ApiError::Busy("the host is stopping".to_owned())),
+                }
+            }
+            match outcome {
+                Some(Outcome::ContinuedAs(next)) => key.run_id = next,
+                outcome => return Ok(RunResult { key, status, outcome }),
+            }
+        }
     }
 
     /// A run's whole history, to be replayed anywhere.
     ///
     /// # Errors
-    /// `NotFound`.
-    pub async fn export(&self, _run: &RunRef) -> Result<Export, ApiError> {
-        Err(ApiError::Internal("not built".to_owned()))
+    /// `NotFound`; also for a run whose first event could not be folded yet.
+    pub async fn export(&self, run: &RunRef) -> Result<Export, ApiError> {
+        let row = self.row(run).await?;
+        let events =
+            load::whole_history(self.parts.store.as_ref(), &row.key).await.map_err(|error| internal(&error))?;
+        Export::of(events, row.digest, self.parts.clock.now()).map_err(|_| {
+            ApiError::NotFound(format!(
+                "run {} has no history yet: its first event waits in the inbox",
+                row.key.run_id
+            ))
+        })
     }
 
     /// Checks, compiles and keeps a component.
     ///
     /// # Errors
     /// `InvalidComponent` with the reason.
-    pub async fn deploy(&self, _namespace: &Namespace, _bytes: Vec<u8>) -> Result<Deployed, ApiError> {
-        Err(ApiError::Internal("not built".to_owned()))
+    pub async fn deploy(&self, namespace: &Namespace, bytes: Vec<u8>) -> Result<Deployed, ApiError> {
+        self.parts.versions.deploy(namespace, bytes).await
     }
 
     /// All components, oldest first.
     ///
     /// # Errors
     /// `Internal` when the store cannot be read.
-    pub async fn components(&self, _namespace: &Namespace) -> Result<Vec<ComponentRow>, ApiError> {
-        Err(ApiError::Internal("not built".to_owned()))
+    pub async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, ApiError> {
+        self.parts.store.components(namespace).await.map_err(|error| internal(&error))
     }
 
-    /// Whether the host takes requests: started, store answering, not draining.
+    /// Whether the host takes requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        false
+        !self.parts.stopping.is_cancelled()
+    }
+
+    /// Live instances, runs with a mailbox, activities under way.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize, usize) {
+        (self.parts.residents.len(), self.parts.cells.len(), self.parts.dispatcher.len())
     }
 
     /// Stops in order: takes no new work, lets attempts under way end for up to `grace`, records the
     /// rest as interrupted, closes the store.
-    pub async fn drain(&self, _grace: Duration) {}
+    pub async fn drain(&self, grace: Duration) {
+        let parts = &self.parts;
+        parts.stopping.cancel();
+        parts.dispatcher.drain(grace).await;
+        parts.cells.idle().await;
+        if let Err(error) = parts.store.close().await {
+            tracing::error!(%error, "the store could not be closed in order");
+        }
+        parts.cells.stop();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).count());
+        let _ = joined.await;
+    }
+
+    async fn row(&self, run: &RunRef) -> Result<RunRow, ApiError> {
+        let store = &self.parts.store;
+        let found = match run.run_id {
+            Some(run_id) => {
+                let key = RunKey { namespace: run.namespace.clone(), run_id };
+                store.run(&key).await.map(|row| row.filter(|row| row.workflow_id == run.workflow_id))
+            }
+            None => store.latest_run(&run.namespace, &run.workflow_id).await,
+        };
+        found.map_err(|error| internal(&error))?.ok_or_else(|| not_found(&run.workflow_id, run.run_id))
+    }
+
+    async fn row_of(&self, key: &RunKey) -> Result<RunRow, ApiError> {
+        let found = self.parts.store.run(key).await.map_err(|error| internal(&error))?;
+        found.ok_or_else(|| ApiError::NotFound(format!("run {} is not there any more", key.run_id)))
+    }
+}
+
+fn not_found(workflow_id: &WorkflowId, run_id: Option<RunId>) -> ApiError {
+    ApiError::NotFound(match run_id {
+        Some(run_id) => format!("workflow {workflow_id} has no run {run_id}"),
+        None => format!("there is no workflow {workflow_id}"),
+    })
+}
+
+fn internal(error: &StoreError) -> ApiError {
+    ApiError::Internal(error.to_string())
+}
+
+/// Wakes the runs that an earlier process left with something to do.
+async fn recover(parts: Arc<Parts>) {
+    let mut after = None;
+    let mut found = 0;
+    loop {
+        match parts.store.needing_attention(after.clone(), RECOVERY_PAGE).await {
+            Ok(page) if page.is_empty() => break,
+            Ok(page) => {
+                found += page.len();
+                page.iter().for_each(|key| parts.send(key, Message::Wake));
+                after = page.last().cloned();
+                parts.cells.below(RECOVERY_PAGE).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "open runs cannot be read");
+                parts.clock.sleep_until(parts.clock.now().plus_ms(STORE_PAUSE_MS)).await;
+            }
+        }
+    }
+    if found > 0 {
+        tracing::info!(runs = found, "went on with open runs");
+    }
 }

@@ -79,7 +79,8 @@ pub enum Outcome {
     ContinuedAs(#[n(0)] RunId),
 }
 
-/// What a step's events mean outside the history. Derived from them alone, in their order.
+/// What a step's events mean outside the history. Derived from them alone, in their order; an input
+/// that goes to the inbox has its effects too, because what it tells has happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Activities to dispatch once committed.
@@ -254,6 +255,14 @@ impl Effects {
                 EventKind::Note(_) => {}
             }
         }
+        effects
+    }
+
+    /// What an input means outside the history, also while it waits in an inbox.
+    #[must_use]
+    pub fn of_input(input: &Input) -> Self {
+        let mut effects = Self::default();
+        effects.add_input(input);
         effects
     }
 

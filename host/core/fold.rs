@@ -96,17 +96,18 @@ pub struct Folded {
 }
 
 impl Activation {
-    /// A new step: `input` gets the next number.
+    /// A new step: `input` gets the next number, and the time `now` unless the run's last event is
+    /// later.
     ///
     /// # Errors
     /// When the state does not await the input (ask [`RunState::awaits`] first).
     pub fn live(
         mut state: RunState,
-        time: Timestamp,
+        now: Timestamp,
         input: Input,
         limits: Limits,
     ) -> Result<Self, IllegalEvent> {
-        let event = Event { id: state.next(), time, kind: EventKind::Input(input) };
+        let event = Event { id: state.next(), time: now.max(state.time()), kind: EventKind::Input(input) };
         state.apply(&event)?;
         Ok(Self { state, events: vec![event], mode: Mode::Live { limits } })
     }

@@ -79,14 +79,12 @@ pub struct Export {
 
 impl Export {
     /// The export of a run that stands on `digest`.
-    #[must_use]
-    pub fn new(
-        started: &WorkflowStarted,
-        digest: Digest,
-        exported_at: Timestamp,
-        events: Vec<Event>,
-    ) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the first event is not WorkflowStarted.
+    pub fn of(events: Vec<Event>, digest: Digest, exported_at: Timestamp) -> Result<Self, Unreadable> {
+        let started = first_event(&events)?;
+        Ok(Self {
             format: EXPORT_FORMAT.to_owned(),
             version: EXPORT_VERSION,
             namespace: started.namespace.clone(),
@@ -96,7 +94,7 @@ impl Export {
             digest,
             exported_at,
             events,
-        }
+        })
     }
 
     /// Reads an export.
@@ -112,18 +110,14 @@ impl Export {
                 export.format, export.version
             )));
         }
-        export.started()?;
+        first_event(&export.events)?;
         Ok(export)
     }
+}
 
-    /// The run's beginning.
-    ///
-    /// # Errors
-    /// When the first event is not WorkflowStarted.
-    pub fn started(&self) -> Result<&WorkflowStarted, Unreadable> {
-        match self.events.first() {
-            Some(Event { kind: EventKind::Input(Input::WorkflowStarted(started)), .. }) => Ok(started),
-            _ => Err(Unreadable("the history does not begin with WorkflowStarted".to_owned())),
-        }
+fn first_event(events: &[Event]) -> Result<&WorkflowStarted, Unreadable> {
+    match events.first() {
+        Some(Event { kind: EventKind::Input(Input::WorkflowStarted(started)), .. }) => Ok(started),
+        _ => Err(Unreadable("the history does not begin with WorkflowStarted".to_owned())),
     }
 }

@@ -88,6 +88,7 @@ impl IllegalEvent {
 #[derive(Clone, Debug)]
 pub struct RunState {
     next: EventId,
+    time: Timestamp,
     status: RunStatus,
     started: Option<Box<WorkflowStarted>>,
     cancel_requested: bool,
@@ -107,6 +108,7 @@ impl RunState {
     pub const fn new() -> Self {
         Self {
             next: EventId::FIRST,
+            time: Timestamp(0),
             status: RunStatus::Running,
             started: None,
             cancel_requested: false,
@@ -131,6 +133,12 @@ impl RunState {
     #[must_use]
     pub const fn next(&self) -> EventId {
         self.next
+    }
+
+    /// The time of the last event. The next one is never earlier, whatever the clock says.
+    #[must_use]
+    pub const fn time(&self) -> Timestamp {
+        self.time
     }
 
     /// How the run stands.
@@ -192,6 +200,7 @@ impl RunState {
             EventKind::Note(Note::VersionMoved(_) | Note::RunReset(_)) => {}
         }
         self.next = self.next.next();
+        self.time = self.time.max(event.time);
         Ok(())
     }
 
