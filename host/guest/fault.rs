@@ -36,9 +36,12 @@ pub(super) struct Panic {
     pub(super) location: String,
 }
 
-/// What wasmtime says when a call hands over more than its `hostcall_fuel`; the error's type is
-/// private to it.
+/// What wasmtime says when a call hands over more than its `hostcall_fuel`, and when an instance
+/// has too many parts; the types of these errors are private to it.
 const CALL_TOO_LARGE: &str = "fuel allocated for hostcalls has been exhausted";
+const TOO_MANY_PARTS: &str = "resource limit exceeded";
+/// The name of the module through which wit-component leads calls of the host.
+const SHIM: &str = "wit-component:shim";
 
 /// The fault that an error of a guest's call means.
 pub(super) fn of(error: wasmtime::Error, panic: Option<Panic>, settings: &EngineSettings) -> GuestFault {
@@ -56,6 +59,9 @@ pub(super) fn of(error: wasmtime::Error, panic: Option<Panic>, settings: &Engine
     if root.contains(CALL_TOO_LARGE) {
         let message = format!("a call may hand over at most {} bytes", settings.call_bytes);
         return GuestFault::LimitExceeded { message, backtrace };
+    }
+    if root.contains(TOO_MANY_PARTS) {
+        return GuestFault::LimitExceeded { message: root, backtrace };
     }
     let message = match (trap, panic) {
         (Some(Trap::UnreachableCodeReached), Some(Panic { message, location })) => {
@@ -91,7 +97,7 @@ fn stopped(stop: Stop, backtrace: String) -> GuestFault {
 /// component has debug information, else the function's name.
 fn frames(backtrace: &WasmBacktrace) -> String {
     let mut lines = String::new();
-    for frame in backtrace.frames() {
+    for frame in backtrace.frames().iter().filter(|frame| frame.module().name() != Some(SHIM)) {
         if frame.symbols().is_empty() {
             push_line(&mut lines, &function_name(frame));
         }
