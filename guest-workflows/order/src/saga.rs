@@ -151,8 +151,11 @@ fn failed(ctx: &Context, order: &Order, cause: ActivityError, undone: &Undone) -
     let failure = if cause.is_canceled() && ctx.is_cancel_requested() {
         Failure::canceled(format!("order {order_id} was cancelled"), Vec::new())
     } else {
-        Failure::application(ORDER_FAILED, format!("order {order_id} failed: {cause}"))
-            .non_retryable()
+        Failure::application(
+            ORDER_FAILED,
+            format!("order {order_id} could not be fulfilled"),
+        )
+        .non_retryable()
     };
     undone.report_in(failure).with_cause(cause)
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::bindings::everfold::workflow::types as wit;
 use crate::bindings::exports::everfold::workflow::workflow::{
-    ActivityClosedBadly, ActivityCompleted, Event, EventKind, TimerFired, WorkflowCancelRequested,
+    ActivityClosedBadly, ActivityCompleted, EventKind, TimerFired, WorkflowCancelRequested,
     WorkflowStarted,
 };
 use crate::context::Context;

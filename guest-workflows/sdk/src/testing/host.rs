@@ -228,7 +228,14 @@ impl Host for ScriptedHost {
     }
 
     fn log(&self, level: Level, _target: &str, message: &str, fields: &[(String, String)]) {
-        let mut line = format!("{level:?} {message}").replace("Level::", "");
+        let level = match level {
+            Level::Trace => "TRACE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+        };
+        let mut line = format!("{level} {message}");
         for (key, value) in fields {
             line.push_str(&format!(" {key}={value}"));
         }
