@@ -13,8 +13,23 @@ use everfold_core::failure::Failure;
 use everfold_core::ids::{EventId, RunKey, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
 
+pub use attempt::{AttemptSettings, Attempts};
 pub use context::{ActivityContext, ActivityInfo};
-pub use registry::{Activity, Registry};
+pub use registry::{Activity, NOOP, Registry};
+
+/// The failure types that attempts themselves raise; persisted, so that none is ever renamed.
+pub mod failure_type {
+    /// No activity of that type is registered here. Tried again: another binary may know it.
+    pub const NOT_REGISTERED: &str = "ActivityNotRegistered";
+    /// The input is not what the activity takes. Final.
+    pub const INVALID_INPUT: &str = "InvalidActivityInput";
+    /// The result cannot be written as JSON. Final.
+    pub const INVALID_OUTPUT: &str = "InvalidActivityOutput";
+    /// The result is larger than a payload may be. Final.
+    pub const RESULT_TOO_LARGE: &str = "ResultTooLarge";
+    /// The activity's code panicked. Tried again.
+    pub const PANICKED: &str = "ActivityPanicked";
+}
 
 /// One attempt to be made.
 #[derive(Clone, Debug)]

@@ -1,11 +1,15 @@
 //! The sole user of wall time and of the operating system's randomness.
 
+mod virtual_time;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use everfold_core::ids::{RunId, Seed, Timestamp};
 use futures::future::BoxFuture;
+
+pub use virtual_time::VirtualTime;
 
 /// Where time comes from; a test may bring its own.
 pub trait TimeSource: Send + Sync + 'static {

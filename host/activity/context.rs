@@ -1,5 +1,6 @@
 //! What an attempt knows and may do.
 
+use everfold_core::failure::{CanceledFailure, Failure, FailureKind};
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
 use tokio_util::sync::CancellationToken;
@@ -49,12 +50,19 @@ impl ActivityContext {
         &self.info
     }
 
+    /// The failure by which an activity says that it stopped because it was asked to.
+    #[must_use]
+    pub fn canceled_failure(&self) -> Failure {
+        let message = format!("activity {} stopped on request", self.info.activity_type);
+        Failure::new(message, FailureKind::Canceled(CanceledFailure::default()))
+    }
+
     /// Ends when the activity is asked to stop, or its attempt has run out of time.
     pub async fn cancelled(&self) {
         self.cancellation.cancelled().await;
     }
 
-    /// Whether the activity was asked to stop.
+    /// Whether the activity was asked to stop, or its attempt has run out of time.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancellation.is_cancelled()
