@@ -10,3 +10,4 @@ pub mod orders;
 pub mod runner;
 pub mod server;
 pub mod store;
+pub mod version;

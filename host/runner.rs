@@ -397,7 +397,7 @@ impl Host {
             let (mut status, mut outcome) = (row.status, row.outcome);
             while status == RunStatus::Running && !wait.is_zero() && !in_time.is_elapsed() {
                 tokio::select! {
-                    progress = watch.changed() => if let Some(closed) = progress.closed {
+                    progress = watch.changed() => if let Some(closed) = progress {
                         (status, outcome) = (closed.status, Some(closed.outcome.clone()));
                     },
                     () = &mut in_time => {}

@@ -4,6 +4,7 @@
 //! fenced by its run's next event number, the whole batch by the host's [`Epoch`]: a host that lost
 //! its shard can write nothing more. Both backends pass the same [conformance suite](conformance).
 
+pub mod committer;
 mod sqlite;
 
 use async_trait::async_trait;

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::event::ActivityTimeouts;
-use crate::failure::{Failure, FailureKind, RetryState, TimeoutType};
+use crate::failure::{Failure, FailureKind, RetryState, TimeoutFailure, TimeoutType};
 use crate::ids::Timestamp;
 
 const DEFAULT_INITIAL_INTERVAL_MS: u64 = 1_000;
@@ -119,6 +119,9 @@ pub fn after_failure(
     if is_final {
         return AfterFailure::Close { state: RetryState::NonRetryableFailure, failure };
     }
+    if let FailureKind::TimedOut(TimeoutFailure { timeout_type: TimeoutType::ScheduleToClose, .. }) = failure.kind {
+        return AfterFailure::Close { state: RetryState::Timeout, failure };
+    }
     if policy.is_last(attempt) {
         return AfterFailure::Close { state: RetryState::MaximumAttemptsReached, failure };
     }
@@ -190,6 +193,10 @@ mod tests {
         assert_eq!(
             decide(1, busy(), T0.plus_ms(9_500)),
             "Timeout, TimedOut: the next attempt would pass the schedule-to-close time-out: Busy: later"
+        );
+        assert_eq!(
+            decide(1, Failure::timed_out(TimeoutType::ScheduleToClose, "over"), T0),
+            "Timeout, TimedOut: over"
         );
         let mut named = busy();
         if let FailureKind::Application(application) = &mut named.kind {

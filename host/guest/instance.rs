@@ -49,6 +49,12 @@ impl Instance {
     pub const fn component(&self) -> &LoadedComponent {
         &self.component
     }
+
+    /// Bytes of its linear memory: what it can have touched, more than what is resident.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().limiter.memory()
+    }
 }
 
 impl Guest for Instance {

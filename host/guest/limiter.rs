@@ -23,6 +23,11 @@ impl Limiter {
     pub(super) const fn new(memory_limit: usize) -> Self {
         Self { memory_limit, memory: 0, table_elements: 0 }
     }
+
+    /// Bytes of linear memory.
+    pub(super) const fn memory(&self) -> usize {
+        self.memory
+    }
 }
 
 impl ResourceLimiter for Limiter {

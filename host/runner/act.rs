@@ -73,7 +73,7 @@ pub(super) fn after_commit(
 
 /// The commit happened.
 fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
-    let InFlight { after, next, effects, closed, observed, input, done } = flight;
+    let InFlight { after, effects, closed, observed, input, done } = flight;
     let key = &cell.key;
     match done {
         Done::Nothing => {}
@@ -84,7 +84,7 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
             let _ = reply.send(true);
         }
     }
-    parts.watchers.tell(key, next, closed.as_ref());
+    parts.watchers.tell(key, closed.as_ref());
     for id in &effects.activities_closed {
         parts.dispatcher.closed(key, *id);
     }

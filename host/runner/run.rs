@@ -104,7 +104,6 @@ pub(super) struct BlockedRun {
 /// A decision on its way to the disk, and what follows.
 pub(super) struct InFlight {
     pub(super) after: Phase,
-    pub(super) next: EventId,
     pub(super) effects: Effects,
     pub(super) closed: Option<Closed>,
     pub(super) observed: Option<Observed>,
@@ -127,7 +126,7 @@ impl Run {
     }
 
     /// Whether nothing is lost when the cell goes.
-    pub(super) const fn holds_nothing(&self) -> bool {
+    pub(super) fn holds_nothing(&self) -> bool {
         match &self.phase {
             Phase::Unloaded | Phase::Blocked(_) | Phase::Closed => true,
             Phase::Ready(ready) => ready.instance.is_none() && ready.backlog.is_empty(),
@@ -437,7 +436,6 @@ impl Run {
     ) {
         self.phase = Phase::InFlight(Box::new(InFlight {
             after: std::mem::take(&mut self.phase),
-            next: decision.next(),
             effects: decision.effects.clone(),
             closed: decision.closed.clone(),
             observed,

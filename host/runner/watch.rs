@@ -4,18 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use everfold_core::decision::Closed;
-use everfold_core::ids::{EventId, RunKey};
+use everfold_core::ids::RunKey;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// How far a run has come, as committed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
-    /// The number of its next event; absent if nothing happened since the watch began.
-    pub(super) next: Option<EventId>,
-    /// Its end.
-    pub(super) closed: Option<Arc<Closed>>,
-}
+/// The end of a run, once that is committed. Each commit of the run sends one.
+pub(super) type Progress = Option<Arc<Closed>>;
 
 /// The runs that are watched.
 #[derive(Debug, Default)]
@@ -40,10 +34,10 @@ impl Watchers {
         Watch { key: key.clone(), receiver: Some(sender.subscribe()), channels: Arc::clone(&self.channels) }
     }
 
-    /// Tells those who watch the run how far it has come.
-    pub(super) fn tell(&self, key: &RunKey, next: EventId, closed: Option<&Closed>) {
+    /// Tells those who watch the run that it has moved.
+    pub(super) fn tell(&self, key: &RunKey, closed: Option<&Closed>) {
         if let Some(sender) = self.channels.lock().get(key) {
-            sender.send_replace(Progress { next: Some(next), closed: closed.cloned().map(Arc::new) });
+            sender.send_replace(closed.cloned().map(Arc::new));
         }
     }
 }
