@@ -3,13 +3,13 @@
 //! A backend implements [`Backend`] and calls [`conformance_suite!`] in its tests. A new case is a
 //! function here and its name in the list below.
 
-mod attention;
-mod components;
+pub(crate) mod attention;
+pub(crate) mod components;
 pub(crate) mod fixtures;
-mod history;
-mod ownership;
-mod runs;
-mod waiting;
+pub(crate) mod history;
+pub(crate) mod ownership;
+pub(crate) mod runs;
+pub(crate) mod waiting;
 
 use super::{Store, StoreError};
 
@@ -80,14 +80,9 @@ macro_rules! conformance_suite {
     ($backend:expr; $($module:ident: $case:ident;)+) => {$(
         #[tokio::test]
         async fn $case() {
-            $crate::store::conformance::cases::$module::$case(&$backend).await;
+            $crate::store::conformance::$module::$case(&$backend).await;
         }
     )+};
 }
 
 pub(crate) use conformance_suite;
-
-/// The cases, where the macro finds them.
-pub(crate) mod cases {
-    pub(crate) use super::{attention, components, history, ownership, runs, waiting};
-}

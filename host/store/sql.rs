@@ -197,3 +197,27 @@ pub(super) const TIMERS_DUE: &str = "\
     SELECT fire_at, namespace, run_id, started_event_id FROM timers \
     WHERE fire_at <= $1 AND (fire_at, namespace, run_id, started_event_id) > ($2, $3, $4, $5) \
     ORDER BY fire_at, namespace, run_id, started_event_id LIMIT $6";
+
+#[cfg(test)]
+mod tests {
+    /// The numbers of a text's placeholders, in order.
+    fn placeholders(text: &str) -> Vec<usize> {
+        let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+        text.split('$').skip(1).filter_map(|rest| digits(rest).parse().ok()).collect()
+    }
+
+    #[test]
+    fn placeholders_appear_in_their_order() {
+        let source = include_str!("sql.rs");
+        let source = source.split("#[cfg(test)]").next().expect("there is text before the tests");
+        let statements: Vec<&str> = source.split("pub(super) const ").skip(1).collect();
+        assert!(statements.len() > 30, "the statements were found");
+        for statement in statements {
+            let mut seen = 0;
+            for number in placeholders(statement) {
+                assert!(number <= seen + 1, "${number} too early in {statement}");
+                seen = seen.max(number);
+            }
+        }
+    }
+}

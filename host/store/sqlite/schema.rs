@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::store::StoreError;
 
@@ -20,15 +20,17 @@ pub(super) async fn migrate(database: &Path) -> Result<(), StoreError> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
-    let mut connection = options.connect().await.map_err(|error| failed(&error))?;
-    match MIGRATIONS.run(&mut connection).await {
-        Ok(()) => {}
+    let one = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+    let pool = one.map_err(|error| failed(&error))?;
+    let migrated = match MIGRATIONS.run(&pool).await {
+        Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(missing)) if missing > known() => {
-            return Err(StoreError::SchemaTooNew { found: found(&mut connection).await?, known: known() });
+            found(&pool).await.and_then(|found| Err(StoreError::SchemaTooNew { found, known: known() }))
         }
-        Err(error) => return Err(StoreError::Database(error.to_string())),
-    }
-    connection.close().await.map_err(|error| failed(&error))
+        Err(error) => Err(StoreError::Database(error.to_string())),
+    };
+    pool.close().await;
+    migrated
 }
 
 /// The newest version that this binary knows.
@@ -36,9 +38,9 @@ fn known() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-async fn found(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+async fn found(pool: &SqlitePool) -> Result<i64, StoreError> {
     sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations")
-        .fetch_one(connection)
+        .fetch_one(pool)
         .await
         .map_err(|error| failed(&error))
 }

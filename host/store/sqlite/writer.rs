@@ -305,3 +305,93 @@ fn failed_commit(error: &rusqlite::Error) -> CommitError {
         Some(_) | None => CommitError::Uncertain(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use everfold_core::ids::EventId;
+    use everfold_core::payload::Payload;
+    use rusqlite::ffi;
+
+    use super::*;
+    use crate::store::conformance::fixtures::{advance, attempt, start};
+    use crate::store::sqlite::schema;
+
+    /// A migrated database.
+    async fn database() -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("everfold.db");
+        schema::migrate(&database).await.unwrap();
+        (folder, database)
+    }
+
+    fn pragma(connection: &Connection, name: &str) -> rusqlite::types::Value {
+        connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    }
+
+    fn count(connection: &Connection, table: &str) -> i64 {
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_commit_is_flushed_to_a_write_ahead_log() {
+        let (_folder, database) = database().await;
+        let connection = connect(&database).unwrap();
+        assert_eq!(pragma(&connection, "journal_mode"), "wal".to_owned().into());
+        // 2 is FULL: https://www.sqlite.org/pragma.html#pragma_synchronous
+        assert_eq!(pragma(&connection, "synchronous"), 2.into());
+        assert_eq!(pragma(&connection, "wal_autocheckpoint"), CHECKPOINT_PAGES.into());
+        assert_eq!(pragma(&connection, "foreign_keys"), 1.into());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_rolls_the_whole_batch_back() {
+        let (_folder, database) = database().await;
+        let connection = connect(&database).unwrap();
+        let taken = take_over(&connection, Timestamp(0)).unwrap();
+        let statements = Statements::prepare(&connection).unwrap();
+        let mut session = Session::new(&connection, statements, taken.epoch);
+        let mut large = advance(1, EventId(2), 1);
+        let details = Payload { metadata: Vec::new(), data: vec![1; 1_000_000] };
+        large.attempts = vec![attempt(EventId(2), 1)];
+        large.attempts[0].heartbeat_details = Some(details);
+        let batch = [start(1), large, start(2)];
+
+        let rusqlite::types::Value::Integer(pages) = pragma(&connection, "page_count") else {
+            panic!("a number");
+        };
+        connection.pragma_update_and_check(None, "max_page_count", pages + 10, |_| Ok(())).unwrap();
+        let error = session.commit(&batch).unwrap_err();
+        assert!(matches!(&error, CommitError::RolledBack(reason) if reason.contains("full")), "{error:?}");
+        assert_eq!((count(&connection, "runs"), count(&connection, "history")), (0, 0));
+
+        connection.pragma_update_and_check(None, "max_page_count", pages + 1_000, |_| Ok(())).unwrap();
+        assert_eq!(session.commit(&batch).unwrap(), [const { Verdict::Committed }; 3]);
+        assert_eq!((count(&connection, "runs"), count(&connection, "history")), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_leaves_its_batch_uncertain_and_takes_no_other() {
+        let writer = Writer::spawn(|orders| {
+            let _order = orders.recv();
+            panic!("the test wants it");
+        })
+        .unwrap();
+        let error = writer.commit(vec![start(1)]).await.unwrap_err();
+        assert!(matches!(error, CommitError::Uncertain(_)), "{error:?}");
+        // Whether the queue is gone already is a race: the later order may have got in.
+        let error = writer.commit(vec![start(1)]).await.unwrap_err();
+        assert!(matches!(error, CommitError::Uncertain(_) | CommitError::RolledBack(_)), "{error:?}");
+        assert!(writer.close().await.is_err());
+    }
+
+    #[test]
+    fn only_an_error_before_the_commit_record_is_a_certain_rollback() {
+        let meaning = |code| failed_commit(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_FULL] {
+            assert!(matches!(meaning(code), CommitError::RolledBack(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_NOMEM] {
+            assert!(matches!(meaning(code), CommitError::Uncertain(_)), "{code}");
+        }
+    }
+}
