@@ -2,9 +2,13 @@
 //!
 //! Writes go through [`Store::commit`] alone, many decisions in one transaction. Each decision is
 //! fenced by its run's next event number, the whole batch by the host's [`Epoch`]: a host that lost
-//! its shard can write nothing more. Both backends pass the same [conformance suite](conformance).
+//! its shard can write nothing more. Every backend passes the same suite, `store/conformance.rs`.
 
-pub mod committer;
+mod committer;
+#[cfg(test)]
+mod conformance;
+mod rows;
+mod sql;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -13,6 +17,7 @@ use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 
+pub use committer::{Committed, Committer, OnDone};
 pub use sqlite::SqliteStore;
 
 /// The number of a host's ownership of the store; grows with every opening.

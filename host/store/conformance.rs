@@ -1,0 +1,88 @@
+//! What every store must do, as tests that know nothing of the store's kind.
+//!
+//! A backend implements [`Backend`] and calls [`conformance_suite!`] in its tests. A new case is a
+//! function here and its name in the list below.
+
+pub(crate) mod attention;
+pub(crate) mod components;
+pub(crate) mod fixtures;
+pub(crate) mod history;
+pub(crate) mod ownership;
+pub(crate) mod runs;
+pub(crate) mod waiting;
+
+use super::{Store, StoreError};
+
+/// A place for one store, empty at first. It lives as long as the test.
+pub(crate) trait Backend: Sync {
+    /// The store that lives there.
+    type Store: Store;
+
+    /// Opens the store, or opens it again.
+    fn open(&self) -> impl Future<Output = Result<Self::Store, StoreError>> + Send;
+}
+
+/// Makes one test of each case; the argument makes a new, empty [`Backend`].
+macro_rules! conformance_suite {
+    ($backend:expr) => {
+        $crate::store::conformance::conformance_suite! { $backend;
+            runs: a_new_run_is_found_by_its_key_and_by_its_workflow_id;
+            runs: every_namespace_is_for_itself;
+            runs: a_step_moves_the_fence;
+            runs: a_step_at_the_wrong_place_is_fenced;
+            runs: a_step_of_an_unknown_run_is_fenced;
+            runs: a_closed_run_is_fenced;
+            runs: a_refused_decision_leaves_nothing_and_disturbs_no_other;
+            runs: steps_of_one_run_in_one_batch_work_in_order;
+            runs: a_workflow_id_has_one_open_run;
+            runs: a_run_id_is_never_used_twice;
+            runs: a_run_may_close_in_its_first_step;
+            runs: the_latest_run_is_the_open_one_else_the_last;
+            runs: a_request_makes_one_run;
+            runs: a_request_of_another_workflow_id_is_another;
+            runs: every_outcome_reads_back;
+            runs: a_block_is_set_replaced_and_cleared;
+            runs: closing_ends_a_block;
+            runs: an_empty_batch_is_nothing;
+            runs: many_commits_in_flight_all_arrive;
+            history: it_reads_back_as_it_was_written;
+            history: pages_are_whole_rows_of_about_the_limit;
+            history: it_can_be_read_from_the_middle_of_a_row;
+            history: behind_the_end_there_is_nothing;
+            history: every_run_has_its_own;
+            waiting: the_inbox_keeps_the_order_of_commits;
+            waiting: inputs_that_were_taken_are_gone;
+            waiting: an_inbox_row_of_another_run_cannot_be_taken;
+            waiting: attempts_are_replaced_and_deleted;
+            waiting: a_deep_failure_reads_back;
+            waiting: closing_deletes_what_waits;
+            waiting: a_closing_step_leaves_nothing_that_waits;
+            waiting: timers_come_in_order_and_in_pages;
+            waiting: timers_that_closed_are_gone;
+            waiting: a_timer_taken_back_in_its_own_step_never_was;
+            attention: open_activities_need_attention;
+            attention: an_inbox_needs_attention_until_it_is_empty;
+            attention: a_blocked_run_needs_attention;
+            attention: a_closed_run_needs_none;
+            attention: it_is_listed_in_pages_by_key;
+            components: a_component_reads_back;
+            components: the_same_component_twice_changes_nothing;
+            components: a_type_stays_with_its_first_component;
+            components: components_come_oldest_first;
+            components: namespaces_share_bytes_only;
+            ownership: one_store_at_a_time;
+            ownership: the_epoch_grows_with_every_opening;
+            ownership: a_stop_in_order_is_remembered_once;
+            ownership: a_closed_store_takes_no_more_but_can_be_read;
+            ownership: reopening_keeps_everything;
+        }
+    };
+    ($backend:expr; $($module:ident: $case:ident;)+) => {$(
+        #[tokio::test]
+        async fn $case() {
+            $crate::store::conformance::$module::$case(&$backend).await;
+        }
+    )+};
+}
+
+pub(crate) use conformance_suite;

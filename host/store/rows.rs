@@ -1,0 +1,237 @@
+//! Rows and the core's types, in both directions. Shared by the backends; knows no connection.
+
+use everfold_core::decision::{BlockKind, Blocked, InboxInput, InboxSeq, PendingActivity};
+use everfold_core::event::{Event, Input};
+use everfold_core::history;
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::machine::RunStatus;
+use sqlx::FromRow;
+
+use super::{ComponentRow, RunRow, StoreError, TimerRow};
+
+/// A number as SQL keeps it. One above 2⁶³ − 1 does not occur; as that limit it equals no other.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A value as CBOR.
+pub(super) fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+    match minicbor::to_vec(value) {
+        Ok(bytes) => bytes,
+        Err(error) => unreachable!("writing to memory does not fail: {error}"),
+    }
+}
+
+fn decode<T: for<'b> minicbor::Decode<'b, ()>>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    minicbor::decode(bytes).map_err(|error| damaged(what, error))
+}
+
+fn damaged(what: &str, reason: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("{what}: {reason}"))
+}
+
+fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, StoreError> {
+    T::try_from(number).map_err(|_| damaged(what, format!("{number} is out of range")))
+}
+
+fn bytes<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N], StoreError> {
+    bytes.try_into().map_err(|_| damaged(what, format!("{} bytes instead of {N}", bytes.len())))
+}
+
+/// A run id.
+pub(super) fn run_id(blob: &[u8]) -> Result<RunId, StoreError> {
+    bytes("a run id", blob).map(RunId)
+}
+
+/// A digest.
+pub(super) fn digest(blob: &[u8]) -> Result<Digest, StoreError> {
+    bytes("a digest", blob).map(Digest)
+}
+
+/// Appends the events of one row of a history.
+pub(super) fn unpack_history(key: &RunKey, body: &[u8], events: &mut Vec<Event>) -> Result<(), StoreError> {
+    history::unpack(body, events).map_err(|error| damaged(&format!("the history of run {key}"), error))
+}
+
+/// A row of `runs`.
+#[derive(Debug, FromRow)]
+pub(super) struct RunRecord {
+    run_id: Vec<u8>,
+    namespace: String,
+    workflow_id: String,
+    workflow_type: String,
+    digest: Vec<u8>,
+    status: String,
+    next_event_id: i64,
+    open_activities: i64,
+    started_at: i64,
+    closed_at: Option<i64>,
+    outcome: Option<Vec<u8>>,
+    blocked_kind: Option<String>,
+    #[sqlx(flatten)]
+    blocked: BlockedRecord,
+}
+
+/// The columns of `runs` that are null unless the run is blocked.
+#[derive(Debug, FromRow)]
+struct BlockedRecord {
+    blocked_event_id: Option<i64>,
+    blocked_reason: Option<String>,
+    blocked_backtrace: Option<String>,
+    blocked_since: Option<i64>,
+    blocked_retries: Option<i64>,
+    blocked_retry_at: Option<i64>,
+}
+
+impl BlockedRecord {
+    fn decode(self, kind: &str) -> Result<Blocked, StoreError> {
+        let what = "a blocked run";
+        let absent = || damaged(what, "a column is null");
+        Ok(Blocked {
+            event_id: EventId(unsigned(what, self.blocked_event_id.ok_or_else(absent)?)?),
+            kind: BlockKind::from_name(kind).ok_or_else(|| damaged(what, format!("unknown kind {kind}")))?,
+            reason: self.blocked_reason.ok_or_else(absent)?,
+            backtrace: self.blocked_backtrace.ok_or_else(absent)?,
+            since: Timestamp(self.blocked_since.ok_or_else(absent)?),
+            retries: unsigned(what, self.blocked_retries.ok_or_else(absent)?)?,
+            retry_at: Timestamp(self.blocked_retry_at.ok_or_else(absent)?),
+        })
+    }
+}
+
+impl TryFrom<RunRecord> for RunRow {
+    type Error = StoreError;
+
+    fn try_from(record: RunRecord) -> Result<Self, StoreError> {
+        let key = RunKey { namespace: Namespace(record.namespace), run_id: run_id(&record.run_id)? };
+        let what = format!("run {key}");
+        Ok(Self {
+            workflow_id: WorkflowId(record.workflow_id),
+            workflow_type: record.workflow_type,
+            digest: digest(&record.digest)?,
+            status: RunStatus::from_name(&record.status)
+                .ok_or_else(|| damaged(&what, format!("unknown status {}", record.status)))?,
+            next_event_id: EventId(unsigned(&what, record.next_event_id)?),
+            open_activities: unsigned(&what, record.open_activities)?,
+            started_at: Timestamp(record.started_at),
+            closed_at: record.closed_at.map(Timestamp),
+            outcome: record.outcome.map(|outcome| decode(&what, &outcome)).transpose()?,
+            blocked: record.blocked_kind.map(|kind| record.blocked.decode(&kind)).transpose()?,
+            key,
+        })
+    }
+}
+
+/// A row of `inbox`.
+#[derive(Debug, FromRow)]
+pub(super) struct InboxRecord {
+    seq: i64,
+    received_at: i64,
+    input: Vec<u8>,
+}
+
+impl TryFrom<InboxRecord> for (InboxSeq, InboxInput) {
+    type Error = StoreError;
+
+    fn try_from(record: InboxRecord) -> Result<Self, StoreError> {
+        let input: Input = decode(&format!("inbox row {}", record.seq), &record.input)?;
+        let received_at = Timestamp(record.received_at);
+        Ok((InboxSeq(record.seq), InboxInput { received_at, input }))
+    }
+}
+
+/// A row of `pending_activities`.
+#[derive(Debug, FromRow)]
+pub(super) struct AttemptRecord {
+    scheduled_event_id: i64,
+    activity_type: String,
+    attempt: i64,
+    next_attempt_at: i64,
+    last_failure: Option<Vec<u8>>,
+    last_failure_at: Option<i64>,
+    heartbeat_details: Option<Vec<u8>>,
+}
+
+impl TryFrom<AttemptRecord> for PendingActivity {
+    type Error = StoreError;
+
+    fn try_from(record: AttemptRecord) -> Result<Self, StoreError> {
+        let what = format!("the attempts of activity {}", record.scheduled_event_id);
+        Ok(Self {
+            scheduled_event_id: EventId(unsigned(&what, record.scheduled_event_id)?),
+            activity_type: record.activity_type,
+            attempt: unsigned(&what, record.attempt)?,
+            next_attempt_at: Timestamp(record.next_attempt_at),
+            last_failure: record.last_failure.map(|failure| decode(&what, &failure)).transpose()?,
+            last_failure_at: record.last_failure_at.map(Timestamp),
+            heartbeat_details: record.heartbeat_details.map(|details| decode(&what, &details)).transpose()?,
+        })
+    }
+}
+
+/// The key of a run.
+#[derive(Debug, FromRow)]
+pub(super) struct KeyRecord {
+    namespace: String,
+    run_id: Vec<u8>,
+}
+
+impl TryFrom<KeyRecord> for RunKey {
+    type Error = StoreError;
+
+    fn try_from(record: KeyRecord) -> Result<Self, StoreError> {
+        Ok(Self { namespace: Namespace(record.namespace), run_id: run_id(&record.run_id)? })
+    }
+}
+
+/// A row of `timers`.
+#[derive(Debug, FromRow)]
+pub(super) struct TimerRecord {
+    fire_at: i64,
+    started_event_id: i64,
+    #[sqlx(flatten)]
+    key: KeyRecord,
+}
+
+impl TryFrom<TimerRecord> for TimerRow {
+    type Error = StoreError;
+
+    fn try_from(record: TimerRecord) -> Result<Self, StoreError> {
+        Ok(Self {
+            fire_at: Timestamp(record.fire_at),
+            key: record.key.try_into()?,
+            started_event_id: EventId(unsigned("a timer", record.started_event_id)?),
+        })
+    }
+}
+
+/// A component with one of its types, or without any.
+#[derive(Debug, FromRow)]
+pub(super) struct ComponentRecord {
+    digest: Vec<u8>,
+    size: i64,
+    sdk: String,
+    deployed_at: i64,
+    workflow_type: Option<String>,
+    is_current: bool,
+}
+
+/// Gathers the rows of each component; those of one component are neighbours.
+pub(super) fn components(records: Vec<ComponentRecord>) -> Result<Vec<ComponentRow>, StoreError> {
+    let mut components: Vec<ComponentRow> = Vec::new();
+    for record in records {
+        let digest = digest(&record.digest)?;
+        let workflow_type = record.workflow_type.map(|name| (name, record.is_current));
+        match components.last_mut() {
+            Some(component) if component.digest == digest => component.workflow_types.extend(workflow_type),
+            Some(_) | None => components.push(ComponentRow {
+                digest,
+                size: unsigned("a component", record.size)?,
+                workflow_types: workflow_type.into_iter().collect(),
+                sdk: record.sdk,
+                deployed_at: Timestamp(record.deployed_at),
+            }),
+        }
+    }
+    Ok(components)
+}

@@ -1,0 +1,223 @@
+//! SQL text that SQLite and PostgreSQL both understand. What only one of them understands stands in
+//! that backend's own files and in `migrations/`.
+//!
+//! Placeholders are `$1`, `$2`, … and appear for the first time in that order: PostgreSQL goes by
+//! the number, rusqlite by the first appearance.
+
+/// The epoch of the store's present owner.
+pub(super) const EPOCH: &str = "SELECT epoch FROM shards WHERE shard = 0";
+
+/// Whether the owner before stopped in order.
+pub(super) const WAS_CLOSED_IN_ORDER: &str = "SELECT closed_in_order FROM shards WHERE shard = 0";
+
+/// Takes the store over: owner, time → epoch.
+pub(super) const TAKE_SHARD: &str = "\
+    UPDATE shards SET epoch = epoch + 1, owner = $1, opened_at = $2, closed_in_order = FALSE \
+    WHERE shard = 0 RETURNING epoch";
+
+/// Notes that the owner stops in order: epoch.
+pub(super) const CLOSE_SHARD: &str =
+    "UPDATE shards SET closed_in_order = TRUE WHERE shard = 0 AND epoch = $1";
+
+/// The run that a request made: namespace, workflow id, request id → run id.
+pub(super) const REQUEST: &str =
+    "SELECT run_id FROM requests WHERE namespace = $1 AND workflow_id = $2 AND request_id = $3";
+
+/// Remembers the run that a request made.
+pub(super) const REQUEST_PUT: &str =
+    "INSERT INTO requests (namespace, workflow_id, request_id, run_id) VALUES ($1, $2, $3, $4)";
+
+/// The open run of a workflow id: namespace, workflow id → run id.
+pub(super) const OPEN_RUN: &str =
+    "SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 AND status = 'running'";
+
+/// A new run. No row: its run id is taken.
+pub(super) const RUN_PUT: &str = "\
+    INSERT INTO runs (run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
+        open_activities, started_at, closed_at, outcome) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+    ON CONFLICT (run_id) DO NOTHING";
+
+/// The fence of a step that leaves the run open. No row: the run is not where it was expected.
+pub(super) const RUN_ADVANCE: &str = "\
+    UPDATE runs SET next_event_id = $1, open_activities = $2 \
+    WHERE run_id = $3 AND namespace = $4 AND next_event_id = $5 AND status = 'running'";
+
+/// The fence of the step that closes the run. No row: the run is not where it was expected.
+pub(super) const RUN_CLOSE: &str = "\
+    UPDATE runs SET next_event_id = $1, open_activities = $2, status = $3, closed_at = $4, outcome = $5, \
+        inbox_length = 0, blocked_kind = NULL, blocked_event_id = NULL, blocked_reason = NULL, \
+        blocked_backtrace = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
+    WHERE run_id = $6 AND namespace = $7 AND next_event_id = $8 AND status = 'running'";
+
+/// Blocks a run.
+pub(super) const RUN_BLOCK: &str = "\
+    UPDATE runs SET blocked_kind = $1, blocked_event_id = $2, blocked_reason = $3, blocked_backtrace = $4, \
+        blocked_since = $5, blocked_retries = $6, blocked_retry_at = $7 \
+    WHERE run_id = $8";
+
+/// Takes a block away.
+pub(super) const RUN_UNBLOCK: &str = "\
+    UPDATE runs SET blocked_kind = NULL, blocked_event_id = NULL, blocked_reason = NULL, \
+        blocked_backtrace = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
+    WHERE run_id = $1";
+
+/// Counts inbox rows that came and went.
+pub(super) const RUN_INBOX_LENGTH: &str =
+    "UPDATE runs SET inbox_length = inbox_length + $1 WHERE run_id = $2";
+
+/// Appends a step to a history.
+pub(super) const HISTORY_PUT: &str = "\
+    INSERT INTO history (run_id, namespace, first_event_id, event_count, body) VALUES ($1, $2, $3, $4, $5)";
+
+/// A timer that began.
+pub(super) const TIMER_PUT: &str =
+    "INSERT INTO timers (run_id, namespace, started_event_id, fire_at) VALUES ($1, $2, $3, $4)";
+
+/// A timer that fired or was taken back.
+pub(super) const TIMER_DELETE: &str = "DELETE FROM timers WHERE run_id = $1 AND started_event_id = $2";
+
+/// All timers of a run.
+pub(super) const TIMERS_DELETE: &str = "DELETE FROM timers WHERE run_id = $1";
+
+/// An activity that is to be attempted again, or again.
+pub(super) const ATTEMPT_PUT: &str = "\
+    INSERT INTO pending_activities (run_id, namespace, scheduled_event_id, activity_type, attempt, \
+        next_attempt_at, last_failure, last_failure_json, last_failure_at, heartbeat_details) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+    ON CONFLICT (run_id, scheduled_event_id) DO UPDATE SET \
+        activity_type = excluded.activity_type, attempt = excluded.attempt, \
+        next_attempt_at = excluded.next_attempt_at, last_failure = excluded.last_failure, \
+        last_failure_json = excluded.last_failure_json, last_failure_at = excluded.last_failure_at, \
+        heartbeat_details = excluded.heartbeat_details";
+
+/// An activity that closed.
+pub(super) const ATTEMPT_DELETE: &str =
+    "DELETE FROM pending_activities WHERE run_id = $1 AND scheduled_event_id = $2";
+
+/// All rows of attempts of a run.
+pub(super) const ATTEMPTS_DELETE: &str = "DELETE FROM pending_activities WHERE run_id = $1";
+
+/// An input that has to wait.
+pub(super) const INBOX_PUT: &str =
+    "INSERT INTO inbox (run_id, namespace, received_at, input_type, input) VALUES ($1, $2, $3, $4, $5)";
+
+/// An input that was folded or dropped.
+pub(super) const INBOX_DELETE: &str = "DELETE FROM inbox WHERE seq = $1 AND run_id = $2";
+
+/// All inputs that wait for a run.
+pub(super) const INBOX_CLEAR: &str = "DELETE FROM inbox WHERE run_id = $1";
+
+/// A component. No row: it is there already.
+pub(super) const COMPONENT_PUT: &str = "\
+    INSERT INTO components (namespace, digest, size, sdk, deployed_at) VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT (namespace, digest) DO NOTHING";
+
+/// A component's bytes.
+pub(super) const COMPONENT_BYTES_PUT: &str =
+    "INSERT INTO component_bytes (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
+
+/// A workflow type of a component.
+pub(super) const COMPONENT_TYPE_PUT: &str = "\
+    INSERT INTO component_types (namespace, digest, workflow_type) VALUES ($1, $2, $3) \
+    ON CONFLICT (namespace, digest, workflow_type) DO NOTHING";
+
+/// Makes a component current for a type that has none.
+pub(super) const WORKFLOW_TYPE_PUT: &str = "\
+    INSERT INTO workflow_types (namespace, workflow_type, current_digest) VALUES ($1, $2, $3) \
+    ON CONFLICT (namespace, workflow_type) DO NOTHING";
+
+/// The components of a namespace, a row for each of their types.
+pub(super) const COMPONENTS: &str = "\
+    SELECT c.digest, c.size, c.sdk, c.deployed_at, t.workflow_type, \
+        w.workflow_type IS NOT NULL AS is_current \
+    FROM components AS c \
+    LEFT JOIN component_types AS t ON t.namespace = c.namespace AND t.digest = c.digest \
+    LEFT JOIN workflow_types AS w ON w.namespace = t.namespace AND w.workflow_type = t.workflow_type \
+        AND w.current_digest = c.digest \
+    WHERE c.namespace = $1 ORDER BY c.deployed_at, c.digest, t.workflow_type";
+
+/// A component's bytes: digest.
+pub(super) const COMPONENT_BYTES: &str = "SELECT bytes FROM component_bytes WHERE digest = $1";
+
+/// The component that new runs of a type start on: namespace, type.
+pub(super) const CURRENT_COMPONENT: &str =
+    "SELECT current_digest FROM workflow_types WHERE namespace = $1 AND workflow_type = $2";
+
+macro_rules! select_run {
+    ($condition:literal) => {
+        concat!(
+            "SELECT run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
+                open_activities, started_at, closed_at, outcome, blocked_kind, blocked_event_id, \
+                blocked_reason, blocked_backtrace, blocked_since, blocked_retries, blocked_retry_at \
+            FROM runs WHERE ",
+            $condition
+        )
+    };
+}
+
+/// A run: run id, namespace.
+pub(super) const RUN: &str = select_run!("run_id = $1 AND namespace = $2");
+
+/// The open, else the latest run of a workflow id: namespace, workflow id.
+pub(super) const LATEST_RUN: &str = select_run!(
+    "run_id = COALESCE(\
+        (SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 AND status = 'running'), \
+        (SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 \
+         ORDER BY started_at DESC, run_id DESC LIMIT 1))"
+);
+
+/// A history from the row on that holds an event: run id, namespace, the event's number.
+pub(super) const HISTORY: &str = "\
+    SELECT body FROM history \
+    WHERE run_id = $1 AND namespace = $2 AND first_event_id + event_count > $3 \
+        AND first_event_id >= COALESCE(\
+            (SELECT MAX(first_event_id) FROM history WHERE run_id = $1 AND first_event_id <= $3), 0) \
+    ORDER BY first_event_id";
+
+/// A run's inbox: run id, namespace.
+pub(super) const INBOX: &str =
+    "SELECT seq, received_at, input FROM inbox WHERE run_id = $1 AND namespace = $2 ORDER BY seq";
+
+/// A run's rows of attempts: run id, namespace.
+pub(super) const ATTEMPTS: &str = "\
+    SELECT scheduled_event_id, activity_type, attempt, next_attempt_at, last_failure, last_failure_at, \
+        heartbeat_details \
+    FROM pending_activities WHERE run_id = $1 AND namespace = $2 ORDER BY scheduled_event_id";
+
+/// Open runs that need attention: the key to go on behind, limit. The condition is the index's own.
+pub(super) const NEEDING_ATTENTION: &str = "\
+    SELECT namespace, run_id FROM runs \
+    WHERE status = 'running' AND (open_activities > 0 OR inbox_length > 0 OR blocked_kind IS NOT NULL) \
+        AND (namespace, run_id) > ($1, $2) \
+    ORDER BY namespace, run_id LIMIT $3";
+
+/// Due timers: until, the row to go on behind, limit.
+pub(super) const TIMERS_DUE: &str = "\
+    SELECT fire_at, namespace, run_id, started_event_id FROM timers \
+    WHERE fire_at <= $1 AND (fire_at, namespace, run_id, started_event_id) > ($2, $3, $4, $5) \
+    ORDER BY fire_at, namespace, run_id, started_event_id LIMIT $6";
+
+#[cfg(test)]
+mod tests {
+    /// The numbers of a text's placeholders, in order.
+    fn placeholders(text: &str) -> Vec<usize> {
+        let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+        text.split('$').skip(1).filter_map(|rest| digits(rest).parse().ok()).collect()
+    }
+
+    #[test]
+    fn placeholders_appear_in_their_order() {
+        let source = include_str!("sql.rs");
+        let source = source.split("#[cfg(test)]").next().expect("there is text before the tests");
+        let statements: Vec<&str> = source.split("pub(super) const ").skip(1).collect();
+        assert!(statements.len() > 30, "the statements were found");
+        for statement in statements {
+            let mut seen = 0;
+            for number in placeholders(statement) {
+                assert!(number <= seen + 1, "${number} too early in {statement}");
+                seen = seen.max(number);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The readers: a few read-only connections. In WAL mode they neither wait for the writer nor hold
+//! it up, and each query sees every commit that was answered before it.
+
+use std::path::Path;
+
+use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity};
+use everfold_core::event::Event;
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use futures::TryStreamExt as _;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use crate::store::rows::{
+    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RunRecord, TimerRecord, integer,
+};
+use crate::store::{ComponentRow, RunRow, StoreError, TimerRow, sql};
+
+/// How many queries run at once.
+const CONNECTIONS: u32 = 4;
+/// The page cache of each connection, in SQLite's notation: KiB, negative.
+const CACHE: &str = "-8192";
+/// How much of the database each connection maps instead of reading it, in bytes.
+const MAPPED: &str = "268435456";
+
+/// The pool of readers.
+#[derive(Debug)]
+pub(super) struct Reads {
+    pool: SqlitePool,
+}
+
+impl Reads {
+    /// Opens the pool on a database that exists.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) async fn open(database: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(database)
+            .read_only(true)
+            .pragma("cache_size", CACHE)
+            .pragma("mmap_size", MAPPED);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            // A local file has no connections that go stale: no test before each use, no renewal.
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+        Ok(Self { pool })
+    }
+
+    pub(super) async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, StoreError> {
+        let records: Vec<ComponentRecord> =
+            sqlx::query_as(sql::COMPONENTS).bind(&namespace.0).fetch_all(&self.pool).await.map_err(failed)?;
+        rows::components(records)
+    }
+
+    pub(super) async fn component_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        sqlx::query_scalar(sql::COMPONENT_BYTES)
+            .bind(&digest.0[..])
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)
+    }
+
+    pub(super) async fn current_component(
+        &self,
+        namespace: &Namespace,
+        workflow_type: &str,
+    ) -> Result<Option<Digest>, StoreError> {
+        let digest: Option<Vec<u8>> = sqlx::query_scalar(sql::CURRENT_COMPONENT)
+            .bind(&namespace.0)
+            .bind(workflow_type)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        digest.map(|digest| rows::digest(&digest)).transpose()
+    }
+
+    pub(super) async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {
+        let record: Option<RunRecord> = sqlx::query_as(sql::RUN)
+            .bind(&key.run_id.0[..])
+            .bind(&key.namespace.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        record.map(RunRow::try_from).transpose()
+    }
+
+    pub(super) async fn latest_run(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+    ) -> Result<Option<RunRow>, StoreError> {
+        let record: Option<RunRecord> = sqlx::query_as(sql::LATEST_RUN)
+            .bind(&namespace.0)
+            .bind(&workflow_id.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        record.map(RunRow::try_from).transpose()
+    }
+
+    pub(super) async fn history(
+        &self,
+        key: &RunKey,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let mut bodies = sqlx::query_scalar::<_, Vec<u8>>(sql::HISTORY)
+            .bind(&key.run_id.0[..])
+            .bind(&key.namespace.0)
+            .bind(integer(after.0.saturating_add(1)))
+            .fetch(&self.pool);
+        let mut events = Vec::new();
+        while let Some(body) = bodies.try_next().await.map_err(failed)? {
+            rows::unpack_history(key, &body, &mut events)?;
+            // The first row may begin before the events that are asked for.
+            if events.first().is_some_and(|first| first.id <= after) {
+                events.retain(|event| event.id > after);
+            }
+            if events.len() >= limit {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    pub(super) async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError> {
+        let records: Vec<InboxRecord> = sqlx::query_as(sql::INBOX)
+            .bind(&key.run_id.0[..])
+            .bind(&key.namespace.0)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn attempts(&self, key: &RunKey) -> Result<Vec<PendingActivity>, StoreError> {
+        let records: Vec<AttemptRecord> = sqlx::query_as(sql::ATTEMPTS)
+            .bind(&key.run_id.0[..])
+            .bind(&key.namespace.0)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn needing_attention(
+        &self,
+        after: Option<RunKey>,
+        limit: usize,
+    ) -> Result<Vec<RunKey>, StoreError> {
+        // Nothing is before the empty key.
+        let (namespace, run_id) = match &after {
+            Some(RunKey { namespace, run_id: RunId(run_id) }) => (namespace.0.as_str(), &run_id[..]),
+            None => ("", &[][..]),
+        };
+        let records: Vec<KeyRecord> = sqlx::query_as(sql::NEEDING_ATTENTION)
+            .bind(namespace)
+            .bind(run_id)
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn timers_due(
+        &self,
+        until: Timestamp,
+        after: Option<TimerRow>,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
+        // Nothing is before the earliest time and the empty key.
+        let (fire_at, namespace, run_id, started) = match &after {
+            Some(TimerRow { fire_at, key, started_event_id }) => {
+                (fire_at.0, key.namespace.0.as_str(), &key.run_id.0[..], integer(started_event_id.0))
+            }
+            None => (i64::MIN, "", &[][..], 0),
+        };
+        let records: Vec<TimerRecord> = sqlx::query_as(sql::TIMERS_DUE)
+            .bind(until.0)
+            .bind(fire_at)
+            .bind(namespace)
+            .bind(run_id)
+            .bind(started)
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
+fn failed(error: sqlx::Error) -> StoreError {
+    StoreError::Database(error.to_string())
+}

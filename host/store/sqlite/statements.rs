@@ -1,0 +1,307 @@
+//! The writer's prepared statements, and what each part of a decision does to the tables.
+//!
+//! Nothing here begins or ends a transaction. A decision's fence is its first statement that
+//! writes: a refused decision has written nothing, so that no savepoint is needed.
+
+use everfold_core::decision::{
+    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity,
+};
+use everfold_core::event::Event;
+use everfold_core::history;
+use everfold_core::ids::{RunId, RunKey};
+use everfold_core::machine::RunStatus;
+use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
+
+use crate::store::rows::{encode, integer};
+use crate::store::{Epoch, NewComponent, Verdict, sql};
+
+/// Every statement that the writer uses, prepared once.
+pub(super) struct Statements<'c> {
+    pub(super) begin: Statement<'c>,
+    pub(super) commit: Statement<'c>,
+    pub(super) rollback: Statement<'c>,
+    epoch: Statement<'c>,
+    close_shard: Statement<'c>,
+    request: Statement<'c>,
+    request_put: Statement<'c>,
+    open_run: Statement<'c>,
+    run_put: Statement<'c>,
+    run_advance: Statement<'c>,
+    run_close: Statement<'c>,
+    run_block: Statement<'c>,
+    run_unblock: Statement<'c>,
+    run_inbox_length: Statement<'c>,
+    history_put: Statement<'c>,
+    timer_put: Statement<'c>,
+    timer_delete: Statement<'c>,
+    timers_delete: Statement<'c>,
+    attempt_put: Statement<'c>,
+    attempt_delete: Statement<'c>,
+    attempts_delete: Statement<'c>,
+    inbox_put: Statement<'c>,
+    inbox_delete: Statement<'c>,
+    inbox_clear: Statement<'c>,
+    component_put: Statement<'c>,
+    component_bytes_put: Statement<'c>,
+    component_type_put: Statement<'c>,
+    workflow_type_put: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    /// Prepares all statements.
+    pub(super) fn prepare(connection: &'c Connection) -> Result<Self> {
+        let prepare = |sql| connection.prepare(sql);
+        Ok(Self {
+            // The write lock is taken at once: no statement of the batch can fail for want of it.
+            begin: prepare("BEGIN IMMEDIATE")?,
+            commit: prepare("COMMIT")?,
+            rollback: prepare("ROLLBACK")?,
+            epoch: prepare(sql::EPOCH)?,
+            close_shard: prepare(sql::CLOSE_SHARD)?,
+            request: prepare(sql::REQUEST)?,
+            request_put: prepare(sql::REQUEST_PUT)?,
+            open_run: prepare(sql::OPEN_RUN)?,
+            run_put: prepare(sql::RUN_PUT)?,
+            run_advance: prepare(sql::RUN_ADVANCE)?,
+            run_close: prepare(sql::RUN_CLOSE)?,
+            run_block: prepare(sql::RUN_BLOCK)?,
+            run_unblock: prepare(sql::RUN_UNBLOCK)?,
+            run_inbox_length: prepare(sql::RUN_INBOX_LENGTH)?,
+            history_put: prepare(sql::HISTORY_PUT)?,
+            timer_put: prepare(sql::TIMER_PUT)?,
+            timer_delete: prepare(sql::TIMER_DELETE)?,
+            timers_delete: prepare(sql::TIMERS_DELETE)?,
+            attempt_put: prepare(sql::ATTEMPT_PUT)?,
+            attempt_delete: prepare(sql::ATTEMPT_DELETE)?,
+            attempts_delete: prepare(sql::ATTEMPTS_DELETE)?,
+            inbox_put: prepare(sql::INBOX_PUT)?,
+            inbox_delete: prepare(sql::INBOX_DELETE)?,
+            inbox_clear: prepare(sql::INBOX_CLEAR)?,
+            component_put: prepare(sql::COMPONENT_PUT)?,
+            component_bytes_put: prepare(sql::COMPONENT_BYTES_PUT)?,
+            component_type_put: prepare(sql::COMPONENT_TYPE_PUT)?,
+            workflow_type_put: prepare(sql::WORKFLOW_TYPE_PUT)?,
+        })
+    }
+
+    /// The epoch that the store is in.
+    pub(super) fn epoch(&mut self) -> Result<Epoch> {
+        self.epoch.query_row([], |row| row.get(0).map(Epoch))
+    }
+
+    /// Notes that the host of `epoch` stops in order.
+    pub(super) fn close_shard(&mut self, epoch: Epoch) -> Result<()> {
+        self.close_shard.execute([epoch.0])?;
+        Ok(())
+    }
+
+    /// Adds a component; false if it is there already.
+    pub(super) fn put_component(&mut self, component: &NewComponent) -> Result<bool> {
+        let NewComponent { namespace, digest, workflow_types, sdk, deployed_at, bytes } = component;
+        let size = integer(bytes.len() as u64);
+        let put = params![namespace.0, digest.0, size, sdk, deployed_at.0];
+        if self.component_put.execute(put)? == 0 {
+            return Ok(false);
+        }
+        self.component_bytes_put.execute(params![digest.0, bytes])?;
+        for workflow_type in workflow_types {
+            self.component_type_put.execute(params![namespace.0, digest.0, workflow_type])?;
+            self.workflow_type_put.execute(params![namespace.0, workflow_type, digest.0])?;
+        }
+        Ok(true)
+    }
+
+    /// Writes one decision, or nothing of it.
+    pub(super) fn apply(&mut self, decision: &Decision) -> Result<Verdict> {
+        let verdict = match &decision.new_run {
+            Some(new_run) => self.create(decision, new_run)?,
+            None => self.pass_fence(decision)?,
+        };
+        match verdict {
+            Verdict::Committed => {}
+            Verdict::Fenced | Verdict::AlreadyRunning(_) | Verdict::SameRequest(_) => return Ok(verdict),
+        }
+        let key = &decision.key;
+        self.append_history(key, &decision.events)?;
+        match (&decision.closed, &decision.new_run) {
+            (Some(_), None) => self.forget_what_waits(key.run_id)?,
+            // What a run begins and closes in its first step was never written.
+            (Some(_), Some(_)) => {}
+            (None, _) => {
+                self.apply_effects(key, &decision.effects, &decision.attempts)?;
+                self.change_inbox(key, &decision.inbox_put, &decision.inbox_taken)?;
+                self.change_block(key.run_id, &decision.blocked)?;
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
+        let Decision { key, open_activities, closed, .. } = decision;
+        let NewRun { workflow_id, workflow_type, digest, started_at, request_id } = new_run;
+        if let Some(request_id) = request_id {
+            let request = params![key.namespace.0, workflow_id.0, request_id];
+            let run_id = self.request.query_row(request, |row| row.get(0)).optional()?;
+            if let Some(run_id) = run_id {
+                return Ok(Verdict::SameRequest(RunId(run_id)));
+            }
+        }
+        let open_run = params![key.namespace.0, workflow_id.0];
+        let run_id = self.open_run.query_row(open_run, |row| row.get(0)).optional()?;
+        if let Some(run_id) = run_id {
+            return Ok(Verdict::AlreadyRunning(RunId(run_id)));
+        }
+        let rows = self.run_put.execute(params![
+            key.run_id.0,
+            key.namespace.0,
+            workflow_id.0,
+            workflow_type,
+            digest.0,
+            closed.as_ref().map_or(RunStatus::Running, |closed| closed.status).name(),
+            integer(decision.next().0),
+            integer(*open_activities),
+            started_at.0,
+            closed.as_ref().map(|closed| closed.at.0),
+            closed.as_ref().map(|closed| encode(&closed.outcome)),
+        ])?;
+        if rows == 0 {
+            return Ok(Verdict::Fenced);
+        }
+        if let Some(request_id) = request_id {
+            self.request_put.execute(params![key.namespace.0, workflow_id.0, request_id, key.run_id.0])?;
+        }
+        Ok(Verdict::Committed)
+    }
+
+    fn pass_fence(&mut self, decision: &Decision) -> Result<Verdict> {
+        let Decision { key, expected, open_activities, .. } = decision;
+        let (next, open_activities) = (integer(decision.next().0), integer(*open_activities));
+        let expected = integer(expected.0);
+        let rows = match &decision.closed {
+            None => self.run_advance.execute(params![
+                next,
+                open_activities,
+                key.run_id.0,
+                key.namespace.0,
+                expected,
+            ])?,
+            Some(Closed { status, at, outcome }) => self.run_close.execute(params![
+                next,
+                open_activities,
+                status.name(),
+                at.0,
+                encode(outcome),
+                key.run_id.0,
+                key.namespace.0,
+                expected,
+            ])?,
+        };
+        Ok(if rows == 0 { Verdict::Fenced } else { Verdict::Committed })
+    }
+
+    fn append_history(&mut self, key: &RunKey, events: &[Event]) -> Result<()> {
+        let Some(first) = events.first() else { return Ok(()) };
+        self.history_put.execute(params![
+            key.run_id.0,
+            key.namespace.0,
+            integer(first.id.0),
+            integer(events.len() as u64),
+            history::pack(events),
+        ])?;
+        Ok(())
+    }
+
+    fn forget_what_waits(&mut self, run_id: RunId) -> Result<()> {
+        self.timers_delete.execute([run_id.0])?;
+        self.attempts_delete.execute([run_id.0])?;
+        self.inbox_clear.execute([run_id.0])?;
+        Ok(())
+    }
+
+    fn apply_effects(
+        &mut self,
+        key: &RunKey,
+        effects: &Effects,
+        attempts: &[PendingActivity],
+    ) -> Result<()> {
+        // One step may start a timer and take it back, so that what closes comes last.
+        for (started, fire_at) in &effects.timers_started {
+            let started = integer(started.0);
+            self.timer_put.execute(params![key.run_id.0, key.namespace.0, started, fire_at.0])?;
+        }
+        for started in &effects.timers_closed {
+            self.timer_delete.execute(params![key.run_id.0, integer(started.0)])?;
+        }
+        for attempt in attempts {
+            self.put_attempt(key, attempt)?;
+        }
+        for scheduled in &effects.activities_closed {
+            self.attempt_delete.execute(params![key.run_id.0, integer(scheduled.0)])?;
+        }
+        Ok(())
+    }
+
+    fn put_attempt(&mut self, key: &RunKey, pending: &PendingActivity) -> Result<()> {
+        let failure = pending.last_failure.as_ref();
+        self.attempt_put.execute(params![
+            key.run_id.0,
+            key.namespace.0,
+            integer(pending.scheduled_event_id.0),
+            pending.activity_type,
+            pending.attempt,
+            pending.next_attempt_at.0,
+            failure.map(encode),
+            failure.and_then(|failure| serde_json::to_string(failure).ok()),
+            pending.last_failure_at.map(|at| at.0),
+            pending.heartbeat_details.as_ref().map(encode),
+        ])?;
+        Ok(())
+    }
+
+    fn change_inbox(&mut self, key: &RunKey, put: &[InboxInput], taken: &[InboxSeq]) -> Result<()> {
+        let mut change = 0_i64;
+        for InboxSeq(seq) in taken {
+            let rows = self.inbox_delete.execute(params![seq, key.run_id.0])?;
+            // Counted rather than assumed: two steps without events may name the same row.
+            change -= integer(rows as u64);
+        }
+        for InboxInput { received_at, input } in put {
+            self.inbox_put.execute(params![
+                key.run_id.0,
+                key.namespace.0,
+                received_at.0,
+                input.type_name(),
+                encode(input),
+            ])?;
+            change += 1;
+        }
+        if change != 0 {
+            self.run_inbox_length.execute(params![change, key.run_id.0])?;
+        }
+        Ok(())
+    }
+
+    fn change_block(&mut self, run_id: RunId, change: &BlockChange) -> Result<()> {
+        match change {
+            BlockChange::Keep => {}
+            BlockChange::Clear => {
+                self.run_unblock.execute([run_id.0])?;
+            }
+            BlockChange::Block(blocked) => {
+                let Blocked { event_id, kind, reason, backtrace, since, retries, retry_at } = blocked;
+                let event_id = integer(event_id.0);
+                self.run_block.execute(params![
+                    kind.name(),
+                    event_id,
+                    reason,
+                    backtrace,
+                    since.0,
+                    retries,
+                    retry_at.0,
+                    run_id.0,
+                ])?;
+            }
+        }
+        Ok(())
+    }
+}
