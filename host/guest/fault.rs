@@ -40,8 +40,6 @@ pub(super) struct Panic {
 /// has too many parts; the types of these errors are private to it.
 const CALL_TOO_LARGE: &str = "fuel allocated for hostcalls has been exhausted";
 const TOO_MANY_PARTS: &str = "resource limit exceeded";
-/// The name of the module through which wit-component leads calls of the host.
-const SHIM: &str = "wit-component:shim";
 
 /// The fault that an error of a guest's call means.
 pub(super) fn of(error: wasmtime::Error, panic: Option<Panic>, settings: &EngineSettings) -> GuestFault {
@@ -97,7 +95,10 @@ fn stopped(stop: Stop, backtrace: String) -> GuestFault {
 /// component has debug information, else the function's name.
 fn frames(backtrace: &WasmBacktrace) -> String {
     let mut lines = String::new();
-    for frame in backtrace.frames().iter().filter(|frame| frame.module().name() != Some(SHIM)) {
+    // wit-component leads calls of the host through a module without names: noise, unless the
+    // component has no names at all.
+    let has_names = backtrace.frames().iter().any(|frame| frame.func_name().is_some());
+    for frame in backtrace.frames().iter().filter(|frame| frame.func_name().is_some() || !has_names) {
         if frame.symbols().is_empty() {
             push_line(&mut lines, &function_name(frame));
         }

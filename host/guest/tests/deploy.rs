@@ -183,8 +183,8 @@ fn describe_stands_under_the_limits_and_can_command_nothing() {
         (i32.store (i32.const 16) (i32.const 65536))
         (i32.store (i32.const 20) (i32.const 5000))
         (loop $types
-            (i32.store offset=65536 (i32.load (i32.const 4)) (i32.const 0))
-            (i32.store offset=65540 (i32.load (i32.const 4)) (i32.const 200000))
+            (i32.store offset=65536 (i32.load (i32.const 4)) (i32.const 190000))
+            (i32.store offset=65540 (i32.load (i32.const 4)) (i32.const 60000))
             (i32.store (i32.const 4) (i32.add (i32.const 24) (i32.load (i32.const 4))))
             (br_if $types (i32.lt_u (i32.load (i32.const 4)) (i32.const 120000))))";
     let fault = described(amplified);

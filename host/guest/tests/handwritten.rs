@@ -44,7 +44,7 @@ impl Module<'_> {
             .expect("the world can be encoded");
         ComponentEncoder::default()
             .module(&module)
-            .and_then(|mut encoder| encoder.encode())
+            .and_then(|encoder| encoder.encode())
             .expect("the module fits the world")
     }
 
