@@ -40,21 +40,12 @@ pub struct Shipped {
 /// failure as the cause; what could not be undone is in its details.
 pub async fn order_saga(ctx: Context, order: Order) -> Result<Shipped, Failure> {
     let amount_cents = order.amount_cents()?;
-    info!(
-        ctx,
-        "order accepted",
-        order_id = order.order_id,
-        amount_cents = amount_cents
-    );
+    info!(ctx, "order accepted", amount_cents);
 
     let mut saga = Saga::new(&ctx);
     match fulfil(&ctx, &mut saga, &order, amount_cents).await {
         Ok(shipped) => {
-            info!(
-                ctx,
-                "order shipped",
-                tracking_number = shipped.tracking_number
-            );
+            info!(ctx, "order shipped", tracking = shipped.tracking_number);
             Ok(shipped)
         }
         Err(cause) => {
@@ -76,16 +67,12 @@ async fn fulfil(
     let reservation = steps
         .make(RESERVE_INVENTORY, &order.reserve(), RELEASE_RESERVATION)
         .await?;
-    info!(
-        ctx,
-        "stock reserved",
-        reservation_id = reservation.reservation_id
-    );
+    info!(ctx, "stock reserved", id = reservation.reservation_id);
 
     let payment = steps
         .make(PROCESS_PAYMENT, &order.charge(amount_cents), REFUND_PAYMENT)
         .await?;
-    info!(ctx, "payment taken", payment_id = payment.payment_id);
+    info!(ctx, "payment taken", id = payment.payment_id);
 
     steps
         .make(

@@ -76,13 +76,9 @@ mod tests {
                 "1 WorkflowStarted",
                 "2 TimerStarted 1500 ms",
                 "3 TimerFired",
-                &format!("4 WorkflowCompleted {}", sorted(&result)),
+                &format!("4 WorkflowCompleted {result}"),
             ],
         );
-    }
-
-    fn sorted(slept: &serde_json::Value) -> String {
-        slept.to_string()
     }
 
     #[test]

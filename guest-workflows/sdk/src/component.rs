@@ -1,7 +1,7 @@
-//! A component's exports: what [`export!`](crate::export) expands to.
+//! A component's exports: what [`export!`](crate::export!) expands to.
 //!
 //! Owns the one instance that a component holds, and the panic hook. Everything here is for the
-//! macro; authors use [`crate::export`].
+//! macro; authors use [`crate::export!`].
 
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;

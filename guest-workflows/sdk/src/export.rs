@@ -3,11 +3,14 @@
 /// Exports workflows: the component offers each under the name given. A doc comment becomes the
 /// summary that people see.
 ///
-/// ```ignore
+/// ```
+/// # use everfold_guest::{Context, Failure};
+/// # async fn greet_all(_: Context, _: ()) -> Result<(), Failure> { Ok(()) }
 /// everfold_guest::export! {
 ///     /// Greets everybody on the list.
 ///     "greet-all" => greet_all,
 /// }
+/// # fn main() {}
 /// ```
 ///
 /// A workflow is an `async fn(Context, I) -> Result<O, Failure>`. Once for each crate; natively the

@@ -4,22 +4,27 @@ pub use crate::bindings::everfold::workflow::host::LogLevel as Level;
 
 /// Logs a line with fields, at the level that is its first argument.
 ///
-/// ```ignore
-/// log!(Level::Info, ctx, "paid", payment_id = payment.id, amount_cents = 1200);
+/// ```
+/// # use everfold_guest::{Context, Level, log};
+/// fn paid(ctx: &Context, payment_id: &str, cents: u64) {
+///     log!(Level::Info, ctx, "paid by {payment_id}", payment_id, euros = cents / 100);
+/// }
 /// ```
 ///
-/// The message may name variables in braces, as with `format!`. A field's value is anything that
-/// implements `Display`.
+/// The message may name variables in braces, as with `format!`. A field is a variable, or a name and
+/// its value; values are anything that implements `Display`.
 #[macro_export]
 macro_rules! log {
-    ($level:expr, $ctx:expr, $message:literal $(, $key:ident = $value:expr)* $(,)?) => {
+    (@value $key:ident) => { ::std::string::ToString::to_string(&$key) };
+    (@value $key:ident = $value:expr) => { ::std::string::ToString::to_string(&$value) };
+    ($level:expr, $ctx:expr, $message:literal $(, $key:ident $(= $value:expr)?)* $(,)?) => {
         $ctx.log(
             $level,
             ::std::module_path!(),
             &::std::format!($message),
             &[$((
                 ::std::string::String::from(::std::stringify!($key)),
-                ::std::string::ToString::to_string(&$value),
+                $crate::log!(@value $key $(= $value)?),
             )),*],
         )
     };

@@ -19,7 +19,7 @@ pub const INVALID_INPUT: &str = "InvalidInput";
 /// A workflow that has been given its run and its input.
 pub(crate) type Body = LocalBoxFuture<'static, Result<Payload, Failure>>;
 
-/// One workflow type of a component, as [`export!`](crate::export) makes it.
+/// One workflow type of a component, as [`export!`](crate::export!) makes it.
 #[derive(Clone, Copy)]
 pub struct Workflow {
     pub(crate) name: &'static str,

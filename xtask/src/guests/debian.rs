@@ -42,8 +42,9 @@ pub(super) fn unpack() -> Result<PathBuf> {
     fs::create_dir(&packages)?;
     fs::create_dir(&files)?;
 
+    // As root, apt would drop its rights first and then complain that it may not write here.
     run(Command::new("apt-get")
-        .args(["download", "--quiet"])
+        .args(["-o", "APT::Sandbox::User=root", "download", "--quiet"])
         .args(PACKAGES)
         .current_dir(&packages))
     .context("apt-get cannot fetch them (`apt-get update` may help)")?;
