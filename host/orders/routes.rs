@@ -240,3 +240,56 @@ impl From<ApiError> for Problem {
         Self::new(status, code, error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    async fn reply(body: &str) -> Value {
+        let response = parse(body.as_bytes()).expect_err("it is refused").into_response();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        let body: Value = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(body["status"], json!(status));
+        body
+    }
+
+    #[tokio::test]
+    async fn a_bad_body_is_answered_with_all_its_faults() {
+        assert_eq!(
+            reply("{\"customer_id\": 1,").await,
+            json!({
+                "type": "about:blank",
+                "title": "Bad Request",
+                "status": 400,
+                "code": "invalid_input",
+                "detail": "the body is not JSON: EOF while parsing a value at line 1 column 18",
+            })
+        );
+        let body = json!({
+            "customer_id": 1,
+            "items": [{"sku": "book", "quantity": 0, "unit_price_cents": 5}],
+            "currency": "EUR",
+            "payment_token": "tok_ok",
+            "ship_to": {"name": "Ada", "country": "de", "postcode": "80331"},
+        });
+        let reply = reply(&body.to_string()).await;
+        assert_eq!(reply["status"], json!(422));
+        assert_eq!(
+            reply["errors"],
+            json!([
+                {"field": "items[0].quantity", "message": "must be an integer from 1 to 4294967295"},
+                {"field": "ship_to.country", "message": "must be 2 capital letters, as DE"},
+            ])
+        );
+        assert_eq!(
+            reply["detail"],
+            json!(
+                "items[0].quantity must be an integer from 1 to 4294967295; ship_to.country must be 2 capital letters, as DE"
+            )
+        );
+    }
+}
