@@ -139,11 +139,7 @@ where
 struct Noop;
 
 impl ErasedActivity for Noop {
-    fn run<'a>(
-        &'a self,
-        _: &'a ActivityContext,
-        _: &'a Payload,
-    ) -> BoxFuture<'a, Result<Payload, Failure>> {
+    fn run<'a>(&'a self, _: &'a ActivityContext, _: &'a Payload) -> BoxFuture<'a, Result<Payload, Failure>> {
         Box::pin(async { Ok(Payload::json_text(b"null".to_vec())) })
     }
 }
