@@ -1,0 +1,23 @@
+//! Small workflows, each of which shows one thing: the host's tests and its benchmark run them.
+
+mod activities;
+mod sequences;
+mod timers;
+mod values;
+
+everfold_guest::export! {
+    /// Calls one activity four times in sequence.
+    "four-steps" => sequences::four_steps,
+    /// Calls `noop` as often as it is told, in sequence.
+    "long" => sequences::long,
+    /// Calls `noop` as often as it is told, all at once.
+    "fan-out" => sequences::fan_out,
+    /// Sleeps, and tells the time before and after.
+    "sleeper" => timers::sleeper,
+    /// Races the activity `slow` against a timer, and cancels the loser.
+    "race" => timers::race,
+    /// Returns its input at once.
+    "echo" => values::echo,
+    /// Returns random numbers, a UUID and the time.
+    "random" => values::random,
+}

@@ -1,0 +1,159 @@
+//! What a workflow holds of its run: the way to activities, timers, time, randomness and the log.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::activity::{Activity, ActivityCall};
+use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
+use crate::cancellation::{Cancellation, Shield};
+use crate::failure::Failure;
+use crate::log::Level;
+use crate::payload::Payload;
+use crate::random::Random;
+use crate::run::Run;
+use crate::time::Timestamp;
+use crate::timer::Timer;
+
+pub use crate::bindings::exports::everfold::workflow::workflow::WorkflowRef;
+
+/// A workflow's handle on its run. Copies are the same run.
+#[derive(Clone)]
+pub struct Context {
+    run: Rc<Run>,
+}
+
+impl Context {
+    pub(crate) fn new(run: Rc<Run>) -> Self {
+        Self { run }
+    }
+
+    /// Calls an activity. It is asked for when the call is first polled.
+    pub fn execute<I: Serialize + ?Sized, O>(
+        &self,
+        activity: Activity<I, O>,
+        input: &I,
+    ) -> ActivityCall<O> {
+        ActivityCall::new(Rc::clone(&self.run), activity, input)
+    }
+
+    /// Waits that long. The timer starts when it is first polled.
+    pub fn sleep(&self, duration: Duration) -> Timer {
+        Timer::new(Rc::clone(&self.run), duration)
+    }
+
+    /// The time of the event being folded: the same until the workflow waits again.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.run.now()
+    }
+
+    /// The run's generator of random numbers.
+    #[must_use]
+    pub fn random(&self) -> Random {
+        Random::new(Rc::clone(&self.run))
+    }
+
+    /// A fresh UUID of version 4, from the run's generator.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.random().uuid()
+    }
+
+    /// Logs a line; the macros [`info!`](crate::info) and its kin are the short way.
+    pub fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]) {
+        self.run.host.log(level, target, message, fields);
+    }
+
+    /// Who the run is.
+    #[must_use]
+    pub fn info(&self) -> &Info {
+        &self.run.info
+    }
+
+    /// Waits until the run is asked to cancel.
+    pub fn cancelled(&self) -> Cancellation {
+        Cancellation::new(Rc::clone(&self.run))
+    }
+
+    /// Whether the run was asked to cancel.
+    #[must_use]
+    pub fn is_cancel_requested(&self) -> bool {
+        self.run.is_cancel_requested()
+    }
+
+    /// Keeps the run's cancellation from what the future does.
+    pub fn shield<'a, T>(&self, future: impl Future<Output = T> + 'a) -> Shield<'a, T> {
+        Shield::new(Rc::clone(&self.run), future)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Context")
+            .field(&self.run.info.workflow_id)
+            .finish()
+    }
+}
+
+/// Who a run is, as it was told when it started.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// The type that the component exports it under.
+    pub workflow_type: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The id that people chose.
+    pub workflow_id: String,
+    /// The id of this run among those with the same workflow id.
+    pub run_id: String,
+    /// The first run of a chain of resets.
+    pub original_run_id: String,
+    /// Which try of the workflow's own retry policy this is, from 1.
+    pub attempt: u32,
+    /// What travelled beside the input.
+    pub headers: Vec<(String, Payload)>,
+    /// The run that started this one as its child.
+    pub parent: Option<WorkflowRef>,
+    /// The run that continued as this one.
+    pub continued_from_run_id: Option<String>,
+    /// What the run before gave, where this one is one of a series.
+    pub last_completion_result: Option<Payload>,
+    /// How the try before failed.
+    pub last_failure: Option<Failure>,
+    /// The limit on all runs of the chain together.
+    pub execution_timeout: Option<Duration>,
+    /// The limit on this run.
+    pub run_timeout: Option<Duration>,
+    /// What whoever started it wrote on it.
+    pub memo: Vec<(String, Payload)>,
+    /// What it can be found by.
+    pub search_attributes: Vec<(String, Payload)>,
+}
+
+impl Info {
+    pub(crate) fn from_event(started: WorkflowStarted) -> (Self, Payload) {
+        let info = Self {
+            workflow_type: started.workflow_type,
+            namespace: started.namespace,
+            workflow_id: started.workflow_id,
+            run_id: started.run_id,
+            original_run_id: started.original_run_id,
+            attempt: started.attempt,
+            headers: started.headers,
+            parent: started.parent,
+            continued_from_run_id: started.continued_from_run_id,
+            last_completion_result: started.last_completion_result,
+            last_failure: started.last_failure.map(Failure::from_links),
+            execution_timeout: started.execution_timeout.map(Duration::from_millis),
+            run_timeout: started.run_timeout.map(Duration::from_millis),
+            memo: started.memo,
+            search_attributes: started.search_attributes,
+        };
+        (info, started.input)
+    }
+}

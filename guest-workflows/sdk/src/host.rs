@@ -1,0 +1,75 @@
+//! What a run may ask of its host: the `host` interface of the WIT package as a trait, so that a
+//! scripted host can stand in for the real one in native tests.
+//!
+//! Owns the one place where the imports are called. Must never decide anything: every rule about
+//! *when* a command is made lives in [`crate::run`].
+
+use crate::bindings::everfold::workflow::host as imports;
+use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, FailureLink, Payload};
+use crate::log::Level;
+
+/// The commands and observations of the WIT interface `host`, one method for each function.
+pub(crate) trait Host {
+    fn schedule_activity(
+        &self,
+        activity_type: &str,
+        input: &Payload,
+        options: &ActivityOptions,
+    ) -> EventId;
+
+    fn request_cancel_activity(&self, scheduled: EventId);
+
+    fn start_timer(&self, duration_ms: u64, summary: &str) -> EventId;
+
+    fn cancel_timer(&self, started: EventId);
+
+    fn complete_workflow(&self, result: &Payload);
+
+    fn fail_workflow(&self, failure: &[FailureLink]);
+
+    fn cancel_workflow(&self, details: &[Payload]);
+
+    fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]);
+}
+
+/// The host that instantiated this component.
+pub(crate) struct ComponentHost;
+
+impl Host for ComponentHost {
+    fn schedule_activity(
+        &self,
+        activity_type: &str,
+        input: &Payload,
+        options: &ActivityOptions,
+    ) -> EventId {
+        imports::schedule_activity(activity_type, input, options)
+    }
+
+    fn request_cancel_activity(&self, scheduled: EventId) {
+        imports::request_cancel_activity(scheduled);
+    }
+
+    fn start_timer(&self, duration_ms: u64, summary: &str) -> EventId {
+        imports::start_timer(duration_ms, summary)
+    }
+
+    fn cancel_timer(&self, started: EventId) {
+        imports::cancel_timer(started);
+    }
+
+    fn complete_workflow(&self, result: &Payload) {
+        imports::complete_workflow(result);
+    }
+
+    fn fail_workflow(&self, failure: &[FailureLink]) {
+        imports::fail_workflow(failure);
+    }
+
+    fn cancel_workflow(&self, details: &[Payload]) {
+        imports::cancel_workflow(details);
+    }
+
+    fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]) {
+        imports::log(level, target, message, fields);
+    }
+}

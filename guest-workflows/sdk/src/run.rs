@@ -1,0 +1,255 @@
+//! The state of one run, and the rules by which it asks its host for things.
+//!
+//! Owns the clock, the generator, the open operations and the run's cancellation. Futures call in
+//! from above (`schedule_activity`, `poll_activity`, …), the folding of events from below
+//! (`close_activity`, …). Must never poll a future: that is [`crate::instance`]'s part.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::activity::{ActivityErrorKind, Request};
+use crate::bindings::everfold::workflow::types::{CancellationType, EventId};
+use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
+use crate::cancellation::Canceled;
+use crate::context::Info;
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::operations::{Operations, Scope};
+use crate::payload::Payload;
+use crate::random::generator;
+use crate::time::Timestamp;
+
+/// How an activity closed, as the run saw it.
+pub(crate) enum ActivityOutcome {
+    Completed(Payload),
+    ClosedBadly(ActivityErrorKind, Failure),
+    /// The run was cancelled and does not wait for it.
+    Canceled,
+}
+
+/// How a timer closed.
+pub(crate) enum TimerOutcome {
+    Fired,
+    /// The run was cancelled.
+    Canceled,
+}
+
+/// Whether the workflow may still ask for things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The workflow has returned, or the instance is being dropped: what is dropped from now on
+    /// asks for nothing.
+    Closing,
+}
+
+pub(crate) struct Run {
+    pub(crate) info: Info,
+    pub(crate) random: RefCell<ChaCha8Rng>,
+    pub(crate) host: Box<dyn Host>,
+    now: Cell<Timestamp>,
+    phase: Cell<Phase>,
+    shields: Cell<u32>,
+    activities: RefCell<Operations<ActivityOutcome>>,
+    timers: RefCell<Operations<TimerOutcome>>,
+    cancellation: RefCell<Cancellation>,
+}
+
+enum Cancellation {
+    NotRequested { waiting: Vec<Waker> },
+    Requested(Canceled),
+}
+
+impl Run {
+    /// The run that has just started, and its input.
+    pub(crate) fn start(
+        host: Box<dyn Host>,
+        now: Timestamp,
+        started: WorkflowStarted,
+    ) -> (Self, Payload) {
+        let random = RefCell::new(generator(&started.seed));
+        let (info, input) = Info::from_event(started);
+        let run = Self {
+            info,
+            random,
+            host,
+            now: Cell::new(now),
+            phase: Cell::new(Phase::Open),
+            shields: Cell::new(0),
+            activities: RefCell::new(Operations::new()),
+            timers: RefCell::new(Operations::new()),
+            cancellation: RefCell::new(Cancellation::NotRequested {
+                waiting: Vec::new(),
+            }),
+        };
+        (run, input)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    pub(crate) fn set_now(&self, now: Timestamp) {
+        self.now.set(now);
+    }
+
+    /// From here on, what is dropped asks for nothing.
+    pub(crate) fn begin_closing(&self) {
+        self.phase.set(Phase::Closing);
+    }
+
+    /// Runs `f` out of reach of the run's cancellation.
+    pub(crate) fn shielded<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.shields.set(self.shields.get() + 1);
+        let value = f();
+        self.shields.set(self.shields.get() - 1);
+        value
+    }
+
+    fn scope(&self) -> Scope {
+        if self.shields.get() > 0 {
+            Scope::Shielded
+        } else {
+            Scope::Exposed
+        }
+    }
+
+    // Activities.
+
+    pub(crate) fn schedule_activity(&self, request: &Request) -> EventId {
+        let id = self
+            .host
+            .schedule_activity(&request.name, &request.input, &request.options);
+        let on_cancel = request.options.cancellation_type;
+        self.activities
+            .borrow_mut()
+            .open(id, on_cancel, self.scope());
+        id
+    }
+
+    pub(crate) fn poll_activity(
+        &self,
+        id: EventId,
+        task: &TaskContext<'_>,
+    ) -> Poll<ActivityOutcome> {
+        self.activities.borrow_mut().poll(id, self.scope(), task)
+    }
+
+    pub(crate) fn close_activity(&self, id: EventId, outcome: ActivityOutcome) {
+        let waiting = self.activities.borrow_mut().close(id, outcome);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// The call of an activity was dropped.
+    pub(crate) fn drop_activity(&self, id: EventId) {
+        let unasked = self.activities.borrow_mut().remove(id);
+        match unasked {
+            Some(CancellationType::TryCancel | CancellationType::WaitCancellationCompleted)
+                if self.may_ask() =>
+            {
+                self.host.request_cancel_activity(id);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    // Timers.
+
+    pub(crate) fn start_timer(&self, duration_ms: u64, summary: &str) -> EventId {
+        let id = self.host.start_timer(duration_ms, summary);
+        self.timers
+            .borrow_mut()
+            .open(id, CancellationType::TryCancel, self.scope());
+        id
+    }
+
+    pub(crate) fn poll_timer(&self, id: EventId, task: &TaskContext<'_>) -> Poll<TimerOutcome> {
+        self.timers.borrow_mut().poll(id, self.scope(), task)
+    }
+
+    pub(crate) fn close_timer(&self, id: EventId, outcome: TimerOutcome) {
+        let waiting = self.timers.borrow_mut().close(id, outcome);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// A timer's future was dropped.
+    pub(crate) fn drop_timer(&self, id: EventId) {
+        let unasked = self.timers.borrow_mut().remove(id);
+        if unasked.is_some() && self.may_ask() {
+            self.host.cancel_timer(id);
+        }
+    }
+
+    /// A panicking workflow must not add commands on its way out: the panic is the fault to report.
+    fn may_ask(&self) -> bool {
+        self.phase.get() == Phase::Open && !std::thread::panicking()
+    }
+
+    // Cancellation.
+
+    /// Whether an operation that begins here and now is refused, because the run is cancelled.
+    pub(crate) fn refuses_new_operations(&self) -> bool {
+        self.scope() == Scope::Exposed && self.is_cancel_requested()
+    }
+
+    pub(crate) fn is_cancel_requested(&self) -> bool {
+        matches!(*self.cancellation.borrow(), Cancellation::Requested(_))
+    }
+
+    /// The cancellation that was requested.
+    ///
+    /// # Panics
+    ///
+    /// When none was: only the run's cancellation closes an operation as cancelled.
+    pub(crate) fn canceled(&self) -> Canceled {
+        match &*self.cancellation.borrow() {
+            Cancellation::Requested(canceled) => canceled.clone(),
+            Cancellation::NotRequested { .. } => panic!("the run's cancellation was not requested"),
+        }
+    }
+
+    pub(crate) fn poll_cancellation(&self, task: &TaskContext<'_>) -> Poll<Canceled> {
+        match &mut *self.cancellation.borrow_mut() {
+            Cancellation::Requested(canceled) => Poll::Ready(canceled.clone()),
+            Cancellation::NotRequested { waiting } => {
+                if !waiting.iter().any(|waker| waker.will_wake(task.waker())) {
+                    waiting.push(task.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Cancels what is open and not shielded, in the order of history: activities, then timers.
+    pub(crate) fn request_cancellation(&self, reason: String) {
+        let requested = Cancellation::Requested(Canceled::new(reason));
+        let waiting = match self.cancellation.replace(requested) {
+            Cancellation::NotRequested { waiting } => waiting,
+            first @ Cancellation::Requested(_) => {
+                self.cancellation.replace(first);
+                return;
+            }
+        };
+        let activities = self.activities.borrow_mut().cancel_exposed();
+        for (id, on_cancel) in activities {
+            match on_cancel {
+                CancellationType::TryCancel => {
+                    self.host.request_cancel_activity(id);
+                    self.close_activity(id, ActivityOutcome::Canceled);
+                }
+                CancellationType::WaitCancellationCompleted => {
+                    self.host.request_cancel_activity(id);
+                }
+                CancellationType::Abandon => self.close_activity(id, ActivityOutcome::Canceled),
+            }
+        }
+        let timers = self.timers.borrow_mut().cancel_exposed();
+        for (id, _) in timers {
+            self.host.cancel_timer(id);
+            self.close_timer(id, TimerOutcome::Canceled);
+        }
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}

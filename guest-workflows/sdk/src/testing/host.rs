@@ -1,0 +1,244 @@
+//! The scripted host: takes the workflow's commands, numbers them, and holds them to the rules of the
+//! WIT package as the real host does, by a panic.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::shown;
+use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, FailureLink, Payload};
+use crate::bindings::exports::everfold::workflow::workflow::{Event, EventKind};
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::log::Level;
+
+/// An activity that was asked for and has not closed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenActivity {
+    /// The number of its command.
+    pub id: EventId,
+    /// Its type.
+    pub activity_type: String,
+    /// Its input, as JSON.
+    pub input: Value,
+    /// What was asked with it.
+    pub options: ActivityOptions,
+    /// Whether its cancellation was asked for.
+    pub cancel_requested: bool,
+}
+
+/// How a run closed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Closed {
+    /// With this result, as JSON.
+    Completed(Value),
+    /// With this failure.
+    Failed(Failure),
+    /// As cancelled, with these details, as JSON.
+    Canceled(Vec<Value>),
+}
+
+/// The state of the scripted host.
+pub(super) struct Script {
+    now_ms: Cell<u64>,
+    cancel_requested: Cell<bool>,
+    history: RefCell<Vec<String>>,
+    logs: RefCell<Vec<String>>,
+    activities: RefCell<BTreeMap<EventId, OpenActivity>>,
+    timers: RefCell<BTreeMap<EventId, u64>>,
+    closed: RefCell<Option<Closed>>,
+}
+
+impl Script {
+    pub(super) fn new(now_ms: u64) -> Rc<Self> {
+        Rc::new(Self {
+            now_ms: Cell::new(now_ms),
+            cancel_requested: Cell::new(false),
+            history: RefCell::default(),
+            logs: RefCell::default(),
+            activities: RefCell::default(),
+            timers: RefCell::default(),
+            closed: RefCell::default(),
+        })
+    }
+
+    pub(super) fn history(&self) -> Vec<String> {
+        self.history.borrow().clone()
+    }
+
+    pub(super) fn logs(&self) -> Vec<String> {
+        self.logs.borrow().clone()
+    }
+
+    pub(super) fn closed(&self) -> Option<Closed> {
+        self.closed.borrow().clone()
+    }
+
+    pub(super) fn open_activities(&self) -> Vec<OpenActivity> {
+        self.activities.borrow().values().cloned().collect()
+    }
+
+    pub(super) fn pass(&self, ms: u64) {
+        self.now_ms.set(self.now_ms.get() + ms);
+    }
+
+    pub(super) fn advance_to(&self, ms: u64) {
+        self.now_ms.set(self.now_ms.get().max(ms));
+    }
+
+    pub(super) fn note_cancel_request(&self) {
+        self.cancel_requested.set(true);
+    }
+
+    pub(super) fn close_activity(&self, id: EventId) -> OpenActivity {
+        match self.activities.borrow_mut().remove(&id) {
+            Some(activity) => activity,
+            None => panic!("activity {id} is not open"),
+        }
+    }
+
+    pub(super) fn close_next_timer(&self) -> Option<(EventId, u64)> {
+        let mut timers = self.timers.borrow_mut();
+        let (&id, &due_ms) = timers.iter().min_by_key(|(id, due_ms)| (**due_ms, **id))?;
+        timers.remove(&id);
+        Some((id, due_ms))
+    }
+
+    pub(super) fn input(&self, line: &str, kind: EventKind) -> Event {
+        assert!(
+            self.closed().is_none(),
+            "the run has closed: `{line}` cannot be folded"
+        );
+        let id = self.append(line);
+        Event {
+            id,
+            time: self.now_ms.get(),
+            kind,
+        }
+    }
+
+    fn command(&self, line: &str) -> EventId {
+        assert!(
+            self.closed().is_none(),
+            "the run has closed: `{line}` follows"
+        );
+        self.append(line)
+    }
+
+    fn append(&self, line: &str) -> EventId {
+        let mut history = self.history.borrow_mut();
+        let id = history.len() as u64 + 1;
+        history.push(format!("{id} {line}"));
+        id
+    }
+
+    fn close(&self, line: &str, closed: Closed) {
+        self.command(line);
+        self.closed.replace(Some(closed));
+    }
+}
+
+/// The scripted host as the SDK sees it.
+pub(super) struct ScriptedHost(pub(super) Rc<Script>);
+
+impl Host for ScriptedHost {
+    fn schedule_activity(
+        &self,
+        activity_type: &str,
+        input: &Payload,
+        options: &ActivityOptions,
+    ) -> EventId {
+        let timeouts = &options.timeouts;
+        assert!(
+            timeouts.start_to_close.is_some() || timeouts.schedule_to_close.is_some(),
+            "activity `{activity_type}` has neither a start-to-close nor a schedule-to-close time-out",
+        );
+        let input = shown(input);
+        let id = self
+            .0
+            .command(&format!("ActivityScheduled {activity_type} {input}"));
+        let activity = OpenActivity {
+            id,
+            activity_type: activity_type.to_owned(),
+            input,
+            options: options.clone(),
+            cancel_requested: false,
+        };
+        self.0.activities.borrow_mut().insert(id, activity);
+        id
+    }
+
+    fn request_cancel_activity(&self, scheduled: EventId) {
+        self.0
+            .command(&format!("ActivityCancelRequested {scheduled}"));
+        let mut activities = self.0.activities.borrow_mut();
+        let Some(activity) = activities.get_mut(&scheduled) else {
+            panic!("cancellation of activity {scheduled} was asked for, and it is not open");
+        };
+        assert!(
+            !activity.cancel_requested,
+            "cancellation of {scheduled} was asked for twice"
+        );
+        activity.cancel_requested = true;
+    }
+
+    fn start_timer(&self, duration_ms: u64, summary: &str) -> EventId {
+        let line = format!("TimerStarted {duration_ms} ms {summary}");
+        let id = self.0.command(line.trim_end());
+        let due_ms = self.0.now_ms.get().saturating_add(duration_ms);
+        self.0.timers.borrow_mut().insert(id, due_ms);
+        id
+    }
+
+    fn cancel_timer(&self, started: EventId) {
+        self.0.command(&format!("TimerCanceled {started}"));
+        let open = self.0.timers.borrow_mut().remove(&started);
+        assert!(
+            open.is_some(),
+            "timer {started} was cancelled, and it is not open"
+        );
+    }
+
+    fn complete_workflow(&self, result: &Payload) {
+        let result = shown(result);
+        self.0.close(
+            &format!("WorkflowCompleted {result}"),
+            Closed::Completed(result),
+        );
+    }
+
+    fn fail_workflow(&self, failure: &[FailureLink]) {
+        let failure = Failure::from_links(failure.to_vec());
+        let name = failure.application_type().unwrap_or_default();
+        self.0.close(
+            &format!("WorkflowFailed {name}"),
+            Closed::Failed(failure.clone()),
+        );
+    }
+
+    fn cancel_workflow(&self, details: &[Payload]) {
+        assert!(
+            self.0.cancel_requested.get(),
+            "cancellation of the run was not requested"
+        );
+        let details = details.iter().map(shown).collect();
+        self.0.close("WorkflowCanceled", Closed::Canceled(details));
+    }
+
+    fn log(&self, level: Level, _target: &str, message: &str, fields: &[(String, String)]) {
+        let level = match level {
+            Level::Trace => "TRACE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+        };
+        let mut line = format!("{level} {message}");
+        for (key, value) in fields {
+            line.push_str(&format!(" {key}={value}"));
+        }
+        self.0.logs.borrow_mut().push(line);
+    }
+}

@@ -1,0 +1,154 @@
+//! A component that was checked, compiled and asked what it offers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everfold_core::fold::GuestFault;
+use everfold_core::ids::Digest;
+use sha2::{Digest as _, Sha256};
+use wasmtime::Store;
+use wasmtime::component::Component;
+
+use super::bindings::{WorkflowComponent, WorkflowComponentPre};
+use super::description::Description;
+use super::engine::Engine;
+use super::fault;
+use super::inspect::{InvalidComponent, check_binary, check_interfaces};
+use super::instance::Instance;
+use super::state::GuestState;
+use super::ticker::Ticker;
+
+/// A component, ready to be instantiated. Cheap to clone.
+#[derive(Clone)]
+pub struct LoadedComponent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    pre: WorkflowComponentPre<GuestState>,
+    digest: Digest,
+    size: usize,
+    description: Description,
+    compile_time: Option<Duration>,
+}
+
+impl fmt::Debug for LoadedComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedComponent")
+            .field("digest", &self.inner.digest)
+            .field("description", &self.inner.description)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LoadedComponent {
+    pub(super) fn load(engine: &Engine, wasm: &[u8]) -> Result<Self, InvalidComponent> {
+        check_binary(wasm, engine.settings().component_bytes)?;
+        let digest = Digest(Sha256::digest(wasm).into());
+        let cached = engine.code_cache().and_then(|cache| cache.get(engine.wasmtime(), digest));
+        let (component, compile_time) = match cached {
+            Some(component) => (component, None),
+            None => {
+                let begun = Instant::now();
+                let component = Component::from_binary(engine.wasmtime(), wasm)
+                    .map_err(|error| InvalidComponent::Malformed(format!("{error:#}")))?;
+                (component, Some(begun.elapsed()))
+            }
+        };
+        check_interfaces(engine.wasmtime(), &component)?;
+        let pre = engine
+            .linker()
+            .instantiate_pre(&component)
+            .map_err(|error| InvalidComponent::WrongHostSignature(format!("{error:#}")))?;
+        let pre = WorkflowComponentPre::new(pre)
+            .map_err(|error| InvalidComponent::WrongWorkflowSignature(format!("{error:#}")))?;
+        let description = describe(engine, &pre)?;
+        if let (Some(cache), Some(_)) = (engine.code_cache(), compile_time) {
+            cache.put(engine.wasmtime(), digest, &component);
+        }
+        let engine = engine.clone();
+        let size = wasm.len();
+        Ok(Self { inner: Arc::new(Inner { engine, pre, digest, size, description, compile_time }) })
+    }
+
+    /// The SHA-256 of its bytes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.inner.digest
+    }
+
+    /// What it offers.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.inner.description
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.inner.size
+    }
+
+    /// How long its compilation took; absent when its code came from the cache.
+    #[must_use]
+    pub fn compile_time(&self) -> Option<Duration> {
+        self.inner.compile_time
+    }
+
+    /// A new instance, which has folded nothing yet.
+    ///
+    /// # Errors
+    /// When its start trapped or passed a limit.
+    pub fn instantiate(&self) -> Result<Instance, GuestFault> {
+        let mut store = new_store(self.engine());
+        match self.inner.pre.instantiate(&mut store) {
+            Ok(guest) => Ok(Instance::new(self.clone(), store, guest)),
+            Err(error) => Err(fault_of(error, &mut store, self.engine())),
+        }
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+}
+
+/// Asks a component what it offers, in an instance of its own.
+fn describe(
+    engine: &Engine,
+    pre: &WorkflowComponentPre<GuestState>,
+) -> Result<Description, InvalidComponent> {
+    let mut store = new_store(engine);
+    let instance = pre
+        .instance_pre()
+        .instantiate(&mut store)
+        .map_err(|error| InvalidComponent::StartFailed(fault_of(error, &mut store, engine)))?;
+    let guest = WorkflowComponent::new(&mut store, &instance)
+        .map_err(|error| InvalidComponent::WrongWorkflowSignature(format!("{error:#}")))?;
+    set_deadline(&mut store, engine);
+    let description = guest
+        .everfold_workflow_workflow()
+        .call_describe(&mut store)
+        .map_err(|error| InvalidComponent::DescribeFailed(fault_of(error, &mut store, engine)))?;
+    Description::checked(description)
+}
+
+/// A store whose limits are in force from the component's start on.
+fn new_store(engine: &Engine) -> Store<GuestState> {
+    let mut store = Store::new(engine.wasmtime(), GuestState::new(engine.settings()));
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(engine.settings().call_bytes);
+    set_deadline(&mut store, engine);
+    store
+}
+
+/// Gives the guest its time from now on.
+pub(super) fn set_deadline(store: &mut Store<GuestState>, engine: &Engine) {
+    store.set_epoch_deadline(Ticker::ticks(engine.settings().activation_time));
+}
+
+/// The fault that an error of a call means.
+pub(super) fn fault_of(error: wasmtime::Error, store: &mut Store<GuestState>, engine: &Engine) -> GuestFault {
+    fault::of(error, store.data_mut().panic.take(), engine.settings())
+}

@@ -1,0 +1,263 @@
+//! Out of a guest into the core. What breaks a rule of the interface is a fault of the guest.
+
+use everfold_core::command::{ActivityScheduled, CancellationType};
+use everfold_core::event::ActivityTimeouts;
+use everfold_core::failure::{
+    ActivityFailure, ApplicationFailure, CanceledFailure, ChildWorkflowFailure, Failure, FailureKind,
+    OtherFailure, RetryState, TimeoutFailure, TimeoutType,
+};
+use everfold_core::ids::EventId;
+use everfold_core::payload::Payload;
+use everfold_core::retry::RetryPolicy;
+
+use super::{FAILURE_LINKS, NAME_BYTES, SUMMARY_BYTES};
+use crate::guest::bindings::everfold::workflow::types;
+use crate::guest::fault::Stop;
+
+/// The task queue of an activity that names none.
+const DEFAULT_TASK_QUEUE: &str = "default";
+
+/// An activity to be scheduled; `key` makes its idempotency key if the guest names none.
+pub(in crate::guest) fn activity(
+    activity_type: String,
+    input: types::Payload,
+    options: types::ActivityOptions,
+    key: impl FnOnce() -> String,
+) -> Result<ActivityScheduled, Stop> {
+    let types::ActivityOptions {
+        task_queue,
+        timeouts,
+        retry_policy,
+        cancellation_type,
+        headers,
+        idempotency_key,
+        summary,
+    } = options;
+    check_name("an activity's type", &activity_type)?;
+    if let Some(task_queue) = &task_queue {
+        check_name("a task queue", task_queue)?;
+    }
+    if let Some(key) = &idempotency_key {
+        check_name("an idempotency key", key)?;
+    }
+    check_summary(&summary)?;
+    Ok(ActivityScheduled {
+        activity_type,
+        input: payload(input),
+        task_queue: task_queue.unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned()),
+        timeouts: activity_timeouts(timeouts),
+        retry_policy: self::retry_policy(retry_policy),
+        cancellation_type: match cancellation_type {
+            types::CancellationType::TryCancel => CancellationType::TryCancel,
+            types::CancellationType::WaitCancellationCompleted => CancellationType::WaitCancellationCompleted,
+            types::CancellationType::Abandon => CancellationType::Abandon,
+        },
+        headers: headers.into_iter().map(|(name, value)| (name, payload(value))).collect(),
+        idempotency_key: idempotency_key.unwrap_or_else(key),
+        summary,
+    })
+}
+
+/// A line for people.
+pub(in crate::guest) fn check_summary(summary: &str) -> Result<(), Stop> {
+    if summary.len() <= SUMMARY_BYTES {
+        return Ok(());
+    }
+    Err(Stop::limit(format!("a summary has {} bytes; at most {SUMMARY_BYTES} are allowed", summary.len())))
+}
+
+pub(in crate::guest) fn payload(payload: types::Payload) -> Payload {
+    Payload { metadata: payload.metadata, data: payload.data }
+}
+
+pub(in crate::guest) fn payloads(list: Vec<types::Payload>) -> Vec<Payload> {
+    list.into_iter().map(payload).collect()
+}
+
+/// The interface's list of links as a nested failure.
+pub(in crate::guest) fn failure(chain: types::Failure) -> Result<Failure, Stop> {
+    if chain.len() > FAILURE_LINKS {
+        return Err(Stop::limit(format!(
+            "a failure's chain has {} links; at most {FAILURE_LINKS} are allowed",
+            chain.len()
+        )));
+    }
+    chain
+        .into_iter()
+        .rev()
+        .fold(None, |cause, link| {
+            let types::FailureLink { message, kind, stack_trace } = link;
+            let kind = failure_kind(kind);
+            Some(Failure { message, kind, stack_trace, cause: cause.map(Box::new) })
+        })
+        .ok_or_else(|| Stop::illegal("a failure's chain is empty: it needs at least one link"))
+}
+
+/// Bytes of the failure's texts and payloads.
+pub(in crate::guest) fn failure_bytes(failure: &Failure) -> usize {
+    let details = |payloads: &[Payload]| payloads.iter().map(Payload::size).sum::<usize>();
+    failure
+        .chain()
+        .map(|link| {
+            let data = match &link.kind {
+                FailureKind::Application(application) => {
+                    application.failure_type.len() + details(&application.details)
+                }
+                FailureKind::TimedOut(timeout) => details(&timeout.last_heartbeat_details),
+                FailureKind::Canceled(canceled) => details(&canceled.details),
+                FailureKind::Terminated => 0,
+                FailureKind::Activity(activity) => activity.activity_type.len(),
+                FailureKind::ChildWorkflow(child) => {
+                    child.workflow_type.len() + child.workflow_id.len() + child.run_id.len()
+                }
+                FailureKind::Other(other) => other.name.len() + other.attributes.size(),
+            };
+            link.message.len() + link.stack_trace.len() + data
+        })
+        .sum()
+}
+
+fn failure_kind(kind: types::FailureKind) -> FailureKind {
+    match kind {
+        types::FailureKind::Application(application) => FailureKind::Application(ApplicationFailure {
+            failure_type: application.type_,
+            non_retryable: application.non_retryable,
+            next_retry_delay_ms: application.next_retry_delay,
+            details: payloads(application.details),
+        }),
+        types::FailureKind::TimedOut(timeout) => FailureKind::TimedOut(TimeoutFailure {
+            timeout_type: match timeout.type_ {
+                types::TimeoutType::ScheduleToStart => TimeoutType::ScheduleToStart,
+                types::TimeoutType::StartToClose => TimeoutType::StartToClose,
+                types::TimeoutType::ScheduleToClose => TimeoutType::ScheduleToClose,
+                types::TimeoutType::Heartbeat => TimeoutType::Heartbeat,
+            },
+            last_heartbeat_details: payloads(timeout.last_heartbeat_details),
+        }),
+        types::FailureKind::Canceled(details) => {
+            FailureKind::Canceled(CanceledFailure { details: payloads(details) })
+        }
+        types::FailureKind::Terminated => FailureKind::Terminated,
+        types::FailureKind::Activity(activity) => FailureKind::Activity(ActivityFailure {
+            scheduled_event_id: EventId(activity.scheduled_event_id),
+            activity_type: activity.activity_type,
+            attempt: activity.attempt,
+            retry_state: match activity.retry_state {
+                types::RetryState::NonRetryableFailure => RetryState::NonRetryableFailure,
+                types::RetryState::MaximumAttemptsReached => RetryState::MaximumAttemptsReached,
+                types::RetryState::Timeout => RetryState::Timeout,
+                types::RetryState::CancelRequested => RetryState::CancelRequested,
+            },
+        }),
+        types::FailureKind::ChildWorkflow(child) => FailureKind::ChildWorkflow(ChildWorkflowFailure {
+            workflow_type: child.workflow_type,
+            workflow_id: child.workflow_id,
+            run_id: child.run_id,
+            started_event_id: EventId(child.started_event_id),
+        }),
+        types::FailureKind::Other((name, attributes)) => {
+            FailureKind::Other(OtherFailure { name, attributes: payload(attributes) })
+        }
+    }
+}
+
+fn activity_timeouts(timeouts: types::ActivityTimeouts) -> ActivityTimeouts {
+    ActivityTimeouts {
+        schedule_to_start_ms: timeouts.schedule_to_start,
+        start_to_close_ms: timeouts.start_to_close,
+        schedule_to_close_ms: timeouts.schedule_to_close,
+        heartbeat_ms: timeouts.heartbeat,
+    }
+}
+
+/// The core checks its numbers.
+fn retry_policy(policy: types::RetryPolicy) -> RetryPolicy {
+    RetryPolicy {
+        initial_interval_ms: policy.initial_interval,
+        backoff_coefficient: policy.backoff_coefficient,
+        maximum_interval_ms: policy.maximum_interval,
+        maximum_attempts: policy.maximum_attempts,
+        non_retryable_types: policy.non_retryable_types,
+    }
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), Stop> {
+    if name.is_empty() {
+        return Err(Stop::illegal(format!("{what} is empty")));
+    }
+    if name.len() > NAME_BYTES {
+        return Err(Stop::limit(format!(
+            "{what} has {} bytes; at most {NAME_BYTES} are allowed",
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lower;
+    use super::*;
+
+    #[test]
+    fn a_failure_of_every_kind_survives_the_way_into_a_guest_and_back() {
+        let details = vec![Payload::json_text(b"1".to_vec())];
+        let kinds = [
+            FailureKind::Application(ApplicationFailure {
+                failure_type: "Declined".to_owned(),
+                non_retryable: true,
+                next_retry_delay_ms: Some(7),
+                details: details.clone(),
+            }),
+            FailureKind::TimedOut(TimeoutFailure {
+                timeout_type: TimeoutType::Heartbeat,
+                last_heartbeat_details: details.clone(),
+            }),
+            FailureKind::Canceled(CanceledFailure { details }),
+            FailureKind::Terminated,
+            FailureKind::Activity(ActivityFailure {
+                scheduled_event_id: EventId(2),
+                activity_type: "pay".to_owned(),
+                attempt: 3,
+                retry_state: RetryState::MaximumAttemptsReached,
+            }),
+            FailureKind::ChildWorkflow(ChildWorkflowFailure {
+                workflow_type: "t".to_owned(),
+                workflow_id: "w".to_owned(),
+                run_id: "r".to_owned(),
+                started_event_id: EventId(9),
+            }),
+            FailureKind::Other(OtherFailure { name: "new".to_owned(), attributes: Payload::default() }),
+        ];
+        let nested = kinds.into_iter().enumerate().rev().fold(None, |cause, (depth, kind)| {
+            let failure = Failure {
+                stack_trace: format!("frame {depth}"),
+                ..Failure::new(format!("link {depth}"), kind)
+            };
+            Some(match cause {
+                Some(cause) => failure.caused_by(cause),
+                None => failure,
+            })
+        });
+        let nested = nested.expect("there are kinds");
+        let chain = lower::failure(&nested);
+        assert_eq!(chain.len(), 7);
+        assert_eq!(chain[0].message, "link 0");
+        assert_eq!(failure(chain).expect("it is well-formed"), nested);
+    }
+
+    #[test]
+    fn an_empty_and_an_endless_chain_are_refused() {
+        let said = |chain| failure(chain).expect_err("it breaks a rule").to_string();
+        assert_eq!(said(Vec::new()), "a failure's chain is empty: it needs at least one link");
+        let link = types::FailureLink {
+            message: String::new(),
+            kind: types::FailureKind::Terminated,
+            stack_trace: String::new(),
+        };
+        assert_eq!(
+            said(vec![link; FAILURE_LINKS + 1]),
+            "a failure's chain has 65 links; at most 64 are allowed"
+        );
+    }
+}

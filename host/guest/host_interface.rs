@@ -1,0 +1,137 @@
+//! The WIT interface `host`: a guest's calls become commands and observations.
+
+use everfold_core::command::{
+    ActivityCancelRequested, Command, TimerCanceled, TimerStarted, WorkflowCanceled, WorkflowCompleted,
+    WorkflowFailed,
+};
+use everfold_core::ids::EventId;
+use everfold_core::payload::Payload;
+
+use super::bindings::everfold::workflow::host::{Host, LogLevel as WitLogLevel};
+use super::bindings::everfold::workflow::types;
+use super::convert::lift;
+use super::fault::Panic;
+use super::observation::LogLevel;
+use super::state::GuestState;
+
+/// The interface's name in a component.
+pub(super) const INTERFACE: &str = "everfold:workflow/host@0.1.0";
+/// The interface of shapes, which a component may import beside it.
+pub(super) const TYPES_INTERFACE: &str = "everfold:workflow/types@0.1.0";
+/// The interface that a component must export.
+pub(super) const WORKFLOW_INTERFACE: &str = "everfold:workflow/workflow@0.1.0";
+
+/// The functions of the interface. wasmtime cannot list what a linker has.
+pub(super) const FUNCTIONS: [&str; 9] = [
+    "schedule-activity",
+    "request-cancel-activity",
+    "start-timer",
+    "cancel-timer",
+    "complete-workflow",
+    "fail-workflow",
+    "cancel-workflow",
+    "log",
+    "report-panic",
+];
+
+/// Bytes of a reported panic's message and of its place.
+const PANIC_BYTES: usize = 16 * 1024;
+
+impl types::Host for GuestState {}
+
+impl Host for GuestState {
+    fn schedule_activity(
+        &mut self,
+        activity_type: String,
+        input: types::Payload,
+        options: types::ActivityOptions,
+    ) -> wasmtime::Result<u64> {
+        let function = "schedule-activity";
+        let activation = self.activation(function)?;
+        let activity = lift::activity(activity_type, input, options, || activation.idempotency_key())?;
+        let headers: usize = activity.headers.iter().map(|(name, value)| name.len() + value.size()).sum();
+        let types: usize = activity.retry_policy.non_retryable_types.iter().map(String::len).sum();
+        let bytes = activity.input.size() + headers + types;
+        Ok(self.command(function, bytes, Command::ActivityScheduled(Box::new(activity)))?.0)
+    }
+
+    fn request_cancel_activity(&mut self, scheduled_event_id: u64) -> wasmtime::Result<u64> {
+        let scheduled_event_id = EventId(scheduled_event_id);
+        let command = Command::ActivityCancelRequested(ActivityCancelRequested { scheduled_event_id });
+        Ok(self.command("request-cancel-activity", 0, command)?.0)
+    }
+
+    fn start_timer(&mut self, duration_ms: u64, summary: String) -> wasmtime::Result<u64> {
+        lift::check_summary(&summary)?;
+        let bytes = summary.len();
+        let command = Command::TimerStarted(TimerStarted { duration_ms, summary });
+        Ok(self.command("start-timer", bytes, command)?.0)
+    }
+
+    fn cancel_timer(&mut self, started_event_id: u64) -> wasmtime::Result<u64> {
+        let command = Command::TimerCanceled(TimerCanceled { started_event_id: EventId(started_event_id) });
+        Ok(self.command("cancel-timer", 0, command)?.0)
+    }
+
+    fn complete_workflow(&mut self, result: types::Payload) -> wasmtime::Result<u64> {
+        let result = lift::payload(result);
+        let bytes = result.size();
+        let command = Command::WorkflowCompleted(WorkflowCompleted { result });
+        Ok(self.command("complete-workflow", bytes, command)?.0)
+    }
+
+    fn fail_workflow(&mut self, failure: types::Failure) -> wasmtime::Result<u64> {
+        let failure = lift::failure(failure)?;
+        let bytes = lift::failure_bytes(&failure);
+        let command = Command::WorkflowFailed(WorkflowFailed { failure });
+        Ok(self.command("fail-workflow", bytes, command)?.0)
+    }
+
+    fn cancel_workflow(&mut self, details: Vec<types::Payload>) -> wasmtime::Result<u64> {
+        let details = lift::payloads(details);
+        let bytes = details.iter().map(Payload::size).sum();
+        let command = Command::WorkflowCanceled(WorkflowCanceled { details });
+        Ok(self.command("cancel-workflow", bytes, command)?.0)
+    }
+
+    fn log(
+        &mut self,
+        level: WitLogLevel,
+        target: String,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        let level = match level {
+            WitLogLevel::Trace => LogLevel::Trace,
+            WitLogLevel::Debug => LogLevel::Debug,
+            WitLogLevel::Info => LogLevel::Info,
+            WitLogLevel::Warn => LogLevel::Warn,
+            WitLogLevel::Error => LogLevel::Error,
+        };
+        self.logs.push(level, target, message, fields);
+        Ok(())
+    }
+
+    fn report_panic(&mut self, mut message: String, mut location: String) -> wasmtime::Result<()> {
+        message.truncate(message.floor_char_boundary(PANIC_BYTES));
+        location.truncate(location.floor_char_boundary(PANIC_BYTES));
+        self.panic = Some(Panic { message, location });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_functions_is_that_of_the_wit_package() {
+        let wit = include_str!("../../wit/host.wit");
+        let functions: Vec<&str> = wit
+            .lines()
+            .filter_map(|line| line.split_once(": func("))
+            .map(|(name, _)| name.trim().trim_start_matches('%'))
+            .collect();
+        assert_eq!(functions, FUNCTIONS);
+    }
+}
