@@ -265,8 +265,8 @@ impl Named {
 fn setting_of_variable(variable: &str) -> Option<String> {
     let name = variable.strip_prefix("EVERFOLD_")?.to_ascii_lowercase();
     match name.as_str() {
-        // What clients read.
-        "url" | "namespace" => None,
+        // What clients, the command line and `cargo xtask` read.
+        "url" | "namespace" | "config" | "guest_compiler" => None,
         "token" => Some("server.token".to_owned()),
         "listen" => Some("server.listen".to_owned()),
         "log" => Some("log.level".to_owned()),
@@ -293,11 +293,14 @@ impl Provider for Named {
 mod tests {
     use super::*;
 
-    fn load(toml: &str, environment: &[(&str, &str)], flags: Vec<(&'static str, Value)>) -> Result<Settings, String> {
+    fn load(
+        toml: &str,
+        environment: &[(&str, &str)],
+        flags: Vec<(&'static str, Value)>,
+    ) -> Result<Settings, String> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), toml).expect("it is written");
-        let environment =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::load(Some(file.path()), environment, flags)
             .map_err(|error| error.to_string().replace(&file.path().display().to_string(), "FILE"))
     }

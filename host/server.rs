@@ -167,7 +167,7 @@ async fn healthz() -> Json<Value> {
 async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
     if served.stopping.is_cancelled() || !served.host.is_ready() {
         let detail = "the host is starting, stopping, or cannot reach its store";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail));
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail));
     }
     Ok(Json(json!({ "status": "ready" })))
 }
@@ -178,7 +178,7 @@ async fn nothing_there(method: Method, uri: Uri) -> Problem {
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     let detail = format!("{} does not take {method}; see the Allow header", uri.path());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, detail)
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::METHOD_NOT_ALLOWED, detail)
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
@@ -189,7 +189,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .unwrap_or("no message");
     tracing::error!(message, "a request handler panicked");
     let detail = "the request met a fault of the host; its log says more";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, detail).into_response()
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::INTERNAL, detail).into_response()
 }
 
 async fn log_request(request: Request, next: Next) -> Response {

@@ -24,10 +24,10 @@ use super::problem::{Code, Problem};
 
 /// Names by which a loopback listener is reached.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// Content types that a form of a foreign page can send without being asked first (the Fetch
-/// standard's safelist).
-const FORM_CONTENT_TYPES: [&str; 3] =
-    ["text/plain", "multipart/form-data", "application/x-www-form-urlencoded"];
+/// Content types of writes. None of them is one that a form of a foreign page can send without the
+/// browser asking first (the Fetch standard's safelist: `text/plain`, `multipart/form-data`,
+/// `application/x-www-form-urlencoded`). Routes may take fewer.
+const CONTENT_TYPES: [&str; 3] = ["application/json", "application/wasm", "application/octet-stream"];
 /// Paths of probes: they say nothing that needs hiding.
 const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
@@ -143,7 +143,7 @@ impl Access {
     }
 
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Problem> {
-        let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, Code::ForbiddenHost, detail);
+        let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, Code::FORBIDDEN_HOST, detail);
         let host: Authority = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
@@ -171,7 +171,7 @@ impl Access {
         }
         let detail =
             format!("requests of web pages at {} are refused", String::from_utf8_lossy(origin.as_bytes()));
-        Err(Problem::new(StatusCode::FORBIDDEN, Code::ForbiddenOrigin, detail))
+        Err(Problem::new(StatusCode::FORBIDDEN, Code::FORBIDDEN_ORIGIN, detail))
     }
 
     fn check_token(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
@@ -184,7 +184,7 @@ impl Access {
             return Ok(());
         }
         let detail = "send the server's token as `Authorization: Bearer TOKEN`";
-        Err(Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail))
+        Err(Problem::new(StatusCode::UNAUTHORIZED, Code::UNAUTHORIZED, detail))
     }
 
     fn is_own_name(&self, authority: &Authority) -> bool {
@@ -208,18 +208,19 @@ fn check_content_type(request: &Request) -> Result<(), Problem> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
-    let refused =
-        |detail: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, detail);
+    let refused = |detail: String| {
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UNSUPPORTED_MEDIA_TYPE, detail)
+    };
     match request.headers().get(header::CONTENT_TYPE) {
         None if request.body().is_end_stream() => Ok(()),
         None => Err(refused("a body needs a Content-Type; for JSON it is application/json".to_owned())),
         Some(content_type) => {
             let text = String::from_utf8_lossy(content_type.as_bytes());
             let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            if essence.is_empty() || FORM_CONTENT_TYPES.contains(&essence.as_str()) {
-                return Err(refused(format!("content type `{text}` is refused; send application/json")));
+            if CONTENT_TYPES.contains(&essence.as_str()) {
+                return Ok(());
             }
-            Ok(())
+            Err(refused(format!("content type `{text}` is refused; send application/json")))
         }
     }
 }

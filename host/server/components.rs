@@ -41,7 +41,7 @@ async fn deploy(
     if !WASM_CONTENT_TYPES.contains(&content_type) {
         let detail =
             "a component is sent as the bytes of its .wasm file with `Content-Type: application/wasm`";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, detail));
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let bytes = body.map_err(unread)?;
     if bytes.is_empty() {
@@ -56,11 +56,11 @@ fn unread(rejection: BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return invalid("the component is larger than limits.component_bytes allows");
     }
-    Problem::new(rejection.status(), Code::InvalidInput, rejection.body_text())
+    Problem::new(rejection.status(), Code::INVALID_INPUT, rejection.body_text())
 }
 
 fn invalid(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidComponent, detail)
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::INVALID_COMPONENT, detail)
 }
 
 async fn list(

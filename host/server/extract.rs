@@ -52,11 +52,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let axum::extract::Query(query) =
             axum::extract::Query::from_request_parts(parts, state).await.map_err(|rejection| {
                 let QueryRejection::FailedToDeserializeQueryString(error) = &rejection else {
-                    return Problem::new(rejection.status(), Code::InvalidInput, rejection.body_text());
+                    return Problem::new(rejection.status(), Code::INVALID_INPUT, rejection.body_text());
                 };
                 Problem::new(
                     StatusCode::BAD_REQUEST,
-                    Code::InvalidInput,
+                    Code::INVALID_INPUT,
                     format!("query: {}", particular(error)),
                 )
             })?;
@@ -71,7 +71,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         let axum::extract::Path(path) = axum::extract::Path::from_request_parts(parts, state).await.map_err(
             |rejection: PathRejection| {
                 let code =
-                    if rejection.status().is_server_error() { Code::Internal } else { Code::InvalidInput };
+                    if rejection.status().is_server_error() { Code::INTERNAL } else { Code::INVALID_INPUT };
                 Problem::new(rejection.status(), code, rejection.body_text())
             },
         )?;
@@ -83,21 +83,21 @@ impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         let status = rejection.status();
         match &rejection {
-            JsonRejection::JsonDataError(error) => Self::new(status, Code::InvalidInput, particular(error)),
+            JsonRejection::JsonDataError(error) => Self::new(status, Code::INVALID_INPUT, particular(error)),
             JsonRejection::JsonSyntaxError(error) => {
-                Self::new(status, Code::InvalidInput, format!("the body is not JSON: {}", particular(error)))
+                Self::new(status, Code::INVALID_INPUT, format!("the body is not JSON: {}", particular(error)))
             }
             JsonRejection::MissingJsonContentType(_) => Self::new(
                 status,
-                Code::UnsupportedMediaType,
+                Code::UNSUPPORTED_MEDIA_TYPE,
                 "this path takes JSON: send it with `Content-Type: application/json`",
             ),
             _ if status == StatusCode::PAYLOAD_TOO_LARGE => Self::new(
                 status,
-                Code::PayloadTooLarge,
+                Code::PAYLOAD_TOO_LARGE,
                 "the body is larger than limits.payload_bytes allows",
             ),
-            _ => Self::new(status, Code::InvalidInput, rejection.body_text()),
+            _ => Self::new(status, Code::INVALID_INPUT, rejection.body_text()),
         }
     }
 }

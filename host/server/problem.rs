@@ -1,5 +1,6 @@
 //! What a refused request is answered with: `application/problem+json` (RFC 9457) with a stable
-//! `code`. Every error of every route goes through here, the frameworks' own included.
+//! `code`; the type is `about:blank`, so the title is the status's own phrase. Every error of every
+//! route goes through here, the framework's own included.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,81 +11,38 @@ use crate::runner::api::ApiError;
 /// Seconds after which a busy host may be asked again.
 const RETRY_AFTER_S: &str = "1";
 
-/// What went wrong, for programs. The names are part of the interface: none changes its meaning.
+/// What went wrong, for programs: a name that is part of the interface and never changes its meaning.
+/// An application adds its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// There is no such thing.
-    NotFound,
-    /// The workflow id has an open run.
-    AlreadyStarted,
-    /// What is asked for does not fit how things stand.
-    Conflict,
-    /// The request cannot be read, or says something that cannot be.
-    InvalidInput,
-    /// No component has that workflow type.
-    UnknownWorkflowType,
-    /// The bytes are no component that can be deployed.
-    InvalidComponent,
-    /// The body is larger than allowed.
-    PayloadTooLarge,
-    /// The body is of a type that the path does not take.
-    UnsupportedMediaType,
-    /// The path does not take that method.
-    MethodNotAllowed,
-    /// A web page of another origin sent the request.
-    ForbiddenOrigin,
-    /// The request names a host that this server is not.
-    ForbiddenHost,
-    /// The token is missing or wrong.
-    Unauthorized,
-    /// The host cannot take the request now; nothing was done.
-    Busy,
-    /// A fault of the host.
-    Internal,
-}
+pub struct Code(pub &'static str);
 
 impl Code {
-    /// Its name in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::AlreadyStarted => "already_started",
-            Self::Conflict => "conflict",
-            Self::InvalidInput => "invalid_input",
-            Self::UnknownWorkflowType => "unknown_workflow_type",
-            Self::InvalidComponent => "invalid_component",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::ForbiddenOrigin => "forbidden_origin",
-            Self::ForbiddenHost => "forbidden_host",
-            Self::Unauthorized => "unauthorized",
-            Self::Busy => "busy",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// The same in a few words for people; never depends on the occurrence.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::NotFound => "Not found",
-            Self::AlreadyStarted => "The workflow is already running",
-            Self::Conflict => "Not possible as things stand",
-            Self::InvalidInput => "The request is not valid",
-            Self::UnknownWorkflowType => "No component has this workflow type",
-            Self::InvalidComponent => "Not a component that can be deployed",
-            Self::PayloadTooLarge => "The body is too large",
-            Self::UnsupportedMediaType => "The content type is not taken here",
-            Self::MethodNotAllowed => "The method is not taken here",
-            Self::ForbiddenOrigin => "Requests of this origin are refused",
-            Self::ForbiddenHost => "Requests to this host name are refused",
-            Self::Unauthorized => "A token is needed",
-            Self::Busy => "The host is busy",
-            Self::Internal => "A fault of the host",
-        }
-    }
+    /// There is no such thing.
+    pub const NOT_FOUND: Self = Self("not_found");
+    /// The workflow id has an open run.
+    pub const ALREADY_STARTED: Self = Self("already_started");
+    /// The request cannot be read, or says something that cannot be.
+    pub const INVALID_INPUT: Self = Self("invalid_input");
+    /// No component has that workflow type.
+    pub const UNKNOWN_WORKFLOW_TYPE: Self = Self("unknown_workflow_type");
+    /// The bytes are no component that can be deployed.
+    pub const INVALID_COMPONENT: Self = Self("invalid_component");
+    /// The body is larger than allowed.
+    pub const PAYLOAD_TOO_LARGE: Self = Self("payload_too_large");
+    /// The body is of a type that the path does not take.
+    pub const UNSUPPORTED_MEDIA_TYPE: Self = Self("unsupported_media_type");
+    /// The path does not take that method.
+    pub const METHOD_NOT_ALLOWED: Self = Self("method_not_allowed");
+    /// A web page of another origin sent the request.
+    pub const FORBIDDEN_ORIGIN: Self = Self("forbidden_origin");
+    /// The request names a host that this server is not.
+    pub const FORBIDDEN_HOST: Self = Self("forbidden_host");
+    /// The token is missing or wrong.
+    pub const UNAUTHORIZED: Self = Self("unauthorized");
+    /// The host cannot take the request now; nothing was done.
+    pub const BUSY: Self = Self("busy");
+    /// A fault of the host.
+    pub const INTERNAL: Self = Self("internal");
 }
 
 /// A refused request.
@@ -109,13 +67,13 @@ impl Problem {
     /// There is no such thing (404).
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, Code::NotFound, detail)
+        Self::new(StatusCode::NOT_FOUND, Code::NOT_FOUND, detail)
     }
 
     /// The request is readable, but says something that cannot be (422).
     #[must_use]
     pub fn invalid_input(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidInput, detail)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::INVALID_INPUT, detail)
     }
 
     /// The same problem with one more member.
@@ -129,10 +87,10 @@ impl Problem {
     #[must_use]
     pub fn to_value(&self) -> Value {
         let mut body = json!({
-            "type": format!("urn:everfold:problem:{}", self.code.name()),
-            "title": self.code.title(),
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
-            "code": self.code.name(),
+            "code": self.code.0,
             "detail": self.detail,
         });
         if let Value::Object(object) = &mut body {
@@ -147,10 +105,10 @@ impl IntoResponse for Problem {
         let mut response = (self.status, self.to_value().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.code == Code::Busy {
+        if self.code == Code::BUSY {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
-        if self.code == Code::Unauthorized {
+        if self.code == Code::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
@@ -163,21 +121,21 @@ impl From<ApiError> for Problem {
         match error {
             ApiError::NotFound(_) => Self::not_found(detail),
             ApiError::UnknownWorkflowType(_) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::UnknownWorkflowType, detail)
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::UNKNOWN_WORKFLOW_TYPE, detail)
             }
             ApiError::AlreadyStarted { workflow_id, run_id } => {
-                Self::new(StatusCode::CONFLICT, Code::AlreadyStarted, detail)
+                Self::new(StatusCode::CONFLICT, Code::ALREADY_STARTED, detail)
                     .with("workflow_id", workflow_id.0)
                     .with("run_id", run_id.to_string())
             }
             ApiError::InvalidInput(_) => Self::invalid_input(detail),
             ApiError::InvalidComponent(_) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidComponent, detail)
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::INVALID_COMPONENT, detail)
             }
-            ApiError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy, detail),
+            ApiError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail),
             ApiError::Internal(_) => {
                 tracing::error!(error = %detail, "a request met a fault of the host");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, detail)
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::INTERNAL, detail)
             }
         }
     }

@@ -112,11 +112,11 @@ async fn a_bad_path_method_or_query_is_a_problem() {
     405 method_not_allowed: /api/v1/components does not take DELETE; see the Allow header
     400 invalid_input: Invalid URL: Invalid UTF-8 in `workflow_id`
     400 invalid_input: query: run_id: not a run id: invalid length: found 1
-    400 invalid_input: query: namespace: namespace: a name has 1 to 64 letters, digits, `-`, `_` or `.`
+    400 invalid_input: query: namespace: a name has 1 to 64 letters, digits, `-`, `_` or `.`
     400 invalid_input: query: unknown: unknown field `unknown`, expected `namespace` or `run_id`
     400 invalid_input: query: after: invalid digit found in string
     400 invalid_input: query: after: invalid digit found in string
-    422 invalid_input: query: limit: at least 1
+    400 invalid_input: query: limit: at least 1
     400 invalid_input: query: wait: `soon` is not a duration such as 30s, 500ms or 2m
     400 invalid_input: query: wait: `-3s` is not a duration such as 30s, 500ms or 2m
     400 invalid_input: query: wait: `30` is not a duration such as 30s, 500ms or 2m
@@ -172,6 +172,7 @@ async fn a_body_of_the_wrong_type_or_size_is_a_problem() {
         "POST /api/v1/workflows\nContent-Type: application/x-www-form-urlencoded\n\na=b",
         "POST /api/v1/workflows\nContent-Type: multipart/form-data; boundary=b\n\n{}",
         "POST /api/v1/workflows\nContent-Type: application/xml\n\n{}",
+        "POST /api/v1/workflows\nContent-Type: application/wasm\n\n{}",
         "POST /api/v1/components\nContent-Type: application/json\n\n{}",
         "POST /api/v1/components\nContent-Type: application/wasm",
         &large,
@@ -185,6 +186,7 @@ async fn a_body_of_the_wrong_type_or_size_is_a_problem() {
     415 unsupported_media_type: content type `Text/Plain; charset=utf-8` is refused; send application/json
     415 unsupported_media_type: content type `application/x-www-form-urlencoded` is refused; send application/json
     415 unsupported_media_type: content type `multipart/form-data; boundary=b` is refused; send application/json
+    415 unsupported_media_type: content type `application/xml` is refused; send application/json
     415 unsupported_media_type: this path takes JSON: send it with `Content-Type: application/json`
     415 unsupported_media_type: a component is sent as the bytes of its .wasm file with `Content-Type: application/wasm`
     422 invalid_component: the body is empty; send the bytes of a .wasm file

@@ -173,7 +173,7 @@ async fn history(
     let run = run_ref(workflow_id, query.namespace, query.run_id);
     let limit = query.limit.unwrap_or(DEFAULT_PAGE);
     if limit == 0 {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, Code::InvalidInput, "query: limit: at least 1"));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, Code::INVALID_INPUT, "query: limit: at least 1"));
     }
     let (host, limit, after) = (&served.host, limit.min(LARGEST_PAGE), EventId(query.after));
     let page = served.waiting(query.wait.0, |wait| host.history(&run, after, limit, wait)).await?;
