@@ -1,1 +1,201 @@
-//! The HTTP interface.
+//! The HTTP interface: JSON over the host's public functions.
+//!
+//! This module owns paths, bodies, refusals and the listener. It decides nothing about runs and
+//! never meets a store or a guest. `router` puts the pieces together, outermost first: panics become
+//! an answer, [`access`] refuses what must not come in, then the routes. An application's own routes
+//! are passed in as a router; they get the same treatment, and write their errors as [`problem::Problem`].
+
+pub mod access;
+mod components;
+pub mod extract;
+pub mod problem;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+mod workflows;
+
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::runner::Host;
+use crate::runner::api::ApiError;
+use access::{Access, AllowedHost, Token};
+use problem::{Answer, Code, Problem};
+
+/// How the server listens and whom it lets in.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Needed by every request if set; must be set to listen beyond loopback.
+    pub token: Option<Token>,
+    /// Names of this server besides the loopback ones and the listening address.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// The largest payload.
+    pub payload_bytes: usize,
+    /// The largest component.
+    pub component_bytes: usize,
+}
+
+/// A server that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Everybody in the network could start workflows.
+    #[error("listening on {0} is open to other machines and needs a token")]
+    TokenNeeded(SocketAddr),
+    /// The address is in use, is not this machine's, or is not allowed.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    settings: ServerSettings,
+}
+
+impl Server {
+    /// Binds the listener; requests are taken from [`Server::serve`] on.
+    ///
+    /// # Errors
+    /// When the address needs a token that is not set, or cannot be bound.
+    pub async fn bind(settings: ServerSettings) -> Result<Self, ServeError> {
+        let address = settings.listen;
+        if !address.ip().is_loopback() && settings.token.is_none() {
+            return Err(ServeError::TokenNeeded(address));
+        }
+        let failed = |source| ServeError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, settings })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stopping`: then no connection is accepted any more, waiting requests are
+    /// answered with how things stand, and the others end.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, host: Host, application: Router, stopping: CancellationToken) -> io::Result<()> {
+        let router = router(host, application, &self.settings, self.address, stopping.clone());
+        // Without it an answer in two writes waits for a delayed acknowledgement.
+        let listener = self.listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY could not be set");
+            }
+        });
+        axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await
+    }
+}
+
+/// What handlers know.
+#[derive(Clone, Debug)]
+struct Served {
+    host: Host,
+    stopping: CancellationToken,
+}
+
+impl Served {
+    /// Asks with a wait; when the server stops meanwhile, asks again without one.
+    async fn waiting<T, F>(&self, wait: Duration, ask: impl Fn(Duration) -> F) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        tokio::select! {
+            biased;
+            answer = ask(wait) => answer,
+            () = self.stopping.cancelled() => ask(Duration::ZERO).await,
+        }
+    }
+}
+
+/// All routes behind the rules of access.
+fn router(
+    host: Host,
+    application: Router,
+    settings: &ServerSettings,
+    address: SocketAddr,
+    stopping: CancellationToken,
+) -> Router {
+    let access = Access::new(address, &settings.allowed_hosts, settings.token.clone());
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .merge(workflows::routes(settings.payload_bytes))
+        .merge(components::routes(settings.component_bytes))
+        .with_state(Served { host, stopping })
+        .merge(application)
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::new(access), access::guard))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(log_request))
+}
+
+async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
+    if served.stopping.is_cancelled() || !served.host.is_ready() {
+        let detail = "the host is starting, stopping, or cannot reach its store";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail));
+    }
+    Ok(Json(json!({ "status": "ready" })))
+}
+
+async fn nothing_there(method: Method, uri: Uri) -> Problem {
+    Problem::not_found(format!("there is nothing at {method} {}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}; see the Allow header", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::METHOD_NOT_ALLOWED, detail)
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(message, "a request handler panicked");
+    let detail = "the request met a fault of the host; its log says more";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::INTERNAL, detail).into_response()
+}
+
+async fn log_request(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let began = Instant::now();
+    let response = next.run(request).await;
+    tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), elapsed = ?began.elapsed(), "request");
+    response
+}

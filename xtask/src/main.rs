@@ -3,6 +3,7 @@
 //! One file for each command; [`place`] knows where things lie, [`step`] runs other programs. Must
 //! never need anything beyond a Rust toolchain to start.
 
+mod demo;
 mod guests;
 mod lint;
 mod place;
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Build the workflow components into target/components/.
     Guests(guests::Args),
+    /// Build everything, start the host, send real orders through and show what happens.
+    Demo(demo::Args),
     /// Build the components, then run every test of both workspaces.
     Test(test::Args),
     /// Check format, lints and documentation of both workspaces; warnings are errors.
@@ -33,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Guests(args) => guests::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Lint => lint::run(),
     };

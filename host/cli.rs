@@ -1,0 +1,148 @@
+//! The command line: one file for each command, and what they share.
+//!
+//! Commands other than `serve`, `replay` and `completions` talk to a host over its HTTP interface and
+//! know nothing else of it. Results go to standard output, everything that is said about them to
+//! standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 host unreachable.
+
+mod client;
+mod completions;
+mod deploy;
+mod export;
+mod failure;
+mod history;
+mod logging;
+mod output;
+mod render;
+mod replay;
+mod result;
+mod serve;
+mod show;
+mod start;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use everfold_core::ids::RunId;
+
+use client::Client;
+use failure::Failure;
+
+/// Runs durable workflows, and shows what they do.
+#[derive(Debug, Parser)]
+#[command(
+    name = "everfold",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done, 1 failed (the run's failure, a divergence), 2 usage, 3 not found, 4 conflict, 5 host unreachable."
+)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which host a command talks to.
+#[derive(Debug, Args)]
+struct Connection {
+    /// The host's address
+    #[arg(
+        long,
+        global = true,
+        env = "EVERFOLD_URL",
+        default_value = "http://127.0.0.1:8233",
+        value_name = "URL"
+    )]
+    server: String,
+    /// The host's token, where it wants one
+    #[arg(long, global = true, env = "EVERFOLD_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The namespace of runs and components
+    #[arg(long, global = true, env = "EVERFOLD_NAMESPACE")]
+    namespace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the host
+    Serve(serve::Serve),
+    /// Add components; a workflow type's first version becomes current
+    Deploy(deploy::Deploy),
+    /// Start a run
+    Start(start::Start),
+    /// Describe a run: how it stands and what it waits for
+    Show(show::Show),
+    /// Show a run's events as a timeline
+    History(history::History),
+    /// Print a run's result; exit 1 with its failure, 4 while it is running
+    Result(result::ResultOf),
+    /// Write a run's whole history to standard output, to be replayed anywhere
+    Export(export::Export),
+    /// Replay an exported history with a component, without a host
+    Replay(replay::Replay),
+    /// Print the completion script of a shell
+    Completions(completions::Completions),
+}
+
+/// Which run is meant.
+#[derive(Debug, Args)]
+struct Run {
+    /// The workflow id
+    #[arg(value_name = "ID")]
+    workflow_id: String,
+    /// A particular run; default: the open one, else the latest
+    #[arg(long, value_name = "RUN")]
+    run_id: Option<RunId>,
+}
+
+/// Runs the command that the process was called with.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { connection, command } = cli;
+    match command {
+        Command::Serve(serve) => runtime(Threads::Many)?.block_on(serve.run(connection.token)),
+        Command::Replay(replay) => replay.run(),
+        Command::Completions(completions) => completions.run(Cli::command()),
+        Command::Deploy(deploy) => runtime(Threads::One)?.block_on(deploy.run(&client(connection)?)),
+        Command::Start(start) => runtime(Threads::One)?.block_on(start.run(&client(connection)?)),
+        Command::Show(show) => runtime(Threads::One)?.block_on(show.run(&client(connection)?)),
+        Command::History(history) => runtime(Threads::One)?.block_on(history.run(&client(connection)?)),
+        Command::Result(result) => runtime(Threads::One)?.block_on(result.run(&client(connection)?)),
+        Command::Export(export) => runtime(Threads::One)?.block_on(export.run(&client(connection)?)),
+    }
+}
+
+fn client(connection: Connection) -> Result<Client, Failure> {
+    Client::new(&connection.server, connection.token.as_deref(), connection.namespace)
+}
+
+enum Threads {
+    One,
+    Many,
+}
+
+fn runtime(threads: Threads) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::Many => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().context("the process cannot be set up")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,262 @@
+//! A run's description: how it stands, what it waits for in one sentence, then the details.
+
+use std::fmt::Write as _;
+
+use everfold::server::wire::{Blocked, Description, End, PendingActivity};
+use everfold_core::ids::Timestamp;
+use everfold_core::machine::RunStatus;
+use jiff::tz::TimeZone;
+use owo_colors::{OwoColorize as _, Style};
+
+use super::{duration, failure, local, one_line, relative};
+
+/// The whole text, with a line break behind each line.
+pub(in crate::cli) fn text(run: &Description, now: Timestamp, zone: &TimeZone) -> String {
+    let mut text = String::new();
+    let status = run.standing.status;
+    let blocked = if run.blocked.is_some() { format!(", {}", "blocked".red().bold()) } else { String::new() };
+    line(&mut text, &format!("{}  {}{blocked}", run.workflow_id.bold(), status.name().style(style(status))));
+    let facts = [
+        ("type", run.workflow_type.clone()),
+        ("run", run.run_id.to_string()),
+        ("component", run.digest.short()),
+        ("started", format!("{} ({})", local(run.started_at, zone), relative(run.started_at, now))),
+        ("closed", run.closed_at.map_or_else(String::new, |closed| closed_text(run, closed, now, zone))),
+        ("history", history_text(run)),
+    ];
+    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        line(&mut text, &format!("  {}  {value}", format!("{name:<9}").dimmed()));
+    }
+    line(&mut text, "");
+    line(&mut text, &sentence(run, now));
+    if let Some(blocked) = run.blocked.as_ref().filter(|blocked| !blocked.backtrace.is_empty()) {
+        blocked.backtrace.lines().for_each(|frame| line(&mut text, &format!("  {}", frame.dimmed())));
+    }
+    details(&mut text, run, now, zone);
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{}", line.trim_end());
+}
+
+fn style(status: RunStatus) -> Style {
+    match status {
+        RunStatus::Running => Style::new().blue().bold(),
+        RunStatus::Completed | RunStatus::ContinuedAsNew => Style::new().green().bold(),
+        RunStatus::Failed | RunStatus::Canceled | RunStatus::Terminated | RunStatus::TimedOut => {
+            Style::new().red().bold()
+        }
+    }
+}
+
+fn closed_text(run: &Description, closed: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let took = duration(closed.ms_since(run.started_at));
+    format!("{} ({}), after {took}", local(closed, zone), relative(closed, now))
+}
+
+fn history_text(run: &Description) -> String {
+    let events = counted(run.history_length, "event", "events");
+    match run.inbox_length {
+        0 => events,
+        waiting => format!("{events}, {waiting} more in the inbox"),
+    }
+}
+
+/// What matters about the run now.
+fn sentence(run: &Description, now: Timestamp) -> String {
+    if let Some(end) = &run.standing.end {
+        return match end {
+            End::Result(value) => format!("It returned {}", one_line(&value.to_string()).green()),
+            End::Failure(error) => format!("It ended with {}", failure(error).red()),
+            End::ContinuedAsRunId(run_id) => format!("It goes on as run {run_id}."),
+        };
+    }
+    if let Some(blocked) = &run.blocked {
+        return blocked_sentence(blocked, now);
+    }
+    match (run.pending_activities.as_slice(), run.timers.as_slice()) {
+        ([], []) if run.inbox_length > 0 => "It is about to take what is in its inbox.".to_owned(),
+        ([], []) => "It waits for nothing that this host will bring: no activity, no timer.".to_owned(),
+        ([activity], []) => format!("It waits for {}.", activity_sentence(activity, now)),
+        ([], [timer]) => format!("It waits for a timer that fires {}.", relative(timer.fire_at, now)),
+        (activities, timers) => {
+            let names: Vec<&str> =
+                activities.iter().map(|activity| activity.activity_type.as_str()).collect();
+            let mut parts = Vec::new();
+            if !activities.is_empty() {
+                let count = counted(activities.len() as u64, "activity", "activities");
+                parts.push(format!("{count} ({})", names.join(", ")));
+            }
+            if let Some(next) = timers.iter().map(|timer| timer.fire_at).min() {
+                let count = counted(timers.len() as u64, "timer", "timers");
+                parts.push(format!("{count} (the next fires {})", relative(next, now)));
+            }
+            format!("It waits for {}.", parts.join(" and "))
+        }
+    }
+}
+
+fn blocked_sentence(blocked: &Blocked, now: Timestamp) -> String {
+    let why = match blocked.kind.as_str() {
+        "nondeterminism" => "its code did something else than its history records",
+        "trap" => "its code trapped",
+        "limit_exceeded" => "its code passed a limit",
+        "component_unavailable" => "its component cannot be loaded",
+        _ => "of a fault of its code",
+    };
+    format!(
+        "It is blocked at event {} since {}, because {why}: {}. The run has not failed: it is tried again {} \
+         ({} so far).",
+        blocked.event,
+        duration(now.ms_since(blocked.since)),
+        one_line(blocked.reason.trim_end_matches('.')).red(),
+        relative(blocked.next_retry_at, now),
+        counted(u64::from(blocked.retries), "retry", "retries"),
+    )
+}
+
+fn activity_sentence(activity: &PendingActivity, now: Timestamp) -> String {
+    let limit = activity.maximum_attempts.filter(|limit| *limit > 0);
+    let of = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+    let name = activity.activity_type.bold();
+    let next = activity.next_attempt_at.filter(|next| *next > now);
+    let stop = if activity.cancel_requested { ", which was asked to stop" } else { "" };
+    let attempt = match next {
+        Some(next) => format!("attempt {}{of} begins {}", activity.attempt, relative(next, now)),
+        None => format!("attempt {}{of} is under way", activity.attempt),
+    };
+    match (&activity.last_failure, activity.last_failure_at) {
+        (Some(last), at) => {
+            let ago = at.map_or_else(String::new, |at| format!(" {}", relative(at, now)));
+            format!("{name}{stop}: {attempt}; the one before failed{ago} with {}", failure(last).yellow())
+        }
+        (None, _) => format!("{name}{stop}: {attempt}, scheduled {}", relative(activity.scheduled_at, now)),
+    }
+}
+
+/// Lists only where the sentence could not say everything.
+fn details(text: &mut String, run: &Description, now: Timestamp, zone: &TimeZone) {
+    if run.pending_activities.len() + run.timers.len() < 2 && run.blocked.is_none() {
+        return;
+    }
+    if !run.pending_activities.is_empty() {
+        line(text, "\nactivities");
+    }
+    for activity in &run.pending_activities {
+        let number = format!("#{}", activity.scheduled_event_id);
+        line(text, &format!("  {:>5}  {}", number.dimmed(), activity_sentence(activity, now)));
+    }
+    if !run.timers.is_empty() {
+        line(text, "\ntimers");
+    }
+    for timer in &run.timers {
+        let number = format!("#{}", timer.started_event_id);
+        let (fires, at) = (relative(timer.fire_at, now), local(timer.fire_at, zone));
+        line(text, &format!("  {:>5}  fires {fires} ({at})", number.dimmed()));
+    }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shown(changes: Value) -> String {
+        let mut run = json!({
+            "workflow_id": "order-1",
+            "run_id": "00000000-0000-0000-0000-000000000000",
+            "namespace": "default",
+            "workflow_type": "order-saga",
+            "digest": "ab".repeat(32),
+            "status": "running",
+            "history_length": 7,
+            "started_at": "2026-01-01T00:00:00Z",
+            "closed_at": null,
+            "blocked": null,
+            "pending_activities": [],
+            "timers": [],
+            "inbox_length": 0,
+        });
+        if let (Value::Object(run), Value::Object(changes)) = (&mut run, changes) {
+            run.extend(changes);
+        }
+        let run: Description = serde_json::from_value(run).expect("a description");
+        let now = "2026-01-01T00:02:05Z".parse().expect("a time");
+        anstream::adapter::strip_str(&text(&run, now, &TimeZone::UTC)).to_string()
+    }
+
+    fn activity(activity_type: &str, changes: Value) -> Value {
+        let mut activity = json!({
+            "scheduled_event_id": 6,
+            "activity_type": activity_type,
+            "attempt": 1,
+            "maximum_attempts": 5,
+            "scheduled_at": "2026-01-01T00:02:00Z",
+            "last_failure": null,
+            "last_failure_at": null,
+            "next_attempt_at": null,
+            "cancel_requested": false,
+        });
+        if let (Value::Object(activity), Value::Object(changes)) = (&mut activity, changes) {
+            activity.extend(changes);
+        }
+        activity
+    }
+
+    fn retried() -> Value {
+        activity(
+            "process-payment",
+            json!({
+                "attempt": 3,
+                "last_failure": {
+                    "message": "503 from the gateway",
+                    "kind": { "kind": "application", "type": "PaymentGatewayUnavailable", "non_retryable": false },
+                },
+                "last_failure_at": "2026-01-01T00:02:03Z",
+                "next_attempt_at": "2026-01-01T00:02:09Z",
+            }),
+        )
+    }
+
+    #[test]
+    fn a_waiting_run_says_for_what() {
+        insta::assert_snapshot!(shown(json!({ "pending_activities": [retried()] })), @"");
+        let timer = json!({ "started_event_id": 9, "fire_at": "2026-01-01T03:02:05Z" });
+        let several = json!({ "pending_activities": [retried(), activity("ship", json!({ "cancel_requested": true }))],
+            "timers": [timer], "inbox_length": 2 });
+        insta::assert_snapshot!(shown(several), @"");
+        insta::assert_snapshot!(shown(json!({})), @"");
+    }
+
+    #[test]
+    fn a_blocked_run_says_why() {
+        let blocked = json!({
+            "event": 8,
+            "kind": "trap",
+            "reason": "panicked at src/order.rs:10:5: index out of bounds",
+            "backtrace": "order::pay\norder::run",
+            "since": "2026-01-01T00:01:00Z",
+            "retries": 4,
+            "next_retry_at": "2026-01-01T00:02:13Z",
+        });
+        insta::assert_snapshot!(shown(json!({ "blocked": blocked, "inbox_length": 1 })), @"");
+    }
+
+    #[test]
+    fn a_closed_run_says_how_it_ended() {
+        let closed_at = "2026-01-01T00:01:30Z";
+        let completed =
+            json!({ "status": "completed", "closed_at": closed_at, "result": { "payment_id": "p-1" } });
+        insta::assert_snapshot!(shown(completed), @"");
+        let failure = json!({ "message": "no", "kind": { "kind": "terminated" } });
+        let terminated = json!({ "status": "terminated", "closed_at": closed_at, "failure": failure });
+        insta::assert_snapshot!(shown(terminated), @"");
+    }
+}

@@ -1,0 +1,292 @@
+//! A history as a timeline, one event a line: number, time since the start, type, the operation's
+//! name, the essential.
+
+use std::collections::BTreeMap;
+
+use everfold_core::command::Command;
+use everfold_core::event::{ActivityClosedBadly, Event, EventKind, Input, Note};
+use everfold_core::ids::{EventId, Timestamp};
+use everfold_core::payload::Payload;
+use owo_colors::{OwoColorize as _, Style};
+
+use super::{cut, duration, failure, one_line, payload};
+
+/// Columns of a type: the longest is `ActivityCancelRequested`.
+const TYPE_WIDTH: usize = 23;
+/// The least columns of the essential, however narrow the terminal.
+const LEAST_ESSENTIAL: usize = 16;
+
+/// Writes the lines of one run, in order.
+#[derive(Debug)]
+pub(in crate::cli) struct Timeline {
+    width: usize,
+    began: Option<Timestamp>,
+    /// Operations by the command that began them: later events name only that.
+    names: BTreeMap<EventId, String>,
+}
+
+/// What a line says.
+struct Line {
+    tone: Tone,
+    name: String,
+    essential: String,
+}
+
+/// What an event means for the run.
+#[derive(Clone, Copy)]
+enum Tone {
+    Began,
+    Asked,
+    Good,
+    Bad,
+    Note,
+}
+
+impl Timeline {
+    /// Lines of at most `width` columns.
+    pub(in crate::cli) const fn new(width: usize) -> Self {
+        Self { width, began: None, names: BTreeMap::new() }
+    }
+
+    /// The line of the next event.
+    pub(in crate::cli) fn line(&mut self, event: &Event) -> String {
+        let began = *self.began.get_or_insert(event.time);
+        let Line { tone, name, essential } = match &event.kind {
+            EventKind::Input(input) => self.input(input),
+            EventKind::Command(command) => self.command(event.id, command),
+            EventKind::Note(note) => note_line(note),
+        };
+        let number = format!("{:>5}", event.id.0);
+        let since = format!("{:>11}", duration(event.time.ms_since(began)));
+        let event_type = format!("{:<TYPE_WIDTH$}", event.kind.type_name());
+        let used = number.len() + since.len() + TYPE_WIDTH + name.chars().count() + 8;
+        let essential = cut(&one_line(&essential), self.width.saturating_sub(used).max(LEAST_ESSENTIAL));
+        let line = format!(
+            "{}  {}  {}  {}  {}",
+            number.dimmed(),
+            since.dimmed(),
+            event_type.style(tone.style()),
+            one_line(&name).bold(),
+            essential.style(tone.essential_style()),
+        );
+        line.trim_end().to_owned()
+    }
+
+    fn input(&self, input: &Input) -> Line {
+        match input {
+            Input::WorkflowStarted(started) => {
+                Line::new(Tone::Began, &started.workflow_type, payload(&started.input))
+            }
+            Input::WorkflowCancelRequested(request) => Line::new(Tone::Bad, "", request.reason.clone()),
+            Input::ActivityCompleted(completed) => {
+                let name = self.name(completed.scheduled_event_id);
+                Line::new(Tone::Good, &name, after_attempts(completed.attempt, &payload(&completed.result)))
+            }
+            Input::ActivityFailed(closed)
+            | Input::ActivityTimedOut(closed)
+            | Input::ActivityCanceled(closed) => self.closed_badly(closed),
+            Input::TimerFired(fired) => {
+                Line::new(Tone::Good, &self.name(fired.started_event_id), String::new())
+            }
+        }
+    }
+
+    fn closed_badly(&self, closed: &ActivityClosedBadly) -> Line {
+        let why = failure(&closed.failure);
+        Line::new(Tone::Bad, &self.name(closed.scheduled_event_id), after_attempts(closed.attempt, &why))
+    }
+
+    fn command(&mut self, id: EventId, command: &Command) -> Line {
+        match command {
+            Command::ActivityScheduled(activity) => {
+                self.names.insert(id, activity.activity_type.clone());
+                Line::new(Tone::Asked, &activity.activity_type, payload(&activity.input))
+            }
+            Command::ActivityCancelRequested(request) => {
+                Line::new(Tone::Asked, &self.name(request.scheduled_event_id), String::new())
+            }
+            Command::TimerStarted(timer) => {
+                let name = if timer.summary.is_empty() {
+                    duration(timer.duration_ms)
+                } else {
+                    timer.summary.clone()
+                };
+                self.names.insert(id, name.clone());
+                let essential =
+                    if timer.summary.is_empty() { String::new() } else { duration(timer.duration_ms) };
+                Line::new(Tone::Asked, &name, essential)
+            }
+            Command::TimerCanceled(timer) => {
+                Line::new(Tone::Asked, &self.name(timer.started_event_id), String::new())
+            }
+            Command::WorkflowCompleted(completed) => Line::new(Tone::Good, "", payload(&completed.result)),
+            Command::WorkflowFailed(failed) => Line::new(Tone::Bad, "", failure(&failed.failure)),
+            Command::WorkflowCanceled(canceled) => {
+                let details: Vec<String> =
+                    canceled.details.iter().map(|details: &Payload| payload(details)).collect();
+                Line::new(Tone::Bad, "", details.join(", "))
+            }
+        }
+    }
+
+    fn name(&self, id: EventId) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
+    }
+}
+
+fn note_line(note: &Note) -> Line {
+    match note {
+        Note::VersionMoved(moved) => {
+            Line::new(Tone::Note, "", format!("{} → {}", moved.from.short(), moved.to.short()))
+        }
+        Note::RunReset(reset) => {
+            Line::new(Tone::Note, "", format!("to event {} of run {}", reset.to_event_id, reset.from_run_id))
+        }
+    }
+}
+
+/// Attempts are told only where there was more than one.
+fn after_attempts(attempt: u32, text: &str) -> String {
+    match (attempt, text) {
+        (0 | 1, _) => text.to_owned(),
+        (_, "") => format!("after {attempt} attempts"),
+        _ => format!("after {attempt} attempts: {text}"),
+    }
+}
+
+impl Line {
+    fn new(tone: Tone, name: &str, essential: String) -> Self {
+        Self { tone, name: name.to_owned(), essential }
+    }
+}
+
+impl Tone {
+    fn style(self) -> Style {
+        match self {
+            Self::Began => Style::new().magenta(),
+            Self::Asked => Style::new().blue(),
+            Self::Good => Style::new().green(),
+            Self::Bad => Style::new().red(),
+            Self::Note => Style::new().yellow(),
+        }
+    }
+
+    fn essential_style(self) -> Style {
+        match self {
+            Self::Bad => Style::new().red(),
+            Self::Began | Self::Asked | Self::Good | Self::Note => Style::new().dimmed(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lines(width: usize, events: serde_json::Value) -> String {
+        let events: Vec<Event> = serde_json::from_value(events).expect("a history");
+        let mut timeline = Timeline::new(width);
+        let lines: Vec<String> = events.iter().map(|event| timeline.line(event)).collect();
+        anstream::adapter::strip_str(&lines.join("\n")).to_string()
+    }
+
+    fn event(id: u64, time: &str, event_type: &str, attributes: serde_json::Value) -> serde_json::Value {
+        json!({
+            "event_id": id,
+            "time": format!("2026-01-01T00:{time}Z"),
+            "type": event_type,
+            "attributes": attributes,
+        })
+    }
+
+    fn started() -> serde_json::Value {
+        event(
+            1,
+            "00:00.000",
+            "WorkflowStarted",
+            json!({
+                "workflow_type": "order-saga",
+                "workflow_id": "order-1",
+                "namespace": "default",
+                "run_id": "00000000-0000-0000-0000-000000000000",
+                "original_run_id": "00000000-0000-0000-0000-000000000000",
+                "digest": "00".repeat(32),
+                "input": { "json": { "order_id": "order-1", "amount_cents": 1250 } },
+                "seed": "00".repeat(32),
+                "attempt": 1,
+            }),
+        )
+    }
+
+    #[test]
+    fn a_refused_order_is_undone() {
+        let failed = |failure_type: &str, message: &str, cause: serde_json::Value| {
+            json!({
+                "message": message,
+                "kind": { "kind": "application", "type": failure_type, "non_retryable": true },
+                "cause": cause,
+            })
+        };
+        let activity_failed = json!({
+            "message": "activity arrange-shipping failed",
+            "kind": { "kind": "activity", "scheduled_event_id": 4, "activity_type": "arrange-shipping",
+                      "attempt": 1, "retry_state": "non_retryable_failure" },
+            "cause": failed("ShipmentRefused", "the carrier refuses\nthis address", json!(null)),
+        });
+        let scheduled = |activity_type: &str| {
+            json!({
+                "activity_type": activity_type,
+                "input": { "json": { "order_id": "order-1" } },
+                "task_queue": "default",
+                "idempotency_key": "k",
+            })
+        };
+        let history = json!([
+            started(),
+            event(2, "00:00.000", "ActivityScheduled", scheduled("process-payment")),
+            event(
+                3,
+                "00:03.250",
+                "ActivityCompleted",
+                json!({
+                    "scheduled_event_id": 2, "attempt": 3, "result": { "json": { "payment_id": "p-1" } },
+                })
+            ),
+            event(4, "00:03.250", "ActivityScheduled", scheduled("arrange-shipping")),
+            event(
+                5,
+                "02:05.000",
+                "ActivityFailed",
+                json!({
+                    "scheduled_event_id": 4, "attempt": 1, "failure": activity_failed,
+                })
+            ),
+            event(6, "02:05.000", "TimerStarted", json!({ "duration_ms": 90_000 })),
+            event(7, "03:35.000", "TimerFired", json!({ "started_event_id": 6 })),
+            event(
+                8,
+                "03:35.000",
+                "WorkflowFailed",
+                json!({
+                    "failure": failed("OrderFailed", "the order was undone", activity_failed.clone()),
+                })
+            ),
+        ]);
+        insta::assert_snapshot!(lines(100, history.clone()), @"");
+        insta::assert_snapshot!(lines(10, history), @"");
+    }
+
+    #[test]
+    fn notes_cancellation_and_unknown_operations_have_their_lines() {
+        let history = json!([
+            started(),
+            event(2, "00:00.000", "VersionMoved", json!({ "from": "00".repeat(32), "to": "ff".repeat(32) })),
+            event(3, "00:01.000", "WorkflowCancelRequested", json!({ "reason": "the customer asked" })),
+            event(4, "00:01.000", "ActivityCancelRequested", json!({ "scheduled_event_id": 99 })),
+            event(5, "00:01.000", "WorkflowCanceled", json!({ "details": [{ "json": "bye" }] })),
+        ]);
+        insta::assert_snapshot!(lines(100, history), @"");
+    }
+}

@@ -1,0 +1,76 @@
+//! `everfold result`.
+
+use clap::Args;
+use everfold::server::wire::{End, RunResult};
+use everfold_core::machine::RunStatus;
+use owo_colors::OwoColorize as _;
+
+use super::Run;
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::output::{Form, Output};
+
+#[derive(Debug, Args)]
+pub(super) struct ResultOf {
+    #[command(flatten)]
+    run: Run,
+    /// Wait for the run's end
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    form: Form,
+}
+
+impl ResultOf {
+    pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        if self.wait {
+            return wait_and_print(client, &self.run, self.form).await;
+        }
+        let result = client.get_run(&self.run, &["result"], &[]).await?;
+        print(&result, self.form)
+    }
+}
+
+/// Waits for a run's end, however long it takes, and prints it.
+pub(super) async fn wait_and_print(client: &Client, run: &Run, form: Form) -> Result<(), Failure> {
+    loop {
+        let result: RunResult = client.get_run(run, &["result"], &[Client::long_poll()]).await?;
+        if result.standing.status != RunStatus::Running {
+            return print(&result, form);
+        }
+    }
+}
+
+fn print(result: &RunResult, form: Form) -> Result<(), Failure> {
+    let mut output = Output::new();
+    if form.is_json() {
+        output.json(result)?;
+    }
+    let id = &result.workflow_id;
+    match &result.standing.end {
+        None if form.is_json() => Err(Failure::Silent(Exit::Conflict)),
+        None => Err(Failure::new(Exit::Conflict, format!("{id} is still running"))
+            .hint(format!("wait for it with `everfold result {id} --wait`, or see `everfold show {id}`"))),
+        Some(End::Result(value)) => {
+            if !form.is_json() {
+                output.json(value)?;
+            }
+            Ok(())
+        }
+        Some(End::Failure(failure)) => {
+            if !form.is_json() {
+                anstream::eprintln!(
+                    "{} {failure}",
+                    format!("{}:", result.standing.status.name()).red().bold()
+                );
+            }
+            Err(Failure::Silent(Exit::Failed))
+        }
+        Some(End::ContinuedAsRunId(run_id)) => {
+            if !form.is_json() {
+                output.line(format_args!("continued as run {run_id}"))?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `everfold serve`: the composition root. [`compose`] is the one place where the parts of a host meet.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use clap::Args;
+use everfold::runner::Host;
+use everfold::server::{ServeError, Server};
+use figment::value::Value;
+use owo_colors::OwoColorize as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::failure::{Exit, Failure};
+use super::logging;
+use crate::config::{LogFormat, Settings};
+
+/// How long attempts and requests under way may go on after the first signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The data folder; default: everfold-data
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where runs are kept, as sqlite:PATH; default: a file in the data folder
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// The address to listen on; default: 127.0.0.1:8233. Beyond loopback it needs a token
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Run stand-ins for the payment gateway and the carrier too
+    #[arg(long)]
+    sandbox: bool,
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE", env = "EVERFOLD_CONFIG")]
+    config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// The parts of a running host.
+struct Composition {
+    host: Host,
+    /// The routes of the order application, and of the sandbox where there is one.
+    application: Router,
+    /// Addresses of the sandbox, for people.
+    sandbox: Option<String>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, token: Option<String>) -> Result<(), Failure> {
+        let settings = self.settings(token)?;
+        logging::start(&settings.log)?;
+        // Signals count from here on: one that comes while the host starts is not lost.
+        let mut signals = Signals::new()?;
+        let server = Server::bind(settings.server_settings()).await.map_err(|error| refused(&error))?;
+        create_private(&settings.data)?;
+        let parts = compose(&settings, self.sandbox).await?;
+        greet(server.address(), &settings, parts.sandbox.as_deref());
+        serve(server, parts, &mut signals).await
+    }
+
+    fn settings(&self, token: Option<String>) -> Result<Settings, Failure> {
+        let path =
+            |path: &Path| path.to_str().map(Value::from).context("a path on the command line is not UTF-8");
+        let mut flags = Vec::new();
+        if let Some(data) = &self.data {
+            flags.push(("data", path(data)?));
+        }
+        if let Some(store) = &self.store {
+            flags.push(("store", Value::from(store.as_str())));
+        }
+        if let Some(listen) = self.listen {
+            flags.push(("server.listen", Value::from(listen.to_string())));
+        }
+        if let Some(token) = token {
+            flags.push(("server.token", Value::from(token)));
+        }
+        if let Some(format) = self.log_format {
+            let name = match format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            };
+            flags.push(("log.format", Value::from(name)));
+        }
+        Settings::load(self.config.as_deref(), std::env::vars(), flags)
+            .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))
+    }
+}
+
+/// Puts the host together: store, engine, activities, the order application, the sandbox.
+async fn compose(settings: &Settings, wants_sandbox: bool) -> anyhow::Result<Composition> {
+    let host = Host {};
+    let application = Router::new();
+    let sandbox = None;
+    let _ = (settings, wants_sandbox);
+    Ok(Composition { host, application, sandbox })
+}
+
+/// Serves until a signal, then lets what is under way end. A second signal ends the process.
+async fn serve(server: Server, parts: Composition, signals: &mut Signals) -> Result<(), Failure> {
+    let stopping = CancellationToken::new();
+    let Composition { host, application, sandbox: _ } = parts;
+    let mut serving = tokio::spawn(server.serve(host.clone(), application, stopping.clone()));
+    tokio::select! {
+        ended = &mut serving => {
+            host.drain(GRACE).await;
+            ended.context("the server failed")?.context("the server failed")?;
+            return Ok(());
+        }
+        _ = signals.next() => {}
+    }
+    tracing::info!("stopping; a second signal stops at once");
+    stopping.cancel();
+    let drained = async {
+        let served = tokio::time::timeout(GRACE, serving);
+        let ((), served) = tokio::join!(host.drain(GRACE), served);
+        if served.is_err() {
+            tracing::warn!("requests were cut off after {} s", GRACE.as_secs());
+        }
+    };
+    tokio::select! {
+        () = drained => {
+            tracing::info!("stopped in order");
+            Ok(())
+        }
+        code = signals.next() => std::process::exit(code),
+    }
+}
+
+/// The two signals that ask a process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one; gives the exit code of a process that it ends at once.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => 128 + SignalKind::interrupt().as_raw_value(),
+        }
+    }
+}
+
+/// Creates the data folder for this user alone; an existing one is left as it is.
+fn create_private(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        Failure::new(Exit::Failed, format!("the data folder {} cannot be created: {error}", path.display()))
+            .hint("name another with --data DIR")
+    })
+}
+
+fn refused(error: &ServeError) -> Failure {
+    match error {
+        ServeError::TokenNeeded(_) => Failure::new(Exit::Usage, error.to_string())
+            .hint("set EVERFOLD_TOKEN to a long random text, or listen on 127.0.0.1"),
+        ServeError::Bind { source, .. } => {
+            let failure = Failure::new(Exit::Failed, error.to_string());
+            if source.kind() == std::io::ErrorKind::AddrInUse {
+                return failure
+                    .hint("is another host running? choose another port with --listen 127.0.0.1:PORT");
+            }
+            failure
+        }
+    }
+}
+
+/// One readable block: where the host is, and what to do next.
+fn greet(address: SocketAddr, settings: &Settings, sandbox: Option<&str>) {
+    let url = format!("http://{address}");
+    let client = if address.port() == 8233 { String::new() } else { format!("EVERFOLD_URL={url} ") };
+    let data = std::path::absolute(&settings.data).unwrap_or_else(|_| settings.data.clone());
+    anstream::eprintln!("{} {}", "everfold".bold(), env!("CARGO_PKG_VERSION"));
+    anstream::eprintln!("  {}  {url}", "address".dimmed());
+    anstream::eprintln!("  {}     {}", "data".dimmed(), data.display());
+    if let Some(sandbox) = sandbox {
+        anstream::eprintln!("  {}  {sandbox}", "sandbox".dimmed());
+    }
+    anstream::eprintln!("  {}     {client}everfold deploy target/components/order.wasm", "next".dimmed());
+}

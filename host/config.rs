@@ -1,0 +1,352 @@
+//! Settings of `everfold serve`. Later sources win: the defaults below, the TOML file of `--config`,
+//! environment variables, flags.
+//!
+//! A setting `section.name` is `EVERFOLD_SECTION_NAME` in the environment. Short names:
+//! `EVERFOLD_TOKEN` is `server.token`, `EVERFOLD_LISTEN` is `server.listen`, `EVERFOLD_LOG` is
+//! `log.level`. A name that no setting bears is refused, wherever it stands.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use everfold::server::ServerSettings;
+use everfold::server::access::{AllowedHost, Token};
+use everfold_core::limits::Limits;
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::Deserialize;
+
+/// All settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// The data folder: the store, the order application's tables, compiled code.
+    /// Default: `everfold-data` in the working folder.
+    pub(crate) data: PathBuf,
+    /// Where runs are kept; default: a SQLite file in the data folder. `sqlite:PATH` names another.
+    pub(crate) store: Option<StoreUrl>,
+    /// The listener.
+    pub(crate) server: ServerSection,
+    /// The log.
+    pub(crate) log: LogSection,
+    /// What runs, components and instances may use.
+    pub(crate) limits: LimitsSection,
+    /// The order application.
+    pub(crate) orders: OrdersSection,
+    /// Native activities.
+    pub(crate) activities: ActivitiesSection,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ServerSection {
+    /// The address and port to listen on; default `127.0.0.1:8233`. Anything but loopback needs a token.
+    pub(crate) listen: SocketAddr,
+    /// The secret that requests must carry as `Authorization: Bearer`; default none.
+    pub(crate) token: Option<Token>,
+    /// Names, with or without a port, that requests may be addressed to besides the loopback ones
+    /// and the listening address; a reverse proxy's name, say. Default none.
+    pub(crate) allowed_hosts: Vec<AllowedHost>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogSection {
+    /// `text` (default) or `json`.
+    pub(crate) format: LogFormat,
+    /// A level, or directives such as `info,everfold::runner=debug`; default `info`.
+    pub(crate) level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSection {
+    /// Bytes of one payload; default 2 MiB.
+    pub(crate) payload_bytes: usize,
+    /// Events of a history; default 51,200. At the limit the run blocks.
+    pub(crate) history_events: u64,
+    /// Activities of a run that are open at once; default 2,000.
+    pub(crate) pending_activities: usize,
+    /// Memory of an instance in bytes; default 64 MiB.
+    pub(crate) memory_bytes: usize,
+    /// Time of one activation in milliseconds; default 1,000.
+    pub(crate) activation_time_ms: u64,
+    /// Bytes of a component; default 16 MiB.
+    pub(crate) component_bytes: usize,
+    /// Instances kept alive; default 8,192. Each takes four memory mappings, and the kernel allows a
+    /// process 65,530 unless told otherwise.
+    pub(crate) live_instances: usize,
+}
+
+/// `[orders]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OrdersSection {
+    /// The workflow type that `POST /orders` starts; default `order-saga`.
+    pub(crate) workflow_type: String,
+    /// The payment gateway; `serve --sandbox` brings its own.
+    pub(crate) gateway_url: Option<String>,
+    /// The carrier; `serve --sandbox` brings its own.
+    pub(crate) carrier_url: Option<String>,
+}
+
+/// `[activities]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ActivitiesSection {
+    /// Attempts that run at once; default 1,000.
+    pub(crate) max_concurrent: usize,
+}
+
+/// Where runs are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum StoreUrl {
+    /// One SQLite file.
+    Sqlite(PathBuf),
+}
+
+impl std::str::FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
+        match path {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
+            _ => Err(format!("`{text}` is no store that this binary has; it has sqlite:PATH")),
+        }
+    }
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("everfold-data"),
+            store: None,
+            server: ServerSection::default(),
+            log: LogSection::default(),
+            limits: LimitsSection::default(),
+            orders: OrdersSection::default(),
+            activities: ActivitiesSection { max_concurrent: 1_000 },
+        }
+    }
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8233)), token: None, allowed_hosts: Vec::new() }
+    }
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+impl Default for LimitsSection {
+    /// DESIGN.md sections 1 and 6.
+    fn default() -> Self {
+        let Limits { payload_bytes, history_events, pending_activities } = Limits::default();
+        Self {
+            payload_bytes,
+            history_events,
+            pending_activities,
+            memory_bytes: 64 * 1024 * 1024,
+            activation_time_ms: 1_000,
+            component_bytes: 16 * 1024 * 1024,
+            live_instances: 8_192,
+        }
+    }
+}
+
+impl Default for OrdersSection {
+    fn default() -> Self {
+        Self { workflow_type: "order-saga".to_owned(), gateway_url: None, carrier_url: None }
+    }
+}
+
+impl Default for ActivitiesSection {
+    fn default() -> Self {
+        Settings::default().activities
+    }
+}
+
+impl Settings {
+    /// Reads all sources. `flags` are pairs of a setting's name and the value given for it.
+    ///
+    /// # Errors
+    /// Which setting of which source is wrong, and how.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: Vec<(&'static str, Value)>,
+    ) -> anyhow::Result<Self> {
+        let mut sources = Figment::new();
+        if let Some(path) = file {
+            anyhow::ensure!(path.is_file(), "the configuration file {} does not exist", path.display());
+            sources = sources.merge(Toml::file_exact(path));
+        }
+        let sources = sources.merge(Named::environment(environment)).merge(Named::flags(flags));
+        sources.extract().map_err(|errors| {
+            let lines: Vec<String> = errors.into_iter().map(|error| describe(&error)).collect();
+            anyhow::anyhow!("{}", lines.join("\n"))
+        })
+    }
+
+    /// The server's part.
+    pub(crate) fn server_settings(&self) -> ServerSettings {
+        ServerSettings {
+            listen: self.server.listen,
+            token: self.server.token.clone(),
+            allowed_hosts: self.server.allowed_hosts.clone(),
+            payload_bytes: self.limits.payload_bytes,
+            component_bytes: self.limits.component_bytes,
+        }
+    }
+}
+
+fn describe(error: &figment::Error) -> String {
+    let source = error.metadata.as_ref().map(|metadata| match &metadata.source {
+        Some(source) => format!("{source}: "),
+        None => format!("{}: ", metadata.name),
+    });
+    let path = error.path.join(".");
+    let path = if path.is_empty() { path } else { format!("{path}: ") };
+    format!("{}{path}{}", source.unwrap_or_default(), error.kind)
+}
+
+/// Settings by name from somewhere that is no file.
+struct Named {
+    source: &'static str,
+    values: Vec<(String, Value)>,
+}
+
+impl Named {
+    fn flags(values: Vec<(&'static str, Value)>) -> Self {
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { source: "command line", values }
+    }
+
+    fn environment(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let values = variables.into_iter().filter_map(|(variable, text)| {
+            let name = setting_of_variable(&variable)?;
+            // A secret of digits is a text all the same.
+            let value = if name == "server.token" { Value::from(text) } else { text.parse().ok()? };
+            Some((name, value))
+        });
+        Self { source: "environment (EVERFOLD_…)", values: values.collect() }
+    }
+}
+
+/// The setting that an environment variable means, if it means one of the server's.
+fn setting_of_variable(variable: &str) -> Option<String> {
+    let name = variable.strip_prefix("EVERFOLD_")?.to_ascii_lowercase();
+    match name.as_str() {
+        // What clients, the command line and `cargo xtask` read.
+        "url" | "namespace" | "config" | "guest_compiler" => None,
+        "token" => Some("server.token".to_owned()),
+        "listen" => Some("server.listen".to_owned()),
+        "log" => Some("log.level".to_owned()),
+        _ => Some(name.replacen('_', ".", 1)),
+    }
+}
+
+impl Provider for Named {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.source)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut sources = Figment::new();
+        for (name, value) in &self.values {
+            sources = sources.merge((name.as_str(), value));
+        }
+        let settings = if self.values.is_empty() { Dict::new() } else { sources.extract()? };
+        Ok(Profile::Global.collect(settings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(
+        toml: &str,
+        environment: &[(&str, &str)],
+        flags: Vec<(&'static str, Value)>,
+    ) -> Result<Settings, String> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), toml).expect("it is written");
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::load(Some(file.path()), environment, flags)
+            .map_err(|error| error.to_string().replace(&file.path().display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let toml = "data = 'file'\n[server]\nlisten = '127.0.0.1:1'\nallowed_hosts = ['a.example']\n[log]\nlevel = 'warn'";
+        let environment = [
+            ("EVERFOLD_SERVER_LISTEN", "127.0.0.1:2"),
+            ("EVERFOLD_TOKEN", "1234"),
+            ("EVERFOLD_LIMITS_PAYLOAD_BYTES", "77"),
+            ("EVERFOLD_LOG", "debug"),
+            ("EVERFOLD_URL", "http://elsewhere"),
+            ("HOME", "/"),
+        ];
+        let settings = load(toml, &environment, vec![("log.level", Value::from("trace"))]).expect("valid");
+        assert_eq!(settings.data, PathBuf::from("file"));
+        assert_eq!(settings.server.listen.port(), 2);
+        assert_eq!(settings.server.token.map(|token| token.reveal().to_owned()), Some("1234".to_owned()));
+        assert_eq!(settings.server.allowed_hosts, ["a.example".parse().expect("a name")]);
+        assert_eq!(settings.limits.payload_bytes, 77);
+        assert_eq!(settings.limits.history_events, 51_200);
+        assert_eq!(settings.log.level, "trace");
+        let defaults = load("", &[], Vec::new()).expect("nothing is needed");
+        assert_eq!(defaults.server.listen.to_string(), "127.0.0.1:8233");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let mut lines = String::new();
+        for (toml, environment) in [
+            ("colour = 1", vec![]),
+            ("[server]\nport = 1", vec![]),
+            ("[server]\nlisten = 'here'", vec![]),
+            ("[limits]\npayload_bytes = 'much'", vec![]),
+            ("[server]\nallowed_hosts = ['a b']", vec![]),
+            ("[log]\nformat = 'xml'", vec![]),
+            ("store = 'mysql://x'", vec![]),
+            ("data = ", vec![]),
+            ("", vec![("EVERFOLD_COLOUR", "1")]),
+            ("", vec![("EVERFOLD_SERVER_PORT", "1")]),
+            ("", vec![("EVERFOLD_TOKEN", "two words")]),
+        ] {
+            let error = load(toml, &environment, Vec::new()).expect_err("it is wrong");
+            lines += &format!("{error}\n");
+        }
+        insta::assert_snapshot!(lines, @"");
+    }
+}

@@ -1,0 +1,72 @@
+//! The routes of components: deploy, list.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::post;
+use serde::Deserialize;
+
+use super::Served;
+use super::extract::{Json, Query};
+use super::problem::{Answer, Code, Problem};
+use super::wire::{Components, Deployed};
+use super::workflows::NamespaceParameter;
+
+/// Content types of wasm bytes.
+const WASM_CONTENT_TYPES: [&str; 2] = ["application/wasm", "application/octet-stream"];
+
+pub(super) fn routes(component_bytes: usize) -> Router<Served> {
+    Router::new()
+        .route("/api/v1/components", post(deploy).get(list))
+        .layer(DefaultBodyLimit::max(component_bytes))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ComponentsQuery {
+    #[serde(default)]
+    namespace: NamespaceParameter,
+}
+
+async fn deploy(
+    State(Served { host, .. }): State<Served>,
+    Query(query): Query<ComponentsQuery>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<(StatusCode, Json<Deployed>)> {
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !WASM_CONTENT_TYPES.contains(&content_type) {
+        let detail =
+            "a component is sent as the bytes of its .wasm file with `Content-Type: application/wasm`";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let bytes = body.map_err(unread)?;
+    if bytes.is_empty() {
+        return Err(invalid("the body is empty; send the bytes of a .wasm file"));
+    }
+    let deployed = host.deploy(&query.namespace.0, bytes.into()).await?;
+    let status = if deployed.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(deployed.into())))
+}
+
+fn unread(rejection: BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return invalid("the component is larger than limits.component_bytes allows");
+    }
+    Problem::new(rejection.status(), Code::INVALID_INPUT, rejection.body_text())
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::INVALID_COMPONENT, detail)
+}
+
+async fn list(
+    State(Served { host, .. }): State<Served>,
+    Query(query): Query<ComponentsQuery>,
+) -> Answer<Json<Components>> {
+    let rows = host.components(&query.namespace.0).await?;
+    Ok(Json(Components { components: rows.into_iter().map(Into::into).collect() }))
+}
