@@ -7,7 +7,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use everfold::activity::AttemptSettings;
+use everfold::guest::EngineSettings;
+use everfold::orders::{OrdersSettings, Sandbox};
+use everfold::runner::{HostSettings, ResidentLimits};
 use everfold::server::ServerSettings;
 use everfold::server::access::{AllowedHost, Token};
 use everfold_core::limits::Limits;
@@ -23,7 +28,8 @@ pub(crate) struct Settings {
     /// The data folder: the store, the order application's tables, compiled code.
     /// Default: `everfold-data` in the working folder.
     pub(crate) data: PathBuf,
-    /// Where runs are kept; default: a SQLite file in the data folder. `sqlite:PATH` names another.
+    /// Where runs are kept; default: a SQLite file in the data folder. `sqlite:FOLDER` names another
+    /// folder.
     pub(crate) store: Option<StoreUrl>,
     /// The listener.
     pub(crate) server: ServerSection,
@@ -116,7 +122,7 @@ pub(crate) struct ActivitiesSection {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) enum StoreUrl {
-    /// One SQLite file.
+    /// One SQLite file in this folder.
     Sqlite(PathBuf),
 }
 
@@ -127,7 +133,7 @@ impl std::str::FromStr for StoreUrl {
         let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
         match path {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
-            _ => Err(format!("`{text}` is no store that this binary has; it has sqlite:PATH")),
+            _ => Err(format!("`{text}` is no store that this binary has; it has sqlite:FOLDER")),
         }
     }
 }
@@ -214,6 +220,55 @@ impl Settings {
             let lines: Vec<String> = errors.into_iter().map(|error| describe(&error)).collect();
             anyhow::anyhow!("{}", lines.join("\n"))
         })
+    }
+
+    /// The folder of the store.
+    pub(crate) fn store_folder(&self) -> &Path {
+        match &self.store {
+            Some(StoreUrl::Sqlite(folder)) => folder,
+            None => &self.data,
+        }
+    }
+
+    /// What bounds a guest.
+    pub(crate) fn engine_settings(&self) -> EngineSettings {
+        EngineSettings {
+            memory_bytes: self.limits.memory_bytes,
+            activation_time: Duration::from_millis(self.limits.activation_time_ms),
+            component_bytes: self.limits.component_bytes,
+            ..EngineSettings::default()
+        }
+    }
+
+    /// What bounds attempts.
+    pub(crate) fn attempt_settings(&self) -> AttemptSettings {
+        AttemptSettings {
+            max_concurrent: self.activities.max_concurrent,
+            max_result_bytes: self.limits.payload_bytes,
+        }
+    }
+
+    /// What bounds runs.
+    pub(crate) fn host_settings(&self) -> HostSettings {
+        let LimitsSection { payload_bytes, history_events, pending_activities, live_instances, .. } = self.limits;
+        HostSettings {
+            limits: Limits { payload_bytes, history_events, pending_activities },
+            residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
+            ..HostSettings::default()
+        }
+    }
+
+    /// The order application's settings; the sandbox stands in for what is not configured.
+    pub(crate) fn orders_settings(&self, sandbox: Option<&Sandbox>) -> OrdersSettings {
+        let OrdersSection { workflow_type, gateway_url, carrier_url } = &self.orders;
+        let or_sandbox = |url: &Option<String>, of: fn(&Sandbox) -> &String| {
+            url.clone().or_else(|| sandbox.map(|sandbox| of(sandbox).clone()))
+        };
+        OrdersSettings {
+            workflow_type: workflow_type.clone(),
+            gateway_url: or_sandbox(gateway_url, |sandbox| &sandbox.gateway_url),
+            carrier_url: or_sandbox(carrier_url, |sandbox| &sandbox.carrier_url),
+        }
     }
 
     /// The server's part.

@@ -41,8 +41,8 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::Attempts;
 use crate::clock::Clock;
 use crate::guest::Engine;
-use crate::store::committer::Committer;
-use crate::store::{ComponentRow, RunRow, Store, StoreError};
+
+use crate::store::{Committer, ComponentRow, RunRow, Store, StoreError};
 use crate::version::{Unavailable, Versions};
 use api::{
     ApiError, Deployed, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest,

@@ -2,13 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use clap::Args;
-use everfold::runner::Host;
+use everfold::activity::{Attempts, Registry};
+use everfold::clock::Clock;
+use everfold::guest::{CodeCache, Engine};
+use everfold::orders::{OrdersApp, Sandbox};
+use everfold::runner::{Host, HostParts};
 use everfold::server::{ServeError, Server};
+use everfold::store::SqliteStore;
 use figment::value::Value;
 use owo_colors::OwoColorize as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,13 +26,15 @@ use crate::config::{LogFormat, Settings};
 
 /// How long attempts and requests under way may go on after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
+/// The exit code of a host that must not go on (`EX_SOFTWARE` of sysexits.h).
+const FATAL: i32 = 70;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// The data folder; default: everfold-data
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where runs are kept, as sqlite:PATH; default: a file in the data folder
+    /// Where runs are kept, as sqlite:FOLDER; default: the data folder
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// The address to listen on; default: 127.0.0.1:8233. Beyond loopback it needs a token
@@ -95,11 +103,35 @@ impl Serve {
 
 /// Puts the host together: store, engine, activities, the order application, the sandbox.
 async fn compose(settings: &Settings, wants_sandbox: bool) -> anyhow::Result<Composition> {
-    let host = Host {};
-    let application = Router::new();
-    let sandbox = None;
-    let _ = (settings, wants_sandbox);
-    Ok(Composition { host, application, sandbox })
+    let data = &settings.data;
+    let clock = Clock::system();
+    // First: it locks the folder, so that nothing else here is opened twice.
+    let store = SqliteStore::open(settings.store_folder()).await?;
+    let engine = Engine::new(settings.engine_settings(), Some(CodeCache::open(&data.join("code-cache"))?))?;
+
+    let sandbox =
+        if wants_sandbox { Some(Sandbox::start(data, clock.clone()).await?) } else { None };
+    let orders = OrdersApp::open(data, settings.orders_settings(sandbox.as_ref()), clock.clone()).await?;
+    let mut registry = Registry::default();
+    orders.register(&mut registry);
+    let attempts = Attempts::new(registry, clock.clone(), settings.attempt_settings());
+
+    let parts = HostParts {
+        store: Arc::new(store),
+        engine,
+        attempts,
+        clock,
+        // What is on disk is right; what this process believes may not be. A new one reads it again.
+        on_fatal: Box::new(|_| std::process::exit(FATAL)),
+    };
+    let host = Host::open(parts, &settings.host_settings());
+    let mut application = orders.router(host.clone());
+    let mut addresses = None;
+    if let Some(sandbox) = sandbox {
+        application = application.merge(sandbox.router());
+        addresses = Some(format!("gateway {}, carrier {}", sandbox.gateway_url, sandbox.carrier_url));
+    }
+    Ok(Composition { host, application, sandbox: addresses })
 }
 
 /// Serves until a signal, then lets what is under way end. A second signal ends the process.
