@@ -16,12 +16,8 @@ enum From {
 
 /// Loads a component with a new engine whose cache is at `path`.
 fn load(path: &Path, types: &[&str]) -> From {
-    load_with(EngineSettings::default(), path, types)
-}
-
-fn load_with(settings: EngineSettings, path: &Path, types: &[&str]) -> From {
     let cache = CodeCache::open(path).expect("the cache opens");
-    let engine = Engine::new(settings, Some(cache)).expect("the settings are sound");
+    let engine = Engine::new(EngineSettings::default(), Some(cache)).expect("the settings are sound");
     let wasm = Module { types, ..Module::default() }.component();
     let loaded = engine.load(&wasm).expect("the component is sound");
     assert_eq!(loaded.description().workflow_types[0].name, types[0]);
@@ -54,17 +50,6 @@ fn a_component_is_compiled_once() {
     assert_eq!(files(&path).len(), 2);
     assert_eq!(mode(&path), 0o700);
     assert_eq!(mode(&files(&path)[0]), 0o600);
-}
-
-#[test]
-fn code_for_other_settings_is_not_taken() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("code");
-    assert_eq!(load(&path, &["a"]), From::Compiler);
-    let fewer = EngineSettings { stack_bytes: 256 * 1024, ..EngineSettings::default() };
-    // The stack's size is no part of the code; whatever wasmtime says, the component works.
-    let _ = load_with(fewer, &path, &["a"]);
-    assert_eq!(load(&path, &["a"]), From::Cache);
 }
 
 #[test]
