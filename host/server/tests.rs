@@ -1,5 +1,8 @@
 //! Bad requests against the real router: each one gets a problem that says what is wrong.
 
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode, header};
@@ -11,14 +14,37 @@ use tower::ServiceExt as _;
 
 use super::access::Token;
 use super::{ServeError, Server, ServerSettings, router};
-use crate::runner::Host;
+use crate::activity::{AttemptSettings, Attempts, Registry};
+use crate::clock::Clock;
+use crate::guest::{Engine, EngineSettings};
+use crate::runner::{Host, HostParts, HostSettings};
+use crate::store::SqliteStore;
 
 const LISTEN: &str = "127.0.0.1:8233";
 const HOST: &str = "localhost:8233";
 
-/// The refusals of this table never reach the host behind the routes.
+/// One real host for all requests here, on a runtime of its own: the tests' runtimes come and go.
 fn host() -> Host {
-    Host {}
+    static SHARED: OnceLock<Host> = OnceLock::new();
+    let open = || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let folder = tempfile::tempdir().expect("a folder").keep();
+        let store = runtime.block_on(SqliteStore::open(&folder)).expect("a store");
+        let clock = Clock::system();
+        let parts = HostParts {
+            store: Arc::new(store),
+            engine: Engine::new(EngineSettings::default(), None).expect("an engine"),
+            attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
+            clock,
+            on_fatal: Box::new(|reason| panic!("{reason}")),
+        };
+        let guard = runtime.enter();
+        let host = Host::open(parts, &HostSettings::default());
+        drop(guard);
+        std::mem::forget(runtime);
+        host
+    };
+    SHARED.get_or_init(|| thread::spawn(open).join().expect("a host")).clone()
 }
 
 fn settings(listen: &str, token: Option<&str>) -> ServerSettings {

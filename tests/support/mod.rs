@@ -1,7 +1,7 @@
 //! What the tests of the whole share: [`server`], the real binary; and here a host in this process,
 //! with the real engine and the real store in a folder of its own.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 pub mod server;
 
