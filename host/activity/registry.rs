@@ -144,12 +144,14 @@ impl ErasedActivity for Noop {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "a failure is an activity's answer; it is made once an attempt")]
 fn decode<I: DeserializeOwned>(input: &Payload) -> Result<I, Failure> {
     input.decode().map_err(|error| {
         Failure::non_retryable(failure_type::INVALID_INPUT, format!("the input does not decode: {error}"))
     })
 }
 
+#[allow(clippy::result_large_err, reason = "a failure is an activity's answer; it is made once an attempt")]
 fn encode(output: &impl Serialize) -> Result<Payload, Failure> {
     Payload::json(output).map_err(|error| {
         Failure::non_retryable(failure_type::INVALID_OUTPUT, format!("the result does not encode: {error}"))

@@ -79,11 +79,10 @@ pub(super) struct Remote {
 }
 
 /// What either remote says about a refusal (RFC 9457); anything else is shown as it came.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Problem {
-    #[serde(alias = "title")]
-    detail: String,
-    #[serde(default)]
+    detail: Option<String>,
+    title: Option<String>,
     code: Option<String>,
 }
 
@@ -142,10 +141,8 @@ impl Remote {
     }
 
     fn refused(&self, status: StatusCode, answer: &[u8]) -> Failure {
-        let Problem { detail: said, code } = serde_json::from_slice(answer).unwrap_or_else(|_| Problem {
-            detail: String::from_utf8_lossy(answer).chars().take(300).collect(),
-            code: None,
-        });
+        let Problem { detail, title, code } = serde_json::from_slice(answer).unwrap_or_default();
+        let said = detail.or(title).unwrap_or_else(|| excerpt(answer));
         let (refusal, refused) = self.role.refusal;
         match status {
             _ if code.as_deref() == Some(VOIDED) => Failure::non_retryable(STEP_UNDONE, said),
@@ -174,6 +171,11 @@ impl Remote {
     fn unavailable(&self, message: String) -> Failure {
         Failure::application(self.role.unavailable, message)
     }
+}
+
+/// The beginning of an answer that does not say in words what is wrong.
+fn excerpt(answer: &[u8]) -> String {
+    String::from_utf8_lossy(answer).chars().take(300).collect()
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {

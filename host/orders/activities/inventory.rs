@@ -88,6 +88,7 @@ async fn reserve(shop: &Shop, key: &str, input: &ReserveInput) -> Result<Reserve
 }
 
 /// A sum over lines of one SKU; ordered, so that two orders name the same missing goods first.
+#[allow(clippy::result_large_err, reason = "a failure is an activity's answer; it is made once an attempt")]
 fn total_by_sku(items: &[Quantity]) -> Result<BTreeMap<&str, i64>, Failure> {
     let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
     for Quantity { sku, quantity } in items {

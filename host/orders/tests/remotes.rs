@@ -182,6 +182,7 @@ async fn each_answer_has_its_meaning() {
         ),
         (409, "{\"detail\":\"void\",\"code\":\"voided\"}", "failed for good: StepUndone: void"),
         (410, "{\"title\":\"Gone\"}", "failed for good: StepUndone: Gone"),
+        (410, "{\"title\":\"Gone\",\"detail\":\"too late\"}", "failed for good: StepUndone: too late"),
         (402, "{\"detail\":\"no\"}", "failed for good: PaymentDeclined: no"),
         (429, "", "failed: PaymentGatewayUnavailable: the payment gateway answered 429: "),
         (403, "who?", "failed for good: PaymentRejected: the payment gateway answered 403: who?"),
