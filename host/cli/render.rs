@@ -40,7 +40,7 @@ pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
 /// A time on the reader's clock.
 pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
     match jiff::Timestamp::from_millisecond(at.0) {
-        Ok(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(time) => time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => at.to_string(),
     }
 }

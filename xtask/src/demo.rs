@@ -103,12 +103,12 @@ fn build_host() -> Result<PathBuf> {
         .args(["build", "--bin", "everfold", "--message-format=json-render-diagnostics"])
         .current_dir(place::root());
     let messages = run_and_read(&mut cargo)?;
-    let executables = messages.lines().filter_map(|line| {
+    let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let is_host = message["target"]["name"] == "everfold";
         message["executable"].as_str().filter(|_| is_host).map(PathBuf::from)
     });
-    executables.last().context("cargo built no binary `everfold`")
+    executables.next_back().context("cargo built no binary `everfold`")
 }
 
 struct Demo {
