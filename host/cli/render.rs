@@ -94,11 +94,11 @@ mod tests {
     fn durations_are_readable() {
         let texts =
             [0, 999, 1_240, 9_999, 10_500, 60_000, 125_000, 3_600_000, 12_000_000, 187_200_000].map(duration);
-        insta::assert_snapshot!(texts.join(" | "), @"");
+        insta::assert_snapshot!(texts.join(" | "), @"0 ms | 999 ms | 1.24 s | 9.99 s | 10 s | 1 min | 2 min 5 s | 1 h | 3 h 20 min | 2 d 4 h");
         let now = Timestamp(1_000_000);
         let near = [1_000_000, 1_004_300, 1_000_400, 1_130_000, 995_000, 999_999]
             .map(|at| relative(Timestamp(at), now));
-        insta::assert_snapshot!(near.join(" | "), @"");
+        insta::assert_snapshot!(near.join(" | "), @"now | in 4 s | in 400 ms | in 2 min 10 s | 5 s ago | 1 ms ago");
         assert_eq!([512, 70_000, 1_600_000].map(size).join(" | "), "512 B | 68 KB | 1.5 MB");
     }
 
