@@ -427,10 +427,11 @@ mod tests {
         FILE: server.allowed_hosts.0: `a b` is not a host name, with or without a port
         FILE: log.format: unknown variant: found `xml`, expected ``text` or `json``
         FILE: store: `mysql://x` is no store that this binary has; it has sqlite:FOLDER
-        FILE: TOML parse error at line 1, column 8
+        FILE: TOML parse error at line 1, column 5
           |
-        1 | data = 
-          |        ^
+        1 | data
+          |     ^
+        expected `.`, `=`
         environment (EVERFOLD_…): there is no setting `colour`; here are data, store, server, log, limits, orders, activities
         environment (EVERFOLD_…): there is no setting `server.port`; here are listen, token, allowed_hosts
         environment (EVERFOLD_…): server.token: a token is one or more visible ASCII characters without spaces
