@@ -46,7 +46,12 @@ struct Scenario {
 }
 
 const SCENARIOS: [Scenario; 3] = [
-    Scenario { title: "a good order", payment_token: "tok_ok", postcode: "80331", completes: true },
+    Scenario {
+        title: "a good order; the payment gateway fails once and is asked again",
+        payment_token: "tok_flaky_1",
+        postcode: "80331",
+        completes: true,
+    },
     Scenario {
         title: "the card is declined: the reservation is released",
         payment_token: "tok_declined",

@@ -17,6 +17,8 @@ const TYPE_WIDTH: usize = 23;
 const GAP: &str = "  ";
 /// The least columns of the essential, however narrow the terminal.
 const LEAST_ESSENTIAL: usize = 16;
+/// The same for what went wrong: its cause stands at the end, so that it may go on in the next line.
+const LEAST_FAILURE: usize = 240;
 
 /// Writes the lines of one run, in order.
 #[derive(Debug)]
@@ -63,7 +65,8 @@ impl Timeline {
         let since = format!("{:>11}", duration(event.time.ms_since(began)));
         let event_type = format!("{:<TYPE_WIDTH$}", event.kind.type_name());
         let used = number.len() + since.len() + TYPE_WIDTH + name.chars().count() + 4 * GAP.len();
-        let essential = cut(&one_line(&essential), self.width.saturating_sub(used).max(LEAST_ESSENTIAL));
+        let essential =
+            cut(&one_line(&essential), self.width.saturating_sub(used).max(tone.least_essential()));
         let mut line = [
             number.dimmed().to_string(),
             since.dimmed().to_string(),
@@ -178,6 +181,13 @@ impl Tone {
         }
     }
 
+    const fn least_essential(self) -> usize {
+        match self {
+            Self::Bad => LEAST_FAILURE,
+            Self::Began | Self::Asked | Self::Good | Self::Note => LEAST_ESSENTIAL,
+        }
+    }
+
     fn essential_style(self) -> Style {
         match self {
             Self::Bad => Style::new().red(),
@@ -286,20 +296,20 @@ mod tests {
         2         0 ms  ActivityScheduled        process-payment  {"order_id":"order-1"}
         3       3.25 s  ActivityCompleted        process-payment  after 3 attempts: {"payment_id":"p-1"}
         4       3.25 s  ActivityScheduled        arrange-shipping  {"order_id":"order-1"}
-        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses…
+        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
         6    2 min 5 s  TimerStarted             1 min 30 s
         7   3 min 35 s  TimerFired               1 min 30 s
-        8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused:…
+        8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
         "#);
         insta::assert_snapshot!(lines(10, history), @r#"
         1         0 ms  WorkflowStarted          order-saga  {"order_id":"or…
         2         0 ms  ActivityScheduled        process-payment  {"order_id":"or…
         3       3.25 s  ActivityCompleted        process-payment  after 3 attempt…
         4       3.25 s  ActivityScheduled        arrange-shipping  {"order_id":"or…
-        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused…
+        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
         6    2 min 5 s  TimerStarted             1 min 30 s
         7   3 min 35 s  TimerFired               1 min 30 s
-        8   3 min 35 s  WorkflowFailed           OrderFailed: th…
+        8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
         "#);
     }
 
