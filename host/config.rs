@@ -16,6 +16,7 @@ use everfold::runner::{HostSettings, ResidentLimits};
 use everfold::server::ServerSettings;
 use everfold::server::access::{AllowedHost, Token};
 use everfold_core::limits::Limits;
+use figment::error::Kind;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -250,7 +251,8 @@ impl Settings {
 
     /// What bounds runs.
     pub(crate) fn host_settings(&self) -> HostSettings {
-        let LimitsSection { payload_bytes, history_events, pending_activities, live_instances, .. } = self.limits;
+        let LimitsSection { payload_bytes, history_events, pending_activities, live_instances, .. } =
+            self.limits;
         HostSettings {
             limits: Limits { payload_bytes, history_events, pending_activities },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
@@ -283,14 +285,21 @@ impl Settings {
     }
 }
 
+/// One line: the source, the setting, what is wrong with it.
 fn describe(error: &figment::Error) -> String {
     let source = error.metadata.as_ref().map(|metadata| match &metadata.source {
         Some(source) => format!("{source}: "),
         None => format!("{}: ", metadata.name),
     });
+    let source = source.unwrap_or_default();
     let path = error.path.join(".");
-    let path = if path.is_empty() { path } else { format!("{path}: ") };
-    format!("{}{path}{}", source.unwrap_or_default(), error.kind)
+    match &error.kind {
+        Kind::UnknownField(_, known) => {
+            format!("{source}there is no setting `{path}`; here are {}", known.join(", "))
+        }
+        kind if path.is_empty() => format!("{source}{}", kind.to_string().trim_end()),
+        kind => format!("{source}{path}: {kind}"),
+    }
 }
 
 /// Settings by name from somewhere that is no file.
@@ -335,12 +344,20 @@ impl Provider for Named {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let mut sources = Figment::new();
+        let mut settings = Dict::new();
         for (name, value) in &self.values {
-            sources = sources.merge((name.as_str(), value));
+            match name.split_once('.') {
+                None => drop(settings.insert(name.clone(), value.clone())),
+                Some((section, name)) => {
+                    let section =
+                        settings.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+                    if let Value::Dict(_, section) = section {
+                        section.insert(name.to_owned(), value.clone());
+                    }
+                }
+            }
         }
-        let settings = if self.values.is_empty() { Dict::new() } else { sources.extract()? };
-        Ok(Profile::Global.collect(settings))
+        Ok(Profile::Default.collect(settings))
     }
 }
 
@@ -394,7 +411,7 @@ mod tests {
             ("[server]\nallowed_hosts = ['a b']", vec![]),
             ("[log]\nformat = 'xml'", vec![]),
             ("store = 'mysql://x'", vec![]),
-            ("data = ", vec![]),
+            ("data", vec![]),
             ("", vec![("EVERFOLD_COLOUR", "1")]),
             ("", vec![("EVERFOLD_SERVER_PORT", "1")]),
             ("", vec![("EVERFOLD_TOKEN", "two words")]),
@@ -402,6 +419,22 @@ mod tests {
             let error = load(toml, &environment, Vec::new()).expect_err("it is wrong");
             lines += &format!("{error}\n");
         }
-        insta::assert_snapshot!(lines, @"");
+        insta::assert_snapshot!(lines, @r#"
+        FILE: there is no setting `colour`; here are data, store, server, log, limits, orders, activities
+        FILE: there is no setting `server.port`; here are listen, token, allowed_hosts
+        FILE: server.listen: invalid socket address syntax
+        FILE: limits.payload_bytes: invalid type: found string "much", expected usize
+        FILE: server.allowed_hosts.0: `a b` is not a host name, with or without a port
+        FILE: log.format: unknown variant: found `xml`, expected ``text` or `json``
+        FILE: store: `mysql://x` is no store that this binary has; it has sqlite:FOLDER
+        FILE: TOML parse error at line 1, column 5
+          |
+        1 | data
+          |     ^
+        expected `.`, `=`
+        environment (EVERFOLD_…): there is no setting `colour`; here are data, store, server, log, limits, orders, activities
+        environment (EVERFOLD_…): there is no setting `server.port`; here are listen, token, allowed_hosts
+        environment (EVERFOLD_…): server.token: a token is one or more visible ASCII characters without spaces
+        "#);
     }
 }

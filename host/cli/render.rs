@@ -9,7 +9,7 @@ use everfold_core::ids::Timestamp;
 use everfold_core::payload::Payload;
 use jiff::tz::TimeZone;
 
-/// A span of time, readable: `12 ms`, `1.24 s`, `45 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`.
+/// A span of time, readable: `12 ms`, `1.24 s`, `45.3 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`.
 pub(super) fn duration(ms: u64) -> String {
     let with_rest = |whole: u64, unit: &str, rest: u64, rest_unit: &str| match rest {
         0 => format!("{whole} {unit}"),
@@ -19,7 +19,7 @@ pub(super) fn duration(ms: u64) -> String {
     match s {
         0 => format!("{ms} ms"),
         1..10 => format!("{s}.{:02} s", ms % 1_000 / 10),
-        10..60 => format!("{s} s"),
+        10..60 => format!("{s}.{} s", ms % 1_000 / 100),
         60..3_600 => with_rest(s / 60, "min", s % 60, "s"),
         3_600..86_400 => with_rest(s / 3_600, "h", s % 3_600 / 60, "min"),
         _ => with_rest(s / 86_400, "d", s % 86_400 / 3_600, "h"),
@@ -29,7 +29,10 @@ pub(super) fn duration(ms: u64) -> String {
 /// How far a time is from the present: `in 4 s`, `2 min ago`, `now`.
 pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
     // Nobody needs the fractions of a past or coming second.
-    let whole = |ms: u64| duration(if ms < 1_000 { ms } else { ms / 1_000 * 1_000 }).replace(".00 s", " s");
+    let whole = |ms: u64| match ms {
+        1_000..60_000 => format!("{} s", ms / 1_000),
+        _ => duration(ms),
+    };
     match (at.ms_since(now), now.ms_since(at)) {
         (0, 0) => "now".to_owned(),
         (ahead, 0) => format!("in {}", whole(ahead)),
@@ -94,11 +97,11 @@ mod tests {
     fn durations_are_readable() {
         let texts =
             [0, 999, 1_240, 9_999, 10_500, 60_000, 125_000, 3_600_000, 12_000_000, 187_200_000].map(duration);
-        insta::assert_snapshot!(texts.join(" | "), @"");
+        insta::assert_snapshot!(texts.join(" | "), @"0 ms | 999 ms | 1.24 s | 9.99 s | 10.5 s | 1 min | 2 min 5 s | 1 h | 3 h 20 min | 2 d 4 h");
         let now = Timestamp(1_000_000);
         let near = [1_000_000, 1_004_300, 1_000_400, 1_130_000, 995_000, 999_999]
             .map(|at| relative(Timestamp(at), now));
-        insta::assert_snapshot!(near.join(" | "), @"");
+        insta::assert_snapshot!(near.join(" | "), @"now | in 4 s | in 400 ms | in 2 min 10 s | 5 s ago | 1 ms ago");
         assert_eq!([512, 70_000, 1_600_000].map(size).join(" | "), "512 B | 68 KB | 1.5 MB");
     }
 

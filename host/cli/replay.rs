@@ -82,11 +82,16 @@ impl Replay {
 /// Replays an export with a component.
 ///
 /// # Errors
-/// When the component cannot be loaded.
+/// When the component cannot be loaded, or does not have the workflow type.
 pub(super) fn replay_file(export: Export, wasm: &[u8], strict: bool) -> anyhow::Result<Report> {
     let engine = Engine::new(EngineSettings::default(), None)?;
     let component = engine.load(wasm)?;
     let digest = component.digest();
+    let types = &component.description().workflow_types;
+    if !types.iter().any(|workflow_type| workflow_type.name == export.workflow_type) {
+        let types: Vec<&str> = types.iter().map(|workflow_type| workflow_type.name.as_str()).collect();
+        anyhow::bail!("there is no workflow type {} in it; it has {}", export.workflow_type, types.join(", "));
+    }
     let comparison = match (digest == export.digest, strict) {
         (true, _) => Comparison::SameDigest,
         (false, false) => Comparison::OtherDigest,
@@ -146,7 +151,7 @@ impl Report {
                 lines
             }
             Err(fault) => {
-                let mut lines = vec![format!("{} with {digest}: {fault}", "diverged".red().bold())];
+                let mut lines = vec![format!("{} with {digest}: {fault}", headline(fault).red().bold())];
                 if let ReplayFault::Guest { event_id, fault } = fault {
                     lines.push(format!("  while event {event_id} was folded"));
                     lines.extend(backtrace(fault).lines().map(|frame| format!("  {}", frame.dimmed())));
@@ -154,6 +159,16 @@ impl Report {
                 lines
             }
         }
+    }
+}
+
+/// Which sort of end, in a word.
+fn headline(fault: &ReplayFault) -> &'static str {
+    match fault {
+        ReplayFault::Malformed(_) => "unreadable",
+        ReplayFault::Guest { fault: GuestFault::Nondeterminism(_), .. } => "diverged",
+        ReplayFault::Guest { fault: GuestFault::Trap { .. }, .. } => "trapped",
+        ReplayFault::Guest { fault: GuestFault::LimitExceeded { .. }, .. } => "stopped",
     }
 }
 

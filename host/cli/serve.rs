@@ -56,8 +56,8 @@ struct Composition {
     host: Host,
     /// The routes of the order application, and of the sandbox where there is one.
     application: Router,
-    /// Addresses of the sandbox, for people.
-    sandbox: Option<String>,
+    /// The stand-ins; they stop when this is dropped.
+    sandbox: Option<Sandbox>,
 }
 
 impl Serve {
@@ -69,7 +69,7 @@ impl Serve {
         let server = Server::bind(settings.server_settings()).await.map_err(|error| refused(&error))?;
         create_private(&settings.data)?;
         let parts = compose(&settings, self.sandbox).await?;
-        greet(server.address(), &settings, parts.sandbox.as_deref());
+        greet(server.address(), &settings, parts.sandbox.as_ref());
         serve(server, parts, &mut signals).await
     }
 
@@ -126,18 +126,17 @@ async fn compose(settings: &Settings, wants_sandbox: bool) -> anyhow::Result<Com
     };
     let host = Host::open(parts, &settings.host_settings());
     let mut application = orders.router(host.clone());
-    let mut addresses = None;
-    if let Some(sandbox) = sandbox {
+    if let Some(sandbox) = &sandbox {
         application = application.merge(sandbox.router());
-        addresses = Some(format!("gateway {}, carrier {}", sandbox.gateway_url, sandbox.carrier_url));
     }
-    Ok(Composition { host, application, sandbox: addresses })
+    Ok(Composition { host, application, sandbox })
 }
 
 /// Serves until a signal, then lets what is under way end. A second signal ends the process.
 async fn serve(server: Server, parts: Composition, signals: &mut Signals) -> Result<(), Failure> {
     let stopping = CancellationToken::new();
-    let Composition { host, application, sandbox: _ } = parts;
+    // The sandbox serves attempts under way until the host has let them end.
+    let Composition { host, application, sandbox: _sandbox } = parts;
     let mut serving = tokio::spawn(server.serve(host.clone(), application, stopping.clone()));
     tokio::select! {
         ended = &mut serving => {
@@ -211,7 +210,7 @@ fn refused(error: &ServeError) -> Failure {
 }
 
 /// One readable block: where the host is, and what to do next.
-fn greet(address: SocketAddr, settings: &Settings, sandbox: Option<&str>) {
+fn greet(address: SocketAddr, settings: &Settings, sandbox: Option<&Sandbox>) {
     let url = format!("http://{address}");
     let client = if address.port() == 8233 { String::new() } else { format!("EVERFOLD_URL={url} ") };
     let data = std::path::absolute(&settings.data).unwrap_or_else(|_| settings.data.clone());
@@ -219,7 +218,8 @@ fn greet(address: SocketAddr, settings: &Settings, sandbox: Option<&str>) {
     anstream::eprintln!("  {}  {url}", "address".dimmed());
     anstream::eprintln!("  {}     {}", "data".dimmed(), data.display());
     if let Some(sandbox) = sandbox {
-        anstream::eprintln!("  {}  {sandbox}", "sandbox".dimmed());
+        let (gateway, carrier) = (&sandbox.gateway_url, &sandbox.carrier_url);
+        anstream::eprintln!("  {}  gateway {gateway}, carrier {carrier}", "sandbox".dimmed());
     }
     anstream::eprintln!("  {}     {client}everfold deploy target/components/order.wasm", "next".dimmed());
 }

@@ -1,7 +1,6 @@
 //! Bad requests against the real router: each one gets a problem that says what is wrong.
 
-use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -23,28 +22,19 @@ use crate::store::SqliteStore;
 const LISTEN: &str = "127.0.0.1:8233";
 const HOST: &str = "localhost:8233";
 
-/// One real host for all requests here, on a runtime of its own: the tests' runtimes come and go.
-fn host() -> Host {
-    static SHARED: OnceLock<Host> = OnceLock::new();
-    let open = || {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let folder = tempfile::tempdir().expect("a folder").keep();
-        let store = runtime.block_on(SqliteStore::open(&folder)).expect("a store");
-        let clock = Clock::system();
-        let parts = HostParts {
-            store: Arc::new(store),
-            engine: Engine::new(EngineSettings::default(), None).expect("an engine"),
-            attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
-            clock,
-            on_fatal: Box::new(|reason| panic!("{reason}")),
-        };
-        let guard = runtime.enter();
-        let host = Host::open(parts, &HostSettings::default());
-        drop(guard);
-        std::mem::forget(runtime);
-        host
+/// A host without components, and its folder.
+async fn host() -> (Host, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::system();
+    let store = SqliteStore::open(folder.path()).await.expect("a store");
+    let parts = HostParts {
+        store: Arc::new(store),
+        engine: Engine::new(EngineSettings::default(), None).expect("an engine"),
+        attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
+        clock,
+        on_fatal: Box::new(|reason| panic!("{reason}")),
     };
-    SHARED.get_or_init(|| thread::spawn(open).join().expect("a host")).clone()
+    (Host::open(parts, &HostSettings::default()), folder)
 }
 
 fn settings(listen: &str, token: Option<&str>) -> ServerSettings {
@@ -57,11 +47,25 @@ fn settings(listen: &str, token: Option<&str>) -> ServerSettings {
     }
 }
 
-async fn ask(listen: &str, token: Option<&str>, request: Request<Body>) -> Response<Body> {
-    let settings = settings(listen, token);
-    let application = Router::new().route("/panic", get(panics));
-    let router = router(host(), application, &settings, settings.listen, CancellationToken::new());
-    router.oneshot(request).await.expect("a router does not fail")
+/// A server's routes, to be asked without a connection.
+struct Routes {
+    router: Router,
+    stopping: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+impl Routes {
+    async fn new(listen: &str, token: Option<&str>) -> Self {
+        let (host, folder) = host().await;
+        let (settings, stopping) = (settings(listen, token), CancellationToken::new());
+        let application = Router::new().route("/panic", get(panics));
+        let router = router(host, application, &settings, settings.listen, stopping.clone());
+        Self { router, stopping, _folder: folder }
+    }
+
+    async fn ask(&self, text: &str) -> Response<Body> {
+        self.router.clone().oneshot(request(text)).await.expect("a router does not fail")
+    }
 }
 
 async fn panics() -> &'static str {
@@ -104,9 +108,10 @@ async fn problem(response: Response<Body>) -> Value {
 
 /// One line for each request: status, code, detail.
 async fn refusals(requests: &[&str]) -> String {
+    let routes = Routes::new(LISTEN, None).await;
     let mut lines = String::new();
     for text in requests {
-        let problem = problem(ask(LISTEN, None, request(text)).await).await;
+        let problem = problem(routes.ask(text).await).await;
         let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
         lines += &format!("{} {}: {}\n", problem["status"], text("code"), text("detail"));
     }
@@ -172,7 +177,7 @@ async fn a_bad_body_is_a_problem() {
     insta::assert_snapshot!(refusals(&requests).await, @r"
     400 invalid_input: the body is not JSON: EOF while parsing a value at line 1 column 0
     400 invalid_input: the body is not JSON: EOF while parsing an object at line 1 column 1
-    422 invalid_input: invalid length 0, expected struct StartBody with 6 elements at line 1 column 2
+    422 invalid_input: invalid length 0, expected an object with at least `workflow_type` at line 1 column 2
     422 invalid_input: missing field `workflow_type` at line 1 column 2
     422 invalid_input: workflow_type: invalid type: integer `7`, expected a string at line 1 column 18
     422 invalid_input: wait: unknown field `wait`, expected one of `workflow_type`, `workflow_id`, `input`, `request_id`, `digest`, `headers` at line 1 column 27
@@ -254,6 +259,7 @@ async fn a_foreign_host_or_origin_is_refused() {
 
 #[tokio::test]
 async fn own_hosts_and_origins_are_let_in() {
+    let routes = Routes::new(LISTEN, None).await;
     for text in [
         "GET /healthz",
         "GET /healthz\nHost: 127.0.0.1:8233",
@@ -265,28 +271,40 @@ async fn own_hosts_and_origins_are_let_in() {
         "GET /healthz\nOrigin: http://127.0.0.1:8233",
         "GET /healthz\nHost: orders.example\nOrigin: https://orders.example",
     ] {
-        assert_eq!(ask(LISTEN, None, request(text)).await.status(), StatusCode::OK, "{text}");
+        assert_eq!(routes.ask(text).await.status(), StatusCode::OK, "{text}");
     }
-    let everywhere = "0.0.0.0:8233";
-    let literal = request("GET /healthz\nHost: 192.168.1.1:8233");
-    assert_eq!(ask(everywhere, Some("secret"), literal).await.status(), StatusCode::OK);
-    let name = request("GET /healthz\nHost: evil.example:8233");
-    assert_eq!(ask(everywhere, Some("secret"), name).await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_listener_on_all_addresses_is_reached_by_each_of_them_but_by_no_foreign_name() {
+    let routes = Routes::new("0.0.0.0:8233", Some("secret")).await;
+    for (text, status) in [
+        ("GET /healthz\nHost: 192.168.1.1:8233", StatusCode::OK),
+        ("GET /healthz\nHost: [2001:db8::1]:8233", StatusCode::OK),
+        ("GET /healthz\nHost: 192.168.1.1:80", StatusCode::FORBIDDEN),
+        ("GET /healthz\nHost: evil.example:8233", StatusCode::FORBIDDEN),
+        ("GET /healthz\nHost: 192.168.1.1:8233\nOrigin: http://192.168.1.1:8233", StatusCode::OK),
+        ("GET /healthz\nHost: 192.168.1.1:8233\nOrigin: http://192.0.2.1:8233", StatusCode::FORBIDDEN),
+    ] {
+        assert_eq!(routes.ask(text).await.status(), status, "{text}");
+    }
 }
 
 #[tokio::test]
 async fn the_token_guards_all_paths_but_the_probes() {
+    let routes = Routes::new(LISTEN, Some("secret")).await;
     for (text, status) in [
         ("GET /nowhere", StatusCode::UNAUTHORIZED),
         ("GET /nowhere\nAuthorization: Bearer wrong!", StatusCode::UNAUTHORIZED),
         ("GET /nowhere\nAuthorization: Basic secret", StatusCode::UNAUTHORIZED),
         ("GET /nowhere\nAuthorization: Bearer secretly", StatusCode::UNAUTHORIZED),
+        ("GET /nowhere\nAuthorization: Bearer ", StatusCode::UNAUTHORIZED),
         ("GET /nowhere\nAuthorization: Bearer secret", StatusCode::NOT_FOUND),
         ("GET /nowhere\nAuthorization: bearer secret", StatusCode::NOT_FOUND),
         ("GET /healthz", StatusCode::OK),
-        ("GET /readyz", StatusCode::SERVICE_UNAVAILABLE),
+        ("GET /readyz", StatusCode::OK),
     ] {
-        let response = ask(LISTEN, Some("secret"), request(text)).await;
+        let response = routes.ask(text).await;
         assert_eq!(response.status(), status, "{text}");
         if status == StatusCode::UNAUTHORIZED {
             assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
@@ -297,11 +315,38 @@ async fn the_token_guards_all_paths_but_the_probes() {
 
 #[tokio::test]
 async fn a_refusal_says_what_may_be_done_instead() {
-    let not_allowed = ask(LISTEN, None, request("DELETE /api/v1/workflows")).await;
+    let routes = Routes::new(LISTEN, None).await;
+    let not_allowed = routes.ask("DELETE /api/v1/workflows").await;
     assert_eq!(not_allowed.headers().get(header::ALLOW).map(|value| value.as_bytes()), Some(&b"POST"[..]));
-    let not_ready = ask(LISTEN, None, request("GET /readyz")).await;
+    assert_eq!(routes.ask("GET /readyz").await.status(), StatusCode::OK);
+    routes.stopping.cancel();
+    let not_ready = routes.ask("GET /readyz").await;
     assert!(not_ready.headers().contains_key(header::RETRY_AFTER));
     assert_eq!(problem(not_ready).await["code"], "busy");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem() {
+    let component = "POST /api/v1/components\nContent-Type: application/wasm\n\nwasm";
+    let lines = refusals(&[
+        "GET /api/v1/workflows/a",
+        "GET /api/v1/workflows/a?run_id=00000000-0000-0000-0000-000000000000",
+        "GET /api/v1/workflows/a%2Fb/history",
+        "GET /api/v1/workflows/a/result?wait=2m",
+        "GET /api/v1/workflows/a/export?namespace=other",
+        "POST /api/v1/workflows\nContent-Type: application/json\n\n{\"workflow_type\":\"t\"}",
+        component,
+    ])
+    .await;
+    insta::assert_snapshot!(lines, @r"
+    404 not_found: there is no workflow a
+    404 not_found: workflow a has no run 00000000-0000-0000-0000-000000000000
+    404 not_found: there is no workflow a/b
+    404 not_found: there is no workflow a
+    404 not_found: there is no workflow a
+    422 unknown_workflow_type: no component with workflow type t is deployed
+    422 invalid_component: this is not a WebAssembly binary: it does not begin with \0asm
+    ");
 }
 
 #[tokio::test]
@@ -321,7 +366,8 @@ async fn a_stopping_server_answers_and_ends() {
     let server = Server::bind(settings).await.expect("a free port");
     let address = server.address();
     let stopping = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(host(), Router::new(), stopping.clone()));
+    let (host, _folder) = host().await;
+    let serving = tokio::spawn(server.serve(host, Router::new(), stopping.clone()));
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("it accepts");
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it reads");

@@ -46,7 +46,12 @@ struct Scenario {
 }
 
 const SCENARIOS: [Scenario; 3] = [
-    Scenario { title: "a good order", payment_token: "tok_ok", postcode: "80331", completes: true },
+    Scenario {
+        title: "a good order; the payment gateway fails once and is asked again",
+        payment_token: "tok_flaky_1",
+        postcode: "80331",
+        completes: true,
+    },
     Scenario {
         title: "the card is declined: the reservation is released",
         payment_token: "tok_declined",
@@ -103,12 +108,12 @@ fn build_host() -> Result<PathBuf> {
         .args(["build", "--bin", "everfold", "--message-format=json-render-diagnostics"])
         .current_dir(place::root());
     let messages = run_and_read(&mut cargo)?;
-    let executables = messages.lines().filter_map(|line| {
+    let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let is_host = message["target"]["name"] == "everfold";
         message["executable"].as_str().filter(|_| is_host).map(PathBuf::from)
     });
-    executables.last().context("cargo built no binary `everfold`")
+    executables.next_back().context("cargo built no binary `everfold`")
 }
 
 struct Demo {

@@ -107,7 +107,7 @@ fn blocked_sentence(blocked: &Blocked, now: Timestamp) -> String {
         _ => "of a fault of its code",
     };
     format!(
-        "It is blocked at event {} since {}, because {why}: {}. The run has not failed: it is tried again {} \
+        "It has been blocked at event {} for {}, because {why}: {}. The run has not failed: it is tried again {} \
          ({} so far).",
         blocked.event,
         duration(now.ms_since(blocked.since)),
@@ -227,12 +227,46 @@ mod tests {
 
     #[test]
     fn a_waiting_run_says_for_what() {
-        insta::assert_snapshot!(shown(json!({ "pending_activities": [retried()] })), @"");
+        insta::assert_snapshot!(shown(json!({ "pending_activities": [retried()] })), @r"
+        order-1  running
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          history    7 events
+
+        It waits for process-payment: attempt 3 of 5 begins in 4 s; the one before failed 2 s ago with PaymentGatewayUnavailable: 503 from the gateway.
+        ");
         let timer = json!({ "started_event_id": 9, "fire_at": "2026-01-01T03:02:05Z" });
         let several = json!({ "pending_activities": [retried(), activity("ship", json!({ "cancel_requested": true }))],
             "timers": [timer], "inbox_length": 2 });
-        insta::assert_snapshot!(shown(several), @"");
-        insta::assert_snapshot!(shown(json!({})), @"");
+        insta::assert_snapshot!(shown(several), @r"
+        order-1  running
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          history    7 events, 2 more in the inbox
+
+        It waits for 2 activities (process-payment, ship) and 1 timer (the next fires in 3 h).
+
+        activities
+             #6  process-payment: attempt 3 of 5 begins in 4 s; the one before failed 2 s ago with PaymentGatewayUnavailable: 503 from the gateway
+             #6  ship, which was asked to stop: attempt 1 of 5 is under way, scheduled 5 s ago
+
+        timers
+             #9  fires in 3 h (2026-01-01 03:02:05)
+        ");
+        insta::assert_snapshot!(shown(json!({})), @r"
+        order-1  running
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          history    7 events
+
+        It waits for nothing that this host will bring: no activity, no timer.
+        ");
     }
 
     #[test]
@@ -246,7 +280,18 @@ mod tests {
             "retries": 4,
             "next_retry_at": "2026-01-01T00:02:13Z",
         });
-        insta::assert_snapshot!(shown(json!({ "blocked": blocked, "inbox_length": 1 })), @"");
+        insta::assert_snapshot!(shown(json!({ "blocked": blocked, "inbox_length": 1 })), @r"
+        order-1  running, blocked
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          history    7 events, 1 more in the inbox
+
+        It has been blocked at event 8 for 1 min 5 s, because its code trapped: panicked at src/order.rs:10:5: index out of bounds. The run has not failed: it is tried again in 8 s (4 retries so far).
+          order::pay
+          order::run
+        ");
     }
 
     #[test]
@@ -254,9 +299,29 @@ mod tests {
         let closed_at = "2026-01-01T00:01:30Z";
         let completed =
             json!({ "status": "completed", "closed_at": closed_at, "result": { "payment_id": "p-1" } });
-        insta::assert_snapshot!(shown(completed), @"");
+        insta::assert_snapshot!(shown(completed), @r#"
+        order-1  completed
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          closed     2026-01-01 00:01:30 (35 s ago), after 1 min 30 s
+          history    7 events
+
+        It returned {"payment_id":"p-1"}
+        "#);
         let failure = json!({ "message": "no", "kind": { "kind": "terminated" } });
         let terminated = json!({ "status": "terminated", "closed_at": closed_at, "failure": failure });
-        insta::assert_snapshot!(shown(terminated), @"");
+        insta::assert_snapshot!(shown(terminated), @r"
+        order-1  terminated
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          closed     2026-01-01 00:01:30 (35 s ago), after 1 min 30 s
+          history    7 events
+
+        It ended with Terminated: no
+        ");
     }
 }

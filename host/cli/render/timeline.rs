@@ -13,8 +13,12 @@ use super::{cut, duration, failure, one_line, payload};
 
 /// Columns of a type: the longest is `ActivityCancelRequested`.
 const TYPE_WIDTH: usize = 23;
+/// Between two columns.
+const GAP: &str = "  ";
 /// The least columns of the essential, however narrow the terminal.
 const LEAST_ESSENTIAL: usize = 16;
+/// The same for what went wrong: its cause stands at the end, so that it may go on in the next line.
+const LEAST_FAILURE: usize = 240;
 
 /// Writes the lines of one run, in order.
 #[derive(Debug)]
@@ -56,20 +60,26 @@ impl Timeline {
             EventKind::Command(command) => self.command(event.id, command),
             EventKind::Note(note) => note_line(note),
         };
+        let name = one_line(&name);
         let number = format!("{:>5}", event.id.0);
         let since = format!("{:>11}", duration(event.time.ms_since(began)));
         let event_type = format!("{:<TYPE_WIDTH$}", event.kind.type_name());
-        let used = number.len() + since.len() + TYPE_WIDTH + name.chars().count() + 8;
-        let essential = cut(&one_line(&essential), self.width.saturating_sub(used).max(LEAST_ESSENTIAL));
-        let line = format!(
-            "{}  {}  {}  {}  {}",
-            number.dimmed(),
-            since.dimmed(),
-            event_type.style(tone.style()),
-            one_line(&name).bold(),
-            essential.style(tone.essential_style()),
-        );
-        line.trim_end().to_owned()
+        let used = number.len() + since.len() + TYPE_WIDTH + name.chars().count() + 4 * GAP.len();
+        let essential =
+            cut(&one_line(&essential), self.width.saturating_sub(used).max(tone.least_essential()));
+        let mut line = [
+            number.dimmed().to_string(),
+            since.dimmed().to_string(),
+            event_type.style(tone.style()).to_string(),
+        ]
+        .join(GAP);
+        if !name.is_empty() {
+            line += &format!("{GAP}{}", name.bold());
+        }
+        if !essential.is_empty() {
+            line += &format!("{GAP}{}", essential.style(tone.essential_style()));
+        }
+        line
     }
 
     fn input(&self, input: &Input) -> Line {
@@ -168,6 +178,13 @@ impl Tone {
             Self::Good => Style::new().green(),
             Self::Bad => Style::new().red(),
             Self::Note => Style::new().yellow(),
+        }
+    }
+
+    const fn least_essential(self) -> usize {
+        match self {
+            Self::Bad => LEAST_FAILURE,
+            Self::Began | Self::Asked | Self::Good | Self::Note => LEAST_ESSENTIAL,
         }
     }
 
@@ -274,8 +291,26 @@ mod tests {
                 })
             ),
         ]);
-        insta::assert_snapshot!(lines(100, history.clone()), @"");
-        insta::assert_snapshot!(lines(10, history), @"");
+        insta::assert_snapshot!(lines(100, history.clone()), @r#"
+        1         0 ms  WorkflowStarted          order-saga  {"order_id":"order-1","amount_cents":1250}
+        2         0 ms  ActivityScheduled        process-payment  {"order_id":"order-1"}
+        3       3.25 s  ActivityCompleted        process-payment  after 3 attempts: {"payment_id":"p-1"}
+        4       3.25 s  ActivityScheduled        arrange-shipping  {"order_id":"order-1"}
+        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
+        6    2 min 5 s  TimerStarted             1 min 30 s
+        7   3 min 35 s  TimerFired               1 min 30 s
+        8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
+        "#);
+        insta::assert_snapshot!(lines(10, history), @r#"
+        1         0 ms  WorkflowStarted          order-saga  {"order_id":"or…
+        2         0 ms  ActivityScheduled        process-payment  {"order_id":"or…
+        3       3.25 s  ActivityCompleted        process-payment  after 3 attempt…
+        4       3.25 s  ActivityScheduled        arrange-shipping  {"order_id":"or…
+        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
+        6    2 min 5 s  TimerStarted             1 min 30 s
+        7   3 min 35 s  TimerFired               1 min 30 s
+        8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
+        "#);
     }
 
     #[test]
@@ -287,6 +322,12 @@ mod tests {
             event(4, "00:01.000", "ActivityCancelRequested", json!({ "scheduled_event_id": 99 })),
             event(5, "00:01.000", "WorkflowCanceled", json!({ "details": [{ "json": "bye" }] })),
         ]);
-        insta::assert_snapshot!(lines(100, history), @"");
+        insta::assert_snapshot!(lines(100, history), @r#"
+        1         0 ms  WorkflowStarted          order-saga  {"order_id":"order-1","amount_cents":1250}
+        2         0 ms  VersionMoved             000000000000 → ffffffffffff
+        3       1.00 s  WorkflowCancelRequested  the customer asked
+        4       1.00 s  ActivityCancelRequested  #99
+        5       1.00 s  WorkflowCanceled         "bye"
+        "#);
     }
 }
