@@ -177,7 +177,8 @@ mod tests {
         committer.submit(start(1), told.on_done(1));
         committer.flush().await;
         let told = told.0.lock();
-        let errors: Vec<_> = told.iter().map(|(n, told)| (*n, told.as_ref().unwrap_err().to_string())).collect();
+        let errors: Vec<_> =
+            told.iter().map(|(n, told)| (*n, told.as_ref().unwrap_err().to_string())).collect();
         let closed = "the transaction was rolled back: the store is closed".to_owned();
         assert_eq!(errors, [(0, closed.clone()), (1, closed)]);
     }

@@ -19,9 +19,7 @@ use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunKey, Timestamp, WorkflowId};
 
-use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, RunRow, Store, StoreError, TimerRow, Verdict,
-};
+use super::{CommitError, ComponentRow, Epoch, NewComponent, RunRow, Store, StoreError, TimerRow, Verdict};
 use crate::clock::Clock;
 use folder::DataFolder;
 use reads::Reads;

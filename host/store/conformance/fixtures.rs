@@ -142,7 +142,9 @@ pub(crate) fn attempt(scheduled_event_id: EventId, attempt: u32) -> PendingActiv
         activity_type: "process-payment".to_owned(),
         attempt,
         next_attempt_at: Timestamp(1_700_000_000_500),
-        last_failure: Some(Failure::application("Declined", "no money").caused_by(Failure::application("", ""))),
+        last_failure: Some(
+            Failure::application("Declined", "no money").caused_by(Failure::application("", "")),
+        ),
         last_failure_at: Some(Timestamp(1_700_000_000_400)),
         heartbeat_details: Some(Payload { metadata: Vec::new(), data: vec![0, 255] }),
     }

@@ -10,12 +10,8 @@ use crate::store::Store;
 /// Run 1 with the rows 1, 2–4, 5, 6–9.
 async fn written(backend: &impl Backend) -> (impl Store, Vec<Event>) {
     let store = backend.open().await.unwrap();
-    let decisions = vec![
-        start(1),
-        advance(1, EventId(2), 3),
-        advance(1, EventId(5), 1),
-        advance(1, EventId(6), 4),
-    ];
+    let decisions =
+        vec![start(1), advance(1, EventId(2), 3), advance(1, EventId(5), 1), advance(1, EventId(6), 4)];
     let events = decisions.iter().flat_map(|decision| decision.events.clone()).collect();
     commit_each(&store, decisions).await;
     (store, events)

@@ -4,7 +4,9 @@ use everfold_core::decision::Decision;
 use everfold_core::ids::{Digest, EventId, Namespace, Timestamp};
 
 use super::Backend;
-use super::fixtures::{DIGEST, advance, attempt, commit, commit_each, inbox_input, key, start, start_by_request};
+use super::fixtures::{
+    DIGEST, advance, attempt, commit, commit_each, inbox_input, key, start, start_by_request,
+};
 use crate::store::{CommitError, NewComponent, Store, StoreError, Verdict};
 
 pub(crate) async fn one_store_at_a_time(backend: &impl Backend) {

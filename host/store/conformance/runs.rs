@@ -113,13 +113,7 @@ pub(crate) async fn a_refused_decision_leaves_nothing_and_disturbs_no_other(back
     refused.blocked = BlockChange::Block(blocked(EventId(7), 0));
     let verdicts = commit_all(
         &store,
-        vec![
-            advance(1, EventId(2), 1),
-            refused,
-            start(3),
-            start_as(4, 1),
-            advance(2, EventId(2), 1),
-        ],
+        vec![advance(1, EventId(2), 1), refused, start(3), start_as(4, 1), advance(2, EventId(2), 1)],
     )
     .await;
     assert_eq!(
@@ -153,10 +147,7 @@ pub(crate) async fn steps_of_one_run_in_one_batch_work_in_order(backend: &impl B
         advance(1, EventId(6), 1),
     ];
     use Verdict::{Committed, Fenced};
-    assert_eq!(
-        commit_all(&store, batch).await,
-        [Committed, Committed, Fenced, Committed, Committed, Fenced]
-    );
+    assert_eq!(commit_all(&store, batch).await, [Committed, Committed, Fenced, Committed, Committed, Fenced]);
     let ids: Vec<u64> =
         store.history(&key(1), EventId(0), 100).await.unwrap().iter().map(|event| event.id.0).collect();
     assert_eq!(ids, [1, 2, 3, 4, 5]);
@@ -211,8 +202,7 @@ pub(crate) async fn the_latest_run_is_the_open_one_else_the_last(backend: &impl 
 
 pub(crate) async fn a_request_makes_one_run(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
-    let verdicts =
-        commit_all(&store, vec![start_by_request(1, 1, "r"), start_by_request(2, 1, "r")]).await;
+    let verdicts = commit_all(&store, vec![start_by_request(1, 1, "r"), start_by_request(2, 1, "r")]).await;
     assert_eq!(verdicts, [Verdict::Committed, Verdict::SameRequest(key(1).run_id)]);
     // Another request is another start, and this one still names its run when that is closed.
     let other = start_by_request(3, 1, "other");
@@ -230,7 +220,8 @@ pub(crate) async fn a_request_of_another_workflow_id_is_another(backend: &impl B
 
 pub(crate) async fn every_outcome_reads_back(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
-    let failure = Failure::application("OutOfStock", "nothing left").caused_by(Failure::application("a", "b"));
+    let failure =
+        Failure::application("OutOfStock", "nothing left").caused_by(Failure::application("a", "b"));
     let ends = [
         (RunStatus::Completed, Outcome::Result(Payload::default())),
         (RunStatus::Failed, Outcome::Failure(failure.clone())),

@@ -86,10 +86,7 @@ pub(crate) async fn attempts_are_replaced_and_deleted(backend: &impl Backend) {
     assert_eq!(store.attempts(&key(1)).await.unwrap(), [bare(EventId(3), 1), attempt(EventId(4), 2)]);
     commit_each(&store, vec![step(vec![attempt(EventId(3), 2)]), step(vec![bare(EventId(4), u32::MAX)])])
         .await;
-    assert_eq!(
-        store.attempts(&key(1)).await.unwrap(),
-        [attempt(EventId(3), 2), bare(EventId(4), u32::MAX)]
-    );
+    assert_eq!(store.attempts(&key(1)).await.unwrap(), [attempt(EventId(3), 2), bare(EventId(4), u32::MAX)]);
     assert_eq!(store.attempts(&key(2)).await.unwrap(), []);
     let mut closing = advance(1, EventId(2), 1);
     closing.effects.activities_closed = vec![EventId(3), EventId(99)];
@@ -135,11 +132,8 @@ pub(crate) async fn a_closing_step_leaves_nothing_that_waits(backend: &impl Back
     };
     let mut at_once = start(2);
     at_once.closed = close(2, EventId(2)).closed;
-    commit_each(
-        &store,
-        vec![start(1), with_everything(close(1, EventId(2))), with_everything(at_once)],
-    )
-    .await;
+    commit_each(&store, vec![start(1), with_everything(close(1, EventId(2))), with_everything(at_once)])
+        .await;
     for n in [1, 2] {
         assert_eq!(inbox(&store, n).await.1, []);
         assert_eq!(store.attempts(&key(n)).await.unwrap(), []);

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::SqlitePool;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::store::StoreError;

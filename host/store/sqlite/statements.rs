@@ -218,12 +218,7 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
-    fn apply_effects(
-        &mut self,
-        key: &RunKey,
-        effects: &Effects,
-        attempts: &[PendingActivity],
-    ) -> Result<()> {
+    fn apply_effects(&mut self, key: &RunKey, effects: &Effects, attempts: &[PendingActivity]) -> Result<()> {
         // One step may start a timer and take it back, so that what closes comes last.
         for (started, fire_at) in &effects.timers_started {
             let started = integer(started.0);
