@@ -257,10 +257,7 @@ impl Host {
         if self.parts.stopping.is_cancelled() {
             return Err(ApiError::Busy("the host is stopping".to_owned()));
         }
-        self.parts
-            .limits
-            .check_payload("the input", request.input.size())
-            .map_err(ApiError::InvalidInput)?;
+        self.parts.limits.check_payload("the input", request.input.size()).map_err(ApiError::InvalidInput)?;
         let ids = [
             ("workflow_id", request.workflow_id.as_ref().map(|id| id.0.as_str())),
             ("workflow_type", Some(request.workflow_type.as_str())),
@@ -280,7 +277,9 @@ impl Host {
         let Some(digest) = request.digest else {
             let current = self.parts.versions.current(&request.namespace, workflow_type).await?;
             return current.ok_or_else(|| {
-                ApiError::UnknownWorkflowType(format!("no component with workflow type {workflow_type} is deployed"))
+                ApiError::UnknownWorkflowType(format!(
+                    "no component with workflow type {workflow_type} is deployed"
+                ))
             });
         };
         let component = self.parts.versions.component(digest).await.map_err(|error| match error {
@@ -360,7 +359,8 @@ impl Host {
         tokio::pin!(in_time);
         loop {
             let row = self.row_of(&key).await?;
-            let events = self.parts.store.history(&key, after, limit).await.map_err(|error| internal(&error))?;
+            let events =
+                self.parts.store.history(&key, after, limit).await.map_err(|error| internal(&error))?;
             let reached = events.last().map_or(after, |event| event.id);
             let is_open = row.status == RunStatus::Running;
             let is_over = !is_open || !events.is_empty() || wait.is_zero();
@@ -417,8 +417,9 @@ impl Host {
     /// `NotFound`; also for a run whose first event could not be folded yet.
     pub async fn export(&self, run: &RunRef) -> Result<Export, ApiError> {
         let row = self.row(run).await?;
-        let events =
-            load::whole_history(self.parts.store.as_ref(), &row.key).await.map_err(|error| internal(&error))?;
+        let events = load::whole_history(self.parts.store.as_ref(), &row.key)
+            .await
+            .map_err(|error| internal(&error))?;
         Export::of(events, row.digest, self.parts.clock.now()).map_err(|_| {
             ApiError::NotFound(format!(
                 "run {} has no history yet: its first event waits in the inbox",

@@ -61,10 +61,8 @@ impl Versions {
     /// # Errors
     /// `InvalidComponent` with the reason; `Busy` when it could not be written.
     pub async fn deploy(&self, namespace: &Namespace, bytes: Vec<u8>) -> Result<Deployed, ApiError> {
-        let (component, bytes) = self
-            .compile(bytes)
-            .await
-            .map_err(|reason| ApiError::InvalidComponent(reason.clone()))?;
+        let (component, bytes) =
+            self.compile(bytes).await.map_err(|reason| ApiError::InvalidComponent(reason.clone()))?;
         let description = component.description();
         let new = NewComponent {
             namespace: namespace.clone(),
@@ -74,7 +72,8 @@ impl Versions {
             deployed_at: self.clock.now(),
             bytes,
         };
-        let is_new = self.store.put_component(new).await.map_err(|error| ApiError::Busy(error.to_string()))?;
+        let is_new =
+            self.store.put_component(new).await.map_err(|error| ApiError::Busy(error.to_string()))?;
         self.loaded.lock().insert(component.digest(), component.clone());
         let mut workflow_types = Vec::new();
         for found in &description.workflow_types {

@@ -77,12 +77,7 @@ async fn a_run_that_panics_later_keeps_its_history_and_its_input() {
     assert_eq!(fault.event_id, events.last().unwrap().id.next());
     assert_eq!(
         lines(&events),
-        [
-            "1 WorkflowStarted",
-            "2 ActivityScheduled noop",
-            "3 ActivityCompleted",
-            "4 ActivityScheduled noop"
-        ]
+        ["1 WorkflowStarted", "2 ActivityScheduled noop", "3 ActivityCompleted", "4 ActivityScheduled noop"]
     );
     assert_eq!(test.host.describe(&run("late")).await.unwrap().inbox_length, 1);
     test.stop().await;

@@ -104,7 +104,8 @@ async fn a_history_replays_offline_and_a_changed_one_names_the_event() {
     let held = replay(&file);
     assert_eq!(held.status.code(), Some(0), "{}", text(&held));
 
-    let renamed = String::from_utf8(exported.stdout).unwrap().replace("\"update-inventory\"", "\"renew-inventory\"");
+    let renamed =
+        String::from_utf8(exported.stdout).unwrap().replace("\"update-inventory\"", "\"renew-inventory\"");
     let changed = folder.path().join("changed.json");
     std::fs::write(&changed, renamed).unwrap();
     let diverged = replay(&changed);
@@ -133,7 +134,8 @@ async fn the_same_id_and_the_same_request_start_one_run() {
         input["order_id"] = json!("o-7");
         input
     };
-    let body = json!({ "workflow_type": "order-saga", "workflow_id": "w-7", "input": input, "request_id": "r-1" });
+    let body =
+        json!({ "workflow_type": "order-saga", "workflow_id": "w-7", "input": input, "request_id": "r-1" });
     let (status, first) = start(body.clone()).await;
     assert_eq!(status, 201, "{first}");
     let (_, again) = start(body.clone()).await;
@@ -145,7 +147,8 @@ async fn the_same_id_and_the_same_request_start_one_run() {
     let (status, unknown) = start(json!({ "workflow_type": "nothing" })).await;
     assert_eq!(unknown["code"], "unknown_workflow_type", "{status} {unknown}");
 
-    let bad = start(json!({ "workflow_type": "order-saga", "workflow_id": "w-8", "input": { "items": 7 } })).await;
+    let bad =
+        start(json!({ "workflow_type": "order-saga", "workflow_id": "w-8", "input": { "items": 7 } })).await;
     assert_eq!(bad.0, 201, "input is the workflow's business");
     let end = server.end("w-8").await;
     assert!(end["failure"].to_string().contains("InvalidInput"), "{end}");
@@ -156,8 +159,7 @@ async fn a_second_process_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let _server = Server::start(&data).await;
-    let second =
-        command().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data).output().unwrap();
+    let second = command().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data).output().unwrap();
     assert!(!second.status.success());
     assert!(text(&second).contains("in use by another everfold process"), "{}", text(&second));
 }

@@ -90,7 +90,11 @@ pub(super) fn replay_file(export: Export, wasm: &[u8], strict: bool) -> anyhow::
     let types = &component.description().workflow_types;
     if !types.iter().any(|workflow_type| workflow_type.name == export.workflow_type) {
         let types: Vec<&str> = types.iter().map(|workflow_type| workflow_type.name.as_str()).collect();
-        anyhow::bail!("there is no workflow type {} in it; it has {}", export.workflow_type, types.join(", "));
+        anyhow::bail!(
+            "there is no workflow type {} in it; it has {}",
+            export.workflow_type,
+            types.join(", ")
+        );
     }
     let comparison = match (digest == export.digest, strict) {
         (true, _) => Comparison::SameDigest,

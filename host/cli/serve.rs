@@ -109,8 +109,7 @@ async fn compose(settings: &Settings, wants_sandbox: bool) -> anyhow::Result<Com
     let store = SqliteStore::open(settings.store_folder()).await?;
     let engine = Engine::new(settings.engine_settings(), Some(CodeCache::open(&data.join("code-cache"))?))?;
 
-    let sandbox =
-        if wants_sandbox { Some(Sandbox::start(data, clock.clone()).await?) } else { None };
+    let sandbox = if wants_sandbox { Some(Sandbox::start(data, clock.clone()).await?) } else { None };
     let orders = OrdersApp::open(data, settings.orders_settings(sandbox.as_ref()), clock.clone()).await?;
     let mut registry = Registry::default();
     orders.register(&mut registry);

@@ -119,7 +119,9 @@ pub fn after_failure(
     if is_final {
         return AfterFailure::Close { state: RetryState::NonRetryableFailure, failure };
     }
-    if let FailureKind::TimedOut(TimeoutFailure { timeout_type: TimeoutType::ScheduleToClose, .. }) = failure.kind {
+    if let FailureKind::TimedOut(TimeoutFailure { timeout_type: TimeoutType::ScheduleToClose, .. }) =
+        failure.kind
+    {
         return AfterFailure::Close { state: RetryState::Timeout, failure };
     }
     if policy.is_last(attempt) {

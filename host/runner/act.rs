@@ -105,12 +105,7 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
     after
 }
 
-fn act_ready(
-    parts: &Arc<Parts>,
-    key: &RunKey,
-    ready: &Ready,
-    effects: &everfold_core::decision::Effects,
-) {
+fn act_ready(parts: &Arc<Parts>, key: &RunKey, ready: &Ready, effects: &everfold_core::decision::Effects) {
     for id in &effects.activities_scheduled {
         if let Some(task) = load::task(key, &ready.state, *id, 1) {
             Dispatcher::dispatch(parts, task);

@@ -50,8 +50,7 @@ impl Fault {
             Self::Host(_) => unreachable!("a host's fault does not block a run"),
         };
         let retries = before.map_or(0, |before| before.retries + 1);
-        let policy =
-            RetryPolicy { maximum_interval_ms: Some(LONGEST_PAUSE_MS), ..RetryPolicy::default() };
+        let policy = RetryPolicy { maximum_interval_ms: Some(LONGEST_PAUSE_MS), ..RetryPolicy::default() };
         let retry_at = now.plus_ms(policy.delay_ms(retries + 1));
         let since = before.map_or(now, |before| before.since);
         Blocked { event_id, kind, reason, backtrace, since, retries, retry_at }

@@ -28,7 +28,8 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, Stor
         return Ok(Phase::Closed);
     }
     let recorded = whole_history(parts.store.as_ref(), key).await?;
-    let state = RunState::of(&recorded).map_err(|error| StoreError::Damaged(format!("run {key}: {error}")))?;
+    let state =
+        RunState::of(&recorded).map_err(|error| StoreError::Damaged(format!("run {key}: {error}")))?;
     let inbox = parts.store.inbox(key).await?;
     if !state.activities().is_empty() {
         resume_activities(parts, key, &state, &inbox).await?;
@@ -113,9 +114,9 @@ async fn resume_activities(
 pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
     match input {
         Input::ActivityCompleted(closed) => Some(closed.scheduled_event_id),
-        Input::ActivityFailed(closed)
-        | Input::ActivityTimedOut(closed)
-        | Input::ActivityCanceled(closed) => Some(closed.scheduled_event_id),
+        Input::ActivityFailed(closed) | Input::ActivityTimedOut(closed) | Input::ActivityCanceled(closed) => {
+            Some(closed.scheduled_event_id)
+        }
         Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) | Input::TimerFired(_) => None,
     }
 }

@@ -50,15 +50,9 @@ impl Observed {
         }
     }
 
-    fn log(
-        &self,
-        key: &RunKey,
-        level: LogLevel,
-        module: &str,
-        message: &str,
-        fields: &[(String, String)],
-    ) {
-        let fields = fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+    fn log(&self, key: &RunKey, level: LogLevel, module: &str, message: &str, fields: &[(String, String)]) {
+        let fields =
+            fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         // The level of a tracing event is fixed where it stands.
         macro_rules! line {
             ($event:ident) => {

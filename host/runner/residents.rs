@@ -60,8 +60,7 @@ impl Residents {
         {
             // The run just used is the last in this order; it is never its own victim.
             let oldest = used.order.iter().rev().take(CANDIDATES.min(used.order.len() - 1));
-            let Some(victim) = oldest.min_by_key(|(_, cost)| cost.events).map(|(key, _)| key.clone())
-            else {
+            let Some(victim) = oldest.min_by_key(|(_, cost)| cost.events).map(|(key, _)| key.clone()) else {
                 break;
             };
             used.remove(&victim);

@@ -205,10 +205,10 @@ impl Run {
             }
             Phase::Ready(_) => self.fold(parts, cell, input, Source::Mailbox),
             Phase::Blocked(blocked) => {
-                let mut decision =
-                    Decision::empty(cell.key.clone(), blocked.next, blocked.open_activities);
+                let mut decision = Decision::empty(cell.key.clone(), blocked.next, blocked.open_activities);
                 decision.effects = Effects::of_input(&input);
-                decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
+                decision.inbox_put =
+                    vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
                 self.submit(parts, cell, decision, None, Some(input), Done::Nothing);
             }
             Phase::Closed => act::forget(parts, &cell.key, &input),
@@ -292,7 +292,14 @@ impl Run {
                 } else {
                     let instance = Some(instance);
                     let recorded = Vec::new();
-                    Phase::Ready(Box::new(Ready { state, digest, instance, recorded, backlog, blocked: None }))
+                    Phase::Ready(Box::new(Ready {
+                        state,
+                        digest,
+                        instance,
+                        recorded,
+                        backlog,
+                        blocked: None,
+                    }))
                 };
                 let (done, input) = source.into_done(&mut decision, &cell.key, input);
                 self.submit(parts, cell, decision, observed, input, done);
@@ -416,11 +423,8 @@ impl Run {
         );
         decision.blocked = BlockChange::Block(blocked.clone());
         parts.residents.remove(&cell.key);
-        self.phase = Phase::Blocked(BlockedRun {
-            next: at.expected,
-            open_activities: at.open_activities,
-            blocked,
-        });
+        self.phase =
+            Phase::Blocked(BlockedRun { next: at.expected, open_activities: at.open_activities, blocked });
         self.submit(parts, cell, decision, None, input, done);
     }
 
@@ -473,7 +477,13 @@ impl Source {
             Self::Start { new_run, reply } => {
                 let workflow_id = new_run.workflow_id.clone();
                 decision.new_run = Some(new_run);
-                (Done::Start { started: Started { workflow_id, run_id: key.run_id, is_duplicate: false }, reply }, None)
+                (
+                    Done::Start {
+                        started: Started { workflow_id, run_id: key.run_id, is_duplicate: false },
+                        reply,
+                    },
+                    None,
+                )
             }
         }
     }

@@ -78,10 +78,7 @@ impl Soon {
     }
 
     fn insert(&mut self, timer: TimerRow) {
-        self.by_run
-            .entry(timer.key.clone())
-            .or_default()
-            .insert(timer.started_event_id, timer.fire_at);
+        self.by_run.entry(timer.key.clone()).or_default().insert(timer.started_event_id, timer.fire_at);
         self.by_time.insert(timer);
     }
 

@@ -29,8 +29,7 @@ impl Watchers {
     /// Begins a watch. What is committed from now on is seen.
     pub(super) fn watch(&self, key: &RunKey) -> Watch {
         let mut channels = self.channels.lock();
-        let sender =
-            channels.entry(key.clone()).or_insert_with(|| watch::Sender::new(Progress::default()));
+        let sender = channels.entry(key.clone()).or_insert_with(|| watch::Sender::new(Progress::default()));
         Watch { key: key.clone(), receiver: Some(sender.subscribe()), channels: Arc::clone(&self.channels) }
     }
 

@@ -22,10 +22,12 @@ impl Server {
     pub async fn start(folder: &Path) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        let http =
+            reqwest::Client::builder().timeout(PATIENCE).tls_certs_only([]).no_proxy().build().unwrap();
         let mut server = Self { child: spawn(folder, port), folder: folder.to_owned(), port, http };
         server.ready().await;
-        let deployed = server.everfold(&["deploy", root().join("target/components/order.wasm").to_str().unwrap()]);
+        let deployed =
+            server.everfold(&["deploy", root().join("target/components/order.wasm").to_str().unwrap()]);
         assert!(deployed.status.success(), "{}", text(&deployed));
         server
     }
@@ -113,7 +115,10 @@ impl Drop for Server {
         if std::thread::panicking() {
             let log = self.log();
             let from = log.len().saturating_sub(4_000);
-            eprintln!("--- the end of the server's log\n{}", String::from_utf8_lossy(&log.as_bytes()[from..]));
+            eprintln!(
+                "--- the end of the server's log\n{}",
+                String::from_utf8_lossy(&log.as_bytes()[from..])
+            );
         }
     }
 }

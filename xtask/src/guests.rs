@@ -32,11 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for module in build::modules(&compiler)? {
         let component = component::make(&module)?;
         let path = place::shown(&component.path);
-        say(format!(
-            "guests: {path}: {} KB, {}",
-            component.bytes / 1024,
-            component.change
-        ));
+        say(format!("guests: {path}: {} KB, {}", component.bytes / 1024, component.change));
     }
     Ok(())
 }

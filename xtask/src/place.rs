@@ -35,8 +35,5 @@ pub(crate) fn components() -> PathBuf {
 
 /// A path as people read it: relative to the checkout if it is inside.
 pub(crate) fn shown(path: &std::path::Path) -> String {
-    path.strip_prefix(root())
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }

@@ -25,9 +25,7 @@ impl std::error::Error for StepFailed {}
 
 /// The exit code for an error: that of the step that failed, otherwise 1.
 pub(crate) fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    let code = error
-        .downcast_ref::<StepFailed>()
-        .and_then(|step| step.status.code());
+    let code = error.downcast_ref::<StepFailed>().and_then(|step| step.status.code());
     match code.map(u8::try_from) {
         Some(Ok(code)) if code > 0 => ExitCode::from(code),
         Some(_) | None => ExitCode::FAILURE,
@@ -42,26 +40,17 @@ pub(crate) fn say(line: impl fmt::Display) {
 /// Announces a program and runs it to its end.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     say(shown(command));
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let status = command.status().with_context(|| format!("cannot run `{}`", shown(command)))?;
     check(command, status)
 }
 
 /// Runs a program quietly and gives what it printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{}`", shown(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`{}` failed ({}): {}",
-            shown(command),
-            output.status,
-            said.trim()
-        );
+        bail!("`{}` failed ({}): {}", shown(command), output.status, said.trim());
     }
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
@@ -86,10 +75,8 @@ pub(crate) fn run_and_read(command: &mut Command) -> Result<String> {
 /// Announces a program and runs it, but not for longer than that.
 pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
     say(shown(command));
-    let mut child = command
-        .stdin(Stdio::null())
-        .spawn()
-        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let mut child =
+        command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot run `{}`", shown(command)))?;
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -108,17 +95,10 @@ fn check(command: &Command, status: ExitStatus) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(StepFailed {
-        name: shown(command),
-        status,
-    }
-    .into())
+    Err(StepFailed { name: shown(command), status }.into())
 }
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

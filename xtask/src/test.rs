@@ -24,10 +24,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     guests::run(&args.guests)?;
     step(
-        Command::new("cargo")
-            .args(["test", "--workspace"])
-            .args(&args.cargo_test)
-            .current_dir(place::root()),
+        Command::new("cargo").args(["test", "--workspace"]).args(&args.cargo_test).current_dir(place::root()),
     )?;
     step(
         clean_command("cargo")

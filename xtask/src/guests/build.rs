@@ -17,14 +17,7 @@ use crate::step::run_and_read;
 pub(super) fn modules(compiler: &Compiler) -> Result<Vec<PathBuf>> {
     let mut cargo = clean_command("cargo");
     cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--workspace",
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--release", "--locked", "--workspace", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(place::guest_workspace())
         .env("CARGO_TARGET_DIR", place::guest_target_dir())
@@ -42,20 +35,13 @@ pub(super) fn modules(compiler: &Compiler) -> Result<Vec<PathBuf>> {
 
 fn use_unpacked(cargo: &mut Command, unpacked: &Unpacked) -> Result<()> {
     let inherited = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let libraries = unpacked
-        .libraries
-        .iter()
-        .cloned()
-        .chain(std::env::split_paths(&inherited));
+    let libraries = unpacked.libraries.iter().cloned().chain(std::env::split_paths(&inherited));
     cargo
         .arg("-Zbuild-std=std,panic_abort")
         .env("RUSTC", &unpacked.rustc)
         // Debian's compiler is a stable one; it builds its own standard library.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env(
-            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER",
-            &unpacked.linker,
-        )
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &unpacked.linker)
         .env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
     Ok(())
 }
@@ -64,9 +50,7 @@ fn use_unpacked(cargo: &mut Command, unpacked: &Unpacked) -> Result<()> {
 fn encoded_rustflags() -> Result<OsString> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(folder) => PathBuf::from(folder),
-        None => std::env::home_dir()
-            .context("there is no home folder")?
-            .join(".cargo"),
+        None => std::env::home_dir().context("there is no home folder")?.join(".cargo"),
     };
     let mut flags = OsString::from("--remap-path-prefix=");
     flags.push(cargo_home);
@@ -90,8 +74,7 @@ fn modules_in(messages: &str) -> Vec<PathBuf> {
 }
 
 fn is_module(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "wasm")
+    path.extension().is_some_and(|extension| extension == "wasm")
 }
 
 #[cfg(test)]

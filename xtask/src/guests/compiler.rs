@@ -82,16 +82,12 @@ fn search() -> Result<Compiler> {
     if let Some(sysroot) = debian::unpacked_before() {
         return unpacked(&sysroot);
     }
-    say(format!(
-        "guests: the installed compiler does not have {TARGET}; asking rustup for it"
-    ));
+    say(format!("guests: the installed compiler does not have {TARGET}; asking rustup for it"));
     let by_rustup = match rustup() {
         Ok(compiler) => return Ok(compiler),
         Err(error) => error,
     };
-    say(format!(
-        "guests: that failed ({by_rustup:#}); trying Debian's packages"
-    ));
+    say(format!("guests: that failed ({by_rustup:#}); trying Debian's packages"));
     let by_debian = match debian() {
         Ok(compiler) => return Ok(compiler),
         Err(error) => error,
@@ -125,9 +121,7 @@ fn is_std(file_name: &OsString) -> bool {
 
 fn rustup() -> Result<Compiler> {
     let mut rustup = clean_command("rustup");
-    rustup
-        .args(["target", "add", TARGET])
-        .current_dir(place::guest_workspace());
+    rustup.args(["target", "add", TARGET]).current_dir(place::guest_workspace());
     run_within(&mut rustup, RUSTUP_LIMIT)?;
     match installed()? {
         Some(compiler) => Ok(compiler),
@@ -154,17 +148,11 @@ fn unpacked(sysroot: &Path) -> Result<Compiler> {
 fn rust_lld() -> Result<PathBuf> {
     let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?);
     let triple = rustc(&["--print", "host-tuple"])?;
-    let linker = sysroot
-        .join("lib/rustlib")
-        .join(triple)
-        .join("bin/rust-lld");
+    let linker = sysroot.join("lib/rustlib").join(triple).join("bin/rust-lld");
     if linker.is_file() {
         return Ok(linker);
     }
-    bail!(
-        "the installed toolchain has no linker at {}",
-        linker.display()
-    )
+    bail!("the installed toolchain has no linker at {}", linker.display())
 }
 
 /// What the compiler that cargo uses in the guests' workspace answers.

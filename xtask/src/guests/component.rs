@@ -35,24 +35,16 @@ impl fmt::Display for Change {
 
 /// Makes the component of a module, under the module's name.
 pub(super) fn make(module: &Path) -> Result<Component> {
-    let bytes = encode(module)
-        .with_context(|| format!("{} does not make a component", module.display()))?;
+    let bytes = encode(module).with_context(|| format!("{} does not make a component", module.display()))?;
     let name = module.file_name().context("a module has a file name")?;
     let path = place::components().join(name);
     let change = put(&path, &bytes)?;
-    Ok(Component {
-        path,
-        bytes: bytes.len(),
-        change,
-    })
+    Ok(Component { path, bytes: bytes.len(), change })
 }
 
 fn encode(module: &Path) -> Result<Vec<u8>> {
     let module = fs::read(module)?;
-    ComponentEncoder::default()
-        .validate(true)
-        .module(&module)?
-        .encode()
+    ComponentEncoder::default().validate(true).module(&module)?.encode()
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<Change> {

@@ -13,13 +13,8 @@ use crate::place;
 use crate::step::{run, say};
 
 /// The compiler, its libraries, and the source of the standard library.
-pub(super) const PACKAGES: [&str; 5] = [
-    "rustc-web",
-    "libstd-rust-web-1.96",
-    "libstd-rust-web-dev",
-    "rust-web-src",
-    "libllvm22",
-];
+pub(super) const PACKAGES: [&str; 5] =
+    ["rustc-web", "libstd-rust-web-1.96", "libstd-rust-web-dev", "rust-web-src", "libllvm22"];
 
 /// The folder that holds the unpacked packages. Its name changes with the packages.
 const FOLDER: &str = "debian-rustc-web-1.96";
@@ -49,10 +44,7 @@ pub(super) fn unpack() -> Result<PathBuf> {
         .current_dir(&packages))
     .context("apt-get cannot fetch them (`apt-get update` may help)")?;
     for entry in packages.read_dir()? {
-        run(Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(entry?.path())
-            .arg(&files))?;
+        run(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(&files))?;
     }
 
     let place = folder.join(FOLDER);

@@ -4,14 +4,8 @@
 use std::process::Command;
 
 /// Settings of cargo that say where to fetch from and how to talk, and never what comes out.
-const KEPT: [&str; 6] = [
-    "CARGO_HOME",
-    "CARGO_HTTP_",
-    "CARGO_NET_",
-    "CARGO_REGISTRIES_",
-    "CARGO_REGISTRY_",
-    "CARGO_TERM_",
-];
+const KEPT: [&str; 6] =
+    ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_TERM_"];
 
 /// A command that inherits none of what would change its output: what the cargo that started this
 /// command set, and what a person set for the host.
@@ -57,13 +51,7 @@ mod tests {
 
     #[test]
     fn what_people_need_to_reach_the_registry_is_kept() {
-        for name in [
-            "CARGO_HOME",
-            "CARGO_HTTP_PROXY",
-            "CARGO_TERM_COLOR",
-            "RUSTUP_HOME",
-            "PATH",
-        ] {
+        for name in ["CARGO_HOME", "CARGO_HTTP_PROXY", "CARGO_TERM_COLOR", "RUSTUP_HOME", "PATH"] {
             assert!(!decides_output(name), "{name}");
         }
     }
