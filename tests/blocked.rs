@@ -1,6 +1,8 @@
 //! Guests that misbehave: each blocks its own run with the reason on show, loses nothing, and leaves
 //! the others undisturbed.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and speak")]
+
 mod support;
 
 use std::time::Duration;

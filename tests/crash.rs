@@ -1,6 +1,8 @@
 //! `kill -9` in the middle of 200 concurrent orders, several times: every acknowledged order ends,
 //! nothing is charged, refunded or shipped twice, and money is conserved.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and speak")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,8 @@
 //! Histories that releases have recorded, each with the component that recorded it: they must replay
 //! for ever. `tests/histories/VERSION/` holds the components and, for each run, its export.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and speak")]
+
 mod support;
 
 use everfold::guest::{Engine, EngineSettings};

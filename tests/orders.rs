@@ -1,5 +1,7 @@
 //! Orders through the real binary, as a person would send them.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and speak")]
+
 mod support;
 
 use std::process::Stdio;

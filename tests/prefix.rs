@@ -2,6 +2,8 @@
 //! disk, as if it had been killed there, and must reach the same end without running a recorded
 //! activity again.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and speak")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The fold, its record and its replay check: inputs and a scripted guest in, events out.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use everfold_core::command::{
     ActivityCancelRequested, ActivityScheduled, CancellationType, Command, TimerCanceled, TimerStarted,
     WorkflowCanceled, WorkflowCompleted,
