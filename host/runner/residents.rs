@@ -106,7 +106,7 @@ mod tests {
         assert!(residents.touch(&key(3), 50, 10).is_empty());
         assert_eq!(residents.touch(&key(4), 1, 10), [key(2)], "not the newest, though it is cheaper");
         assert_eq!(residents.len(), 3);
-        assert_eq!(residents.touch(&key(4), 1, 980), [key(3)], "memory counts too");
+        assert_eq!(residents.touch(&key(4), 1, 985), [key(3)], "memory counts too");
         residents.remove(&key(1));
         assert_eq!(residents.len(), 1);
     }

@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::compiler::{Compiler, TARGET, Unpacked};
 use super::environment::clean_command;
 use crate::place;
-use crate::step::run_and_read;
+use crate::step::{output, run_and_read};
 
 /// Builds the workspace, and gives the core module of each component.
 pub(super) fn modules(compiler: &Compiler) -> Result<Vec<PathBuf>> {
+    fetch()?;
     let mut cargo = clean_command("cargo");
     cargo
         .args(["build", "--release", "--locked", "--workspace", "--target", TARGET])
@@ -46,17 +47,36 @@ fn use_unpacked(cargo: &mut Command, unpacked: &Unpacked) -> Result<()> {
     Ok(())
 }
 
-/// Compiler flags that keep the machine's folders out of the modules.
+/// Downloads the dependencies, so that the folders of their sources are known before the build.
+fn fetch() -> Result<()> {
+    let mut cargo = clean_command("cargo");
+    output(cargo.args(["fetch", "--locked", "--quiet"]).current_dir(place::guest_workspace()))?;
+    Ok(())
+}
+
+/// Compiler flags that keep the machine's folders, and where crates came from, out of the modules.
 fn encoded_rustflags() -> Result<OsString> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(folder) => PathBuf::from(folder),
         None => std::env::home_dir().context("there is no home folder")?.join(".cargo"),
     };
-    let mut flags = OsString::from("--remap-path-prefix=");
-    flags.push(cargo_home);
-    flags.push("=/cargo\u{1f}--remap-path-prefix=");
-    flags.push(place::root());
-    flags.push("=/everfold");
+    let mut prefixes = vec![(cargo_home.clone(), "/cargo"), (place::root().to_owned(), "/everfold")];
+    // The compiler takes the last prefix that fits.
+    if let Ok(sources) = std::fs::read_dir(cargo_home.join("registry/src")) {
+        let mut sources = sources.map(|source| Ok(source?.path())).collect::<Result<Vec<_>>>()?;
+        sources.sort();
+        prefixes.extend(sources.into_iter().map(|source| (source, "/crates")));
+    }
+    let mut flags = OsString::new();
+    for (from, to) in prefixes {
+        if !flags.is_empty() {
+            flags.push("\u{1f}");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(from);
+        flags.push("=");
+        flags.push(to);
+    }
     Ok(flags)
 }
 
