@@ -120,7 +120,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError>;
 
-    /// Notes that this host stops in order: no activity is under way. Returns once it is on disk.
+    /// Notes that this host stops in order: no activity is under way. Returns once it is on disk; from
+    /// then on nothing is written any more, and another host may open the store.
     ///
     /// # Errors
     /// When it was not written.

@@ -21,7 +21,7 @@ use everfold_core::ids::RunKey;
 use everfold_core::machine::RunState;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use support::{TestHost, component, lines};
+use support::{SAGA_ANSWERS, TestHost, component, lines, saga_input};
 
 /// How often each activity ran.
 type Ran = Arc<Mutex<BTreeMap<String, usize>>>;
@@ -159,31 +159,10 @@ fn noop() -> Vec<(&'static str, Result<Value, Failure>)> {
 }
 
 fn order(answers: Vec<(&'static str, Result<Value, Failure>)>) -> Sample {
-    let mut all = vec![
-        ("reserve-inventory", Ok(json!({ "reservation_id": "r-1" }))),
-        ("process-payment", Ok(json!({ "payment_id": "p-1" }))),
-        ("update-inventory", Ok(json!({}))),
-        ("arrange-shipping", Ok(json!({ "shipment_id": "s-1", "tracking_number": "t-1" }))),
-        ("release-inventory-reservation", Ok(json!({ "released": true }))),
-        ("refund-payment", Ok(json!({ "refunded_cents": 2_500 }))),
-        ("restock-inventory", Ok(json!({ "restocked": true }))),
-        ("cancel-shipment", Ok(json!({ "canceled": true }))),
-    ];
+    let mut all: Vec<_> = SAGA_ANSWERS.map(|(name, answer)| (name, Ok(answer()))).into();
     all.retain(|(name, _)| answers.iter().all(|(answered, _)| answered != name));
     all.extend(answers);
-    Sample {
-        component: "order",
-        workflow_type: "order-saga",
-        input: json!({
-            "order_id": "o-1",
-            "customer_id": 100,
-            "items": [{ "sku": "book", "quantity": 2, "unit_price_cents": 1_250 }],
-            "currency": "EUR",
-            "payment_token": "tok_ok",
-            "ship_to": { "name": "Ada", "country": "DE", "postcode": "10115" },
-        }),
-        answers: all,
-    }
+    Sample { component: "order", workflow_type: "order-saga", input: saga_input(), answers: all }
 }
 
 #[tokio::test(flavor = "multi_thread")]

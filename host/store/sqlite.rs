@@ -32,7 +32,7 @@ pub struct SqliteStore {
     writer: Writer,
     taken: Taken,
     /// Dropped last: nothing of this process uses the folder behind its lock.
-    _folder: DataFolder,
+    folder: DataFolder,
 }
 
 impl SqliteStore {
@@ -46,7 +46,7 @@ impl SqliteStore {
         schema::migrate(&database).await?;
         let (writer, taken) = Writer::open(&database, Clock::system().now()).await?;
         let reads = Reads::open(&database).await?;
-        Ok(Self { reads, writer, taken, _folder: folder })
+        Ok(Self { reads, writer, taken, folder })
     }
 }
 
@@ -122,7 +122,9 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        self.writer.close().await
+        self.writer.close().await?;
+        // Nothing is written any more; who still reads does not disturb the next owner.
+        self.folder.release()
     }
 
     fn was_closed_in_order(&self) -> bool {

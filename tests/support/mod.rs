@@ -15,9 +15,11 @@ use everfold::guest::{Engine, EngineSettings};
 use everfold::runner::api::{RunRef, RunResult, StartRequest, Started};
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{SqliteStore, Store};
+use everfold_core::command::Command;
 use everfold_core::event::{Event, EventKind};
 use everfold_core::ids::{Namespace, WorkflowId};
 use everfold_core::payload::Payload;
+use serde_json::{Value, json};
 
 /// Longer than anything here takes; a wait that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,8 +60,18 @@ impl TestHost {
         settings: &HostSettings,
         engine: EngineSettings,
     ) -> Self {
+        Self::open_at(folder, registry, settings, engine, Clock::system()).await
+    }
+
+    /// Opens a host with a clock of its own.
+    pub async fn open_at(
+        folder: &Path,
+        registry: Registry,
+        settings: &HostSettings,
+        engine: EngineSettings,
+        clock: Clock,
+    ) -> Self {
         let store = Arc::new(SqliteStore::open(folder).await.unwrap());
-        let clock = Clock::system();
         let parts = HostParts {
             store: Arc::clone(&store) as Arc<dyn Store>,
             engine: Engine::new(engine, None).unwrap(),
@@ -76,7 +88,7 @@ impl TestHost {
     }
 
     /// Starts a run.
-    pub async fn start(&self, workflow_type: &str, id: &str, input: &serde_json::Value) -> Started {
+    pub async fn start(&self, workflow_type: &str, id: &str, input: &Value) -> Started {
         self.host.start(request(workflow_type, id, input)).await.unwrap()
     }
 
@@ -104,7 +116,7 @@ pub fn run(id: &str) -> RunRef {
 }
 
 /// The request for a run.
-pub fn request(workflow_type: &str, id: &str, input: &serde_json::Value) -> StartRequest {
+pub fn request(workflow_type: &str, id: &str, input: &Value) -> StartRequest {
     StartRequest {
         namespace: Namespace::default(),
         workflow_type: workflow_type.to_owned(),
@@ -125,4 +137,32 @@ pub fn lines(events: &[Event]) -> Vec<String> {
         EventKind::Input(_) | EventKind::Note(_) => format!("{} {}", event.id, event.kind.type_name()),
     };
     events.iter().map(line).collect()
+}
+
+/// The types of the activities that a history schedules, in order.
+pub fn scheduled(events: &[Event]) -> Vec<String> {
+    let of = |event: &Event| match &event.kind {
+        EventKind::Command(Command::ActivityScheduled(activity)) => Some(activity.activity_type.clone()),
+        EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+/// How each activity of the order saga answers when all is well: steps, then undoings.
+pub const SAGA_ANSWERS: [(&str, fn() -> Value); 8] = [
+    ("reserve-inventory", || json!({ "reservation_id": "r-1" })),
+    ("process-payment", || json!({ "payment_id": "p-1" })),
+    ("update-inventory", || json!({})),
+    ("arrange-shipping", || json!({ "shipment_id": "s-1", "tracking_number": "t-1" })),
+    ("release-inventory-reservation", || json!({ "released": true })),
+    ("refund-payment", || json!({ "refunded_cents": 2_500 })),
+    ("restock-inventory", || json!({ "restocked": true })),
+    ("cancel-shipment", || json!({ "canceled": true })),
+];
+
+/// An order of two books.
+pub fn saga_input() -> Value {
+    let mut input = server::order("tok_ok", "10115");
+    input["order_id"] = json!("o-1");
+    input
 }

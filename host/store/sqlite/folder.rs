@@ -10,12 +10,12 @@ const DATABASE: &str = "everfold.db";
 /// Locked while a process uses the folder. It stays behind, unlocked.
 const LOCK: &str = "everfold.lock";
 
-/// A data folder that this process has to itself until this is dropped.
+/// A data folder that this process has to itself until this is released or dropped.
 #[derive(Debug)]
 pub(super) struct DataFolder {
     path: PathBuf,
     /// Holds the operating system's lock, which ends with the process however that ends.
-    _lock: File,
+    lock: File,
 }
 
 impl DataFolder {
@@ -39,10 +39,20 @@ impl DataFolder {
             .open(path.join(LOCK))
             .map_err(|error| failed("cannot write in the data folder", error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
             Err(TryLockError::Error(error)) => Err(failed("cannot lock the data folder", error)),
         }
+    }
+
+    /// Lets another process take the folder.
+    ///
+    /// # Errors
+    /// When the operating system keeps the lock.
+    pub(super) fn release(&self) -> Result<(), StoreError> {
+        self.lock
+            .unlock()
+            .map_err(|error| StoreError::Database(format!("cannot unlock {}: {error}", self.path.display())))
     }
 
     /// Where the database is.
