@@ -105,7 +105,7 @@ fn heading(text: &str) {
 fn build_host() -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["build", "--bin", "everfold", "--message-format=json-render-diagnostics"])
+        .args(["build", "--workspace", "--bin", "everfold", "--message-format=json-render-diagnostics"])
         .current_dir(place::root());
     let messages = run_and_read(&mut cargo)?;
     let mut executables = messages.lines().filter_map(|line| {
