@@ -5,7 +5,7 @@
 //! | `api` | what callers say and are answered |
 //! | `cells` | a mailbox for each run with something to do; the folding threads |
 //! | `run` | one run's phases, a step at a time |
-//! | `load`, `block` | runs and instances from history; faults |
+//! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
 //! | `act`, `observe` | what follows a commit |
 //! | `dispatch` | activities under way, attempt by attempt |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
@@ -19,6 +19,7 @@ mod load;
 mod observe;
 mod residents;
 mod run;
+mod suspects;
 mod timers;
 mod watch;
 
@@ -53,6 +54,7 @@ use dispatch::Dispatcher;
 pub use residents::ResidentLimits;
 use residents::Residents;
 use run::{Message, Start};
+use suspects::Suspects;
 use timers::Timers;
 use watch::Watchers;
 
@@ -70,8 +72,8 @@ pub struct HostSettings {
     pub limits: Limits,
     /// Limits of the live instances.
     pub residents: ResidentLimits,
-    /// Threads that fold. More than there are cores: a guest that loops holds one for the time that
-    /// an activation may take.
+    /// Threads that fold, beside the one for suspect code. More than there are cores: a guest that loops
+    /// for the first time holds one for as long as an activation may take.
     pub fold_threads: usize,
     /// Starts that may be under way at once before callers are told that the host is busy.
     pub starts_under_way: usize,
@@ -130,6 +132,7 @@ struct Parts {
     timers: Timers,
     watchers: Watchers,
     residents: Residents,
+    suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
     starts: Semaphore,
     stopping: CancellationToken,
@@ -181,7 +184,7 @@ impl Host {
     #[must_use]
     pub fn open(parts: HostParts, settings: &HostSettings) -> Self {
         let HostParts { store, engine, attempts, clock, on_fatal } = parts;
-        let (cells, queue) = Cells::new();
+        let (cells, queues) = Cells::new();
         let parts = Arc::new(Parts {
             committer: Committer::new(Arc::clone(&store)),
             versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
@@ -194,13 +197,14 @@ impl Host {
             timers: Timers::default(),
             watchers: Watchers::default(),
             residents: Residents::new(settings.residents),
+            suspects: Suspects::default(),
             retries: Mutex::default(),
             starts: Semaphore::new(settings.starts_under_way),
             stopping: CancellationToken::new(),
             runtime: tokio::runtime::Handle::current(),
             on_fatal,
         });
-        let threads = cells::spawn_threads(&parts, &queue, settings.fold_threads.max(1));
+        let threads = cells::spawn_threads(&parts, queues, settings.fold_threads.max(1));
         let background = [
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
@@ -364,7 +368,8 @@ impl Host {
             let reached = events.last().map_or(after, |event| event.id);
             let is_open = row.status == RunStatus::Running;
             let is_over = !is_open || !events.is_empty() || wait.is_zero();
-            if is_over || in_time.is_elapsed() {
+            // A host that stops says how things stand; who waits asks the next one.
+            if is_over || in_time.is_elapsed() || self.parts.stopping.is_cancelled() {
                 return Ok(HistoryPage {
                     key,
                     workflow_id: row.workflow_id,
@@ -378,7 +383,7 @@ impl Host {
             tokio::select! {
                 _ = watch.changed() => {}
                 () = &mut in_time => {}
-                () = self.parts.stopping.cancelled() => return Err(ApiError::Busy("the host is stopping".to_owned())),
+                () = self.parts.stopping.cancelled() => {}
             }
         }
     }
@@ -401,7 +406,7 @@ impl Host {
                         (status, outcome) = (closed.status, Some(closed.outcome.clone()));
                     },
                     () = &mut in_time => {}
-                    () = self.parts.stopping.cancelled() => return Err(ApiError::Busy("the host is stopping".to_owned())),
+                    () = self.parts.stopping.cancelled() => break,
                 }
             }
             match outcome {

@@ -14,7 +14,7 @@ use everfold_core::decision::{BlockKind, Blocked};
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
 use serde_json::{Value, json};
-use support::{PATIENCE, TestHost, lines, run};
+use support::{PATIENCE, TestHost, lines, request, run};
 
 fn quick() -> EngineSettings {
     EngineSettings { activation_time: Duration::from_millis(200), ..EngineSettings::default() }
@@ -66,6 +66,31 @@ async fn each_fault_blocks_its_run_and_no_other() {
     let waiting = test.host.describe(&run("panic")).await.unwrap();
     assert_eq!((waiting.history_length, waiting.inbox_length), (0, 1), "its start waits in the inbox");
     test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_runs_that_loop_wait_for_each_other_and_for_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = EngineSettings { activation_time: Duration::from_secs(2), ..EngineSettings::default() };
+    let test =
+        TestHost::open_with(folder.path(), Registry::default(), &HostSettings::default(), slow.clone()).await;
+    test.deploy("hostile").await;
+    test.deploy("samples").await;
+    // The first one makes the type suspect; forty more take longer than this test waits.
+    test.start("spin", "first", &Value::Null).await;
+    let looping: Vec<_> = (0..40)
+        .map(|n| {
+            let host = test.host.clone();
+            tokio::spawn(async move { host.start(request("spin", &format!("loop-{n}"), &Value::Null)).await })
+        })
+        .collect();
+    for n in 0..50 {
+        test.start("echo", &format!("beside-{n}"), &json!(n)).await;
+        assert_eq!(test.end(&format!("beside-{n}")).await.status, RunStatus::Completed);
+    }
+    let begun = looping.iter().filter(|start| start.is_finished()).count();
+    assert!(begun < 40, "the others did not wait for the runs that loop");
+    looping.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test(flavor = "multi_thread")]

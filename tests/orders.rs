@@ -165,3 +165,32 @@ async fn a_second_process_on_the_same_folder_is_refused() {
     assert!(!second.status.success());
     assert!(text(&second).contains("in use by another everfold process"), "{}", text(&second));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_signal_drains_and_the_second_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&folder.path().join("data")).await;
+    let placed = server.order(&order("tok_slow_2", "10115")).await;
+    // Paying takes two seconds and has begun; its end is waited for.
+    while server.scheduled(&placed.workflow_id).await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+    server.says("stopped in order").await;
+    server.restart().await;
+    assert_eq!(server.end(&placed.workflow_id).await["status"], "completed");
+    let history = server.get(&format!("/api/v1/workflows/{}/history", placed.workflow_id)).await;
+    let attempts: Vec<_> =
+        history["events"].as_array().unwrap().iter().map(|event| &event["attributes"]["attempt"]).collect();
+    assert!(!attempts.contains(&&json!(2)), "nothing was attempted twice: {history}");
+
+    let stuck = server.order(&order("tok_slow_600", "10115")).await;
+    while server.scheduled(&stuck.workflow_id).await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    server.terminate();
+    server.says("a second signal stops at once").await;
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(143));
+}

@@ -7,9 +7,15 @@ use reqwest::{RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use owo_colors::OwoColorize as _;
+
 use super::Run;
 use super::failure::{Exit, Failure};
 
+/// Pause before a host that went away while it was followed is asked again.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is asked again.
+const RECONNECT_TRIES: u32 = 60;
 /// How long a host may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take beyond the wait that was asked for.
@@ -93,6 +99,29 @@ impl Client {
         let run_id = run.run_id.iter().map(|run_id| ("run_id", run_id.to_string()));
         let query: Vec<_> = query.iter().cloned().chain(run_id).collect();
         self.get(&path, &query).await
+    }
+
+    /// Asks about a run and waits in the host. One that restarts goes on where it was: so does who
+    /// waits for it.
+    pub(super) async fn await_run<T: DeserializeOwned>(
+        &self,
+        run: &Run,
+        what: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        let waiting: Vec<_> = query.iter().cloned().chain([Self::long_poll()]).collect();
+        for tried in 0..RECONNECT_TRIES {
+            match self.get_run(run, what, &waiting).await {
+                Err(failure) if failure.is_unreachable() => {
+                    if tried == 0 {
+                        anstream::eprintln!("{}", "the host went away; waiting for it to come back".yellow());
+                    }
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.get_run(run, what, query).await
     }
 
     /// The query of a request that waits in the host as long as one request may.

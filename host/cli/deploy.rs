@@ -13,7 +13,7 @@ use super::render;
 
 #[derive(Debug, Args)]
 pub(super) struct Deploy {
-    /// Components
+    /// Components; with --json and more than one, the answer is a list
     #[arg(required = true, value_name = "FILE.wasm")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -23,6 +23,7 @@ pub(super) struct Deploy {
 impl Deploy {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
         let mut output = Output::new();
+        let mut all = Vec::new();
         for file in &self.files {
             let bytes = read(file)?;
             let deployed: Deployed =
@@ -33,7 +34,7 @@ impl Deploy {
                     Failure::Silent(_) | Failure::ReaderGone => failure,
                 })?;
             if self.form.is_json() {
-                output.json(&deployed)?;
+                all.push(deployed);
                 continue;
             }
             output.line(format_args!("{} {}", deployed.digest.short().bold(), told(&deployed)))?;
@@ -47,6 +48,11 @@ impl Deploy {
                 };
                 output.line(format_args!("  {workflow_type}  {mark}  {}", summary.unwrap_or_default()))?;
             }
+        }
+        match all.as_slice() {
+            [] => {}
+            [one] => output.json(one)?,
+            several => output.json(&several)?,
         }
         Ok(())
     }

@@ -1,7 +1,5 @@
 //! `everfold history`: a timeline, one event a line.
 
-use std::time::Duration;
-
 use clap::Args;
 use everfold::server::wire;
 use everfold_core::ids::EventId;
@@ -16,10 +14,6 @@ use super::render::timeline::Timeline;
 
 /// Events asked for at a time.
 const PAGE: &str = "500";
-/// Pause before a host that went away while it was followed is asked again.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is asked again.
-const RECONNECT_TRIES: u32 = 60;
 
 #[derive(Debug, Args)]
 pub(super) struct History {
@@ -75,10 +69,11 @@ impl History {
         let mut timeline = Timeline::new(Output::width());
         let mut after = EventId(0);
         loop {
-            let page = if after == EventId(0) {
+            let page: wire::History = if after == EventId(0) {
+                // A host that is not there at all is said to be so, at once.
                 self.page(client, after, Some(Client::long_poll())).await?
             } else {
-                self.page_again(client, after).await?
+                client.await_run(&self.run, &["history"], &Self::query(after)).await?
             };
             for event in &page.events {
                 after = event.id;
@@ -99,31 +94,18 @@ impl History {
         }
     }
 
-    /// A host that restarts goes on where it was: so does its reader.
-    async fn page_again(&self, client: &Client, after: EventId) -> Result<wire::History, Failure> {
-        for tried in 0..RECONNECT_TRIES {
-            match self.page(client, after, Some(Client::long_poll())).await {
-                Err(failure) if failure.is_unreachable() => {
-                    if tried == 0 {
-                        anstream::eprintln!("{}", "the host went away; waiting for it to come back".yellow());
-                    }
-                    tokio::time::sleep(RECONNECT_PAUSE).await;
-                }
-                answer => return answer,
-            }
-        }
-        self.page(client, after, None).await
-    }
-
     async fn page(
         &self,
         client: &Client,
         after: EventId,
         wait: Option<(&'static str, String)>,
     ) -> Result<wire::History, Failure> {
-        let query = [("after", after.to_string()), ("limit", PAGE.to_owned())];
-        let query: Vec<_> = query.into_iter().chain(wait).collect();
+        let query: Vec<_> = Self::query(after).into_iter().chain(wait).collect();
         client.get_run(&self.run, &["history"], &query).await
+    }
+
+    fn query(after: EventId) -> [(&'static str, String); 2] {
+        [("after", after.to_string()), ("limit", PAGE.to_owned())]
     }
 }
 

@@ -33,11 +33,13 @@ impl ResultOf {
 
 /// Waits for a run's end, however long it takes, and prints it.
 pub(super) async fn wait_and_print(client: &Client, run: &Run, form: Form) -> Result<(), Failure> {
+    // A host that is not there at all is said to be so, at once.
+    let mut result: RunResult = client.get_run(run, &["result"], &[]).await?;
     loop {
-        let result: RunResult = client.get_run(run, &["result"], &[Client::long_poll()]).await?;
         if result.standing.status != RunStatus::Running {
             return print(&result, form);
         }
+        result = client.await_run(run, &["result"], &[]).await?;
     }
 }
 

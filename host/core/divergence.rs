@@ -145,6 +145,15 @@ fn field_changes(recorded: Option<&Command>, made: Option<&Command>) -> Vec<Fiel
     };
     let mut changes = Vec::new();
     collect_changes("", &expected, &actual, &mut changes);
+    if changes.is_empty() {
+        // Values compare without regard to the order of keys; payloads are bytes.
+        let says = |what: &str| serde_json::Value::from(what);
+        changes.push(FieldChange {
+            path: "attributes".to_owned(),
+            expected: says("these bytes"),
+            actual: says("the same JSON in other bytes"),
+        });
+    }
     changes
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, Input, WorkflowStarted};
 use crate::ids::{Digest, Namespace, RunId, Timestamp, WorkflowId};
+use crate::machine::RunState;
 
 /// The first byte of a packed body.
 const PACKED_VERSION: u8 = 1;
@@ -100,7 +101,8 @@ impl Export {
     /// Reads an export.
     ///
     /// # Errors
-    /// When it is not one, names an unknown version, or its first event is not WorkflowStarted.
+    /// When it is not one, names an unknown version, contradicts its first event, or when an event
+    /// cannot stand where it does.
     pub fn from_json(text: &[u8]) -> Result<Self, Unreadable> {
         let export: Self = serde_json::from_slice(text)
             .map_err(|error| Unreadable(format!("not an exported history: {error}")))?;
@@ -110,8 +112,23 @@ impl Export {
                 export.format, export.version
             )));
         }
-        first_event(&export.events)?;
+        export.check_header(first_event(&export.events)?)?;
+        RunState::of(&export.events)
+            .map_err(|error| Unreadable(format!("the history is not well-formed: {error}")))?;
         Ok(export)
+    }
+
+    /// The header repeats what the first event says.
+    fn check_header(&self, started: &WorkflowStarted) -> Result<(), Unreadable> {
+        let said = (&self.namespace, &self.workflow_id, self.run_id, &self.workflow_type);
+        let holds = (&started.namespace, &started.workflow_id, started.run_id, &started.workflow_type);
+        if said == holds {
+            return Ok(());
+        }
+        Err(Unreadable(format!(
+            "the header speaks of {} {} ({}), the first event of {} {} ({})",
+            said.3, said.1, said.2, holds.3, holds.1, holds.2
+        )))
     }
 }
 

@@ -21,7 +21,7 @@ impl EventId {
     /// The number that follows this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -37,8 +37,8 @@ impl fmt::Display for EventId {
 pub struct Timestamp(#[n(0)] pub i64);
 
 impl Timestamp {
-    /// The latest time that text can name (9999-12-31T23:59:59.999Z, less a day for time zones).
-    pub const MAX: Self = Self(253_402_214_399_999);
+    /// The latest time that text can name in every time zone: 9999-12-30T22:00:00Z.
+    pub const MAX: Self = Self(253_402_207_200_000);
 
     /// This time plus `ms` milliseconds, at most [`Timestamp::MAX`].
     #[must_use]
@@ -240,5 +240,17 @@ pub struct RunKey {
 impl fmt::Display for RunKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.run_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_time_reads_back_and_is_never_passed() {
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.000Z");
+        assert_eq!(Timestamp::MAX.to_string().parse(), Ok(Timestamp::MAX));
+        assert_eq!(Timestamp(5).plus_ms(u64::MAX), Timestamp::MAX);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -76,7 +77,17 @@ struct View {
     created_at: Timestamp,
 }
 
-async fn place(State(routes): State<Routes>, body: Bytes) -> Result<Response, Problem> {
+async fn place(
+    State(routes): State<Routes>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|refused| {
+        let code = match refused.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "payload_too_large",
+            _ => "invalid_input",
+        };
+        Problem::new(refused.status(), code, refused.body_text())
+    })?;
     let request = parse(&body)?;
     let order_id = match &request.request_id {
         Some(request_id) => Uuid::new_v5(&REQUEST_IDS, request_id.as_bytes()),

@@ -1,8 +1,8 @@
 //! Cells: one mailbox for each run that has something to do, and the threads that empty them.
 //!
-//! A cell is worked on by one thread at a time, so that a run's decisions stay in order; folding
-//! happens on threads of its own, so that a guest that loops stops neither the server nor, as long
-//! as a thread is left, another run.
+//! A cell is worked on by one thread at a time, so that a run's decisions stay in order. Folding
+//! happens on threads of its own, so that a guest that loops does not stop the server; and in two
+//! lanes, so that runs that are blocked, or whose code is suspect, stop nobody but each other.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -41,16 +41,38 @@ struct Mailbox {
 /// All cells.
 pub(super) struct Cells {
     cells: Mutex<HashMap<RunKey, Arc<Cell>>>,
-    queue: Mutex<Option<Sender<Arc<Cell>>>>,
+    queues: Mutex<Option<Queues>>,
     /// Told when a thread has emptied a mailbox.
     emptied: Notify,
 }
 
+/// Which threads may fold a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// All but one.
+    Open,
+    /// One thread, for runs that are blocked and runs of suspect code.
+    Apart,
+}
+
+struct Queues {
+    open: Sender<Arc<Cell>>,
+    apart: Sender<Arc<Cell>>,
+}
+
+/// Where the threads of each lane take their cells from.
+pub(super) struct Receivers {
+    open: Receiver<Arc<Cell>>,
+    apart: Receiver<Arc<Cell>>,
+}
+
 impl Cells {
-    pub(super) fn new() -> (Self, Receiver<Arc<Cell>>) {
-        let (queue, receiver) = crossbeam_channel::unbounded();
-        let queue = Mutex::new(Some(queue));
-        (Self { cells: Mutex::default(), queue, emptied: Notify::new() }, receiver)
+    pub(super) fn new() -> (Self, Receivers) {
+        let (open, open_receiver) = crossbeam_channel::unbounded();
+        let (apart, apart_receiver) = crossbeam_channel::unbounded();
+        let queues = Mutex::new(Some(Queues { open, apart }));
+        let receivers = Receivers { open: open_receiver, apart: apart_receiver };
+        (Self { cells: Mutex::default(), queues, emptied: Notify::new() }, receivers)
     }
 
     /// Puts a message into a run's mailbox.
@@ -91,13 +113,17 @@ impl Cells {
         if !mailbox.is_queued {
             mailbox.is_queued = true;
             drop(mailbox);
-            self.enqueue(cell);
+            self.enqueue(cell, Lane::Open);
         }
     }
 
-    fn enqueue(&self, cell: &Arc<Cell>) {
-        if let Some(queue) = self.queue.lock().as_ref() {
-            // The threads hold the receivers until the queue is closed.
+    fn enqueue(&self, cell: &Arc<Cell>, lane: Lane) {
+        if let Some(queues) = self.queues.lock().as_ref() {
+            let queue = match lane {
+                Lane::Open => &queues.open,
+                Lane::Apart => &queues.apart,
+            };
+            // The threads hold the receivers until the queues are closed.
             let _ = queue.send(Arc::clone(cell));
         }
     }
@@ -121,7 +147,7 @@ impl Cells {
 
     /// Ends the threads once they are idle. What is sent afterwards is not done.
     pub(super) fn stop(&self) {
-        *self.queue.lock() = None;
+        *self.queues.lock() = None;
         self.cells.lock().clear();
     }
 
@@ -146,26 +172,23 @@ impl Cell {
 ///
 /// # Panics
 /// When the operating system gives no thread.
-pub(super) fn spawn_threads(
-    parts: &Arc<Parts>,
-    queue: &Receiver<Arc<Cell>>,
-    count: usize,
-) -> Vec<JoinHandle<()>> {
-    let spawn = |number: usize| {
+pub(super) fn spawn_threads(parts: &Arc<Parts>, receivers: Receivers, count: usize) -> Vec<JoinHandle<()>> {
+    let spawn = |name: String, queue: &Receiver<Arc<Cell>>, lane: Lane| {
         let (parts, queue) = (Arc::clone(parts), queue.clone());
-        let thread = std::thread::Builder::new().name(format!("fold-{number}"));
-        match thread.spawn(move || work(&parts, &queue)) {
+        match std::thread::Builder::new().name(name).spawn(move || work(&parts, &queue, lane)) {
             Ok(handle) => handle,
             Err(error) => panic!("the operating system gives no thread to fold on: {error}"),
         }
     };
-    (0..count).map(spawn).collect()
+    let open = (0..count).map(|number| spawn(format!("fold-{number}"), &receivers.open, Lane::Open));
+    let apart = spawn("fold-apart".to_owned(), &receivers.apart, Lane::Apart);
+    open.chain([apart]).collect()
 }
 
 /// Empties mailboxes until the queue is closed.
-fn work(parts: &Arc<Parts>, queue: &Receiver<Arc<Cell>>) {
+fn work(parts: &Arc<Parts>, queue: &Receiver<Arc<Cell>>, lane: Lane) {
     while let Ok(cell) = queue.recv() {
-        let turn = std::panic::catch_unwind(AssertUnwindSafe(|| take_turn(parts, &cell)));
+        let turn = std::panic::catch_unwind(AssertUnwindSafe(|| take_turn(parts, &cell, lane)));
         if turn.is_err() {
             // The run's phase is lost; what is on disk is right.
             parts.end_process("a folding thread panicked");
@@ -173,13 +196,22 @@ fn work(parts: &Arc<Parts>, queue: &Receiver<Arc<Cell>>) {
     }
 }
 
-fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>) {
+fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, lane: Lane) {
     let mut run = cell.run.lock();
     for _ in 0..TURN {
-        if run.fold_backlog(parts, cell) {
+        let mut mailbox = cell.mailbox.lock();
+        if lane == Lane::Open && run.belongs_apart(parts, mailbox.messages.front()) {
+            drop(mailbox);
+            drop(run);
+            // It stays queued: only the lane changes.
+            parts.cells.enqueue(cell, Lane::Apart);
+            return;
+        }
+        if run.has_backlog() {
+            drop(mailbox);
+            run.fold_backlog(parts, cell);
             continue;
         }
-        let mut mailbox = cell.mailbox.lock();
         if let Some(committed) = mailbox.committed.take() {
             drop(mailbox);
             run.committed(parts, cell, committed);
@@ -198,5 +230,5 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>) {
         }
     }
     drop(run);
-    parts.cells.enqueue(cell);
+    parts.cells.enqueue(cell, lane);
 }

@@ -19,7 +19,7 @@ use everfold_core::decision::{
     BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity,
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
-use everfold_core::fold::{Activated, Activation, Guest as _};
+use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
 use everfold_core::ids::{Digest, EventId};
 use everfold_core::machine::RunState;
 use tokio::sync::oneshot;
@@ -134,19 +134,34 @@ impl Run {
         }
     }
 
-    /// Folds the next input of the inbox, or heals a blocked run that has none. False when there is
-    /// nothing of the kind to do.
-    pub(super) fn fold_backlog(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) -> bool {
-        let Phase::Ready(ready) = &mut self.phase else { return false };
-        if let Some((seq, waiting)) = ready.backlog.pop_front() {
-            self.fold(parts, cell, waiting.input, Source::Inbox(seq));
-            return true;
+    /// Whether what comes next may take as long as an activation may: a blocked run that is tried
+    /// again, or the start of a run whose code is suspect.
+    pub(super) fn belongs_apart(&self, parts: &Parts, next: Option<&Message>) -> bool {
+        match (&self.phase, next) {
+            (Phase::Ready(ready), _) => ready.blocked.is_some(),
+            (Phase::Unloaded, Some(Message::Start(start))) => {
+                parts.suspects.contains(start.new_run.digest, &start.new_run.workflow_type)
+            }
+            (Phase::Unloaded | Phase::Blocked(_) | Phase::InFlight(_) | Phase::Closed, _) => false,
         }
-        if ready.blocked.is_some() {
-            self.heal(parts, cell);
-            return true;
+    }
+
+    /// Whether inputs of the inbox come before any message, or the run is blocked and tried again.
+    pub(super) fn has_backlog(&self) -> bool {
+        match &self.phase {
+            Phase::Ready(ready) => !ready.backlog.is_empty() || ready.blocked.is_some(),
+            Phase::Unloaded | Phase::Blocked(_) | Phase::InFlight(_) | Phase::Closed => false,
         }
-        false
+    }
+
+    /// Folds the next input of the inbox, or heals a blocked run that has none.
+    pub(super) fn fold_backlog(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        match ready.backlog.pop_front() {
+            Some((seq, waiting)) => self.fold(parts, cell, waiting.input, Source::Inbox(seq)),
+            None if ready.blocked.is_some() => self.heal(parts, cell),
+            None => {}
+        }
     }
 
     /// Takes one message. No decision may be in flight.
@@ -279,9 +294,17 @@ impl Run {
         };
         let Activated { activation, outcome, observations } = instance.activate(activation);
         let input = activation.input().1.clone();
+        if let (Err(GuestFault::LimitExceeded { .. }), Some(started)) =
+            (&outcome, activation.state().started())
+        {
+            parts.suspects.add(digest, &started.workflow_type);
+        }
         match outcome.and_then(|()| activation.finish()) {
             Ok(folded) => {
                 let (mut decision, state) = Decision::of(cell.key.clone(), folded);
+                if let Some(started) = state.started() {
+                    parts.suspects.clear(digest, &started.workflow_type);
+                }
                 let observed = Observed::of(&state, digest, observations, decision.closed.is_some());
                 if blocked.is_some() {
                     decision.blocked = BlockChange::Clear;

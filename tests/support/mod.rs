@@ -148,8 +148,11 @@ pub fn scheduled(events: &[Event]) -> Vec<String> {
     events.iter().filter_map(of).collect()
 }
 
+/// Makes an activity's result.
+pub type Answer = fn() -> Value;
+
 /// How each activity of the order saga answers when all is well: steps, then undoings.
-pub const SAGA_ANSWERS: [(&str, fn() -> Value); 8] = [
+pub const SAGA_ANSWERS: [(&str, Answer); 8] = [
     ("reserve-inventory", || json!({ "reservation_id": "r-1" })),
     ("process-payment", || json!({ "payment_id": "p-1" })),
     ("update-inventory", || json!({})),

@@ -106,13 +106,17 @@ fn blocked_sentence(blocked: &Blocked, now: Timestamp) -> String {
         "component_unavailable" => "its component cannot be loaded",
         _ => "of a fault of its code",
     };
+    let due = match blocked.next_retry_at > now {
+        true => relative(blocked.next_retry_at, now),
+        false => "now".to_owned(),
+    };
     format!(
         "It has been blocked at event {} for {}, because {why}: {}. The run has not failed: it is tried again {} \
          ({} so far).",
         blocked.event,
         duration(now.ms_since(blocked.since)),
         one_line(blocked.reason.trim_end_matches('.')).red(),
-        relative(blocked.next_retry_at, now),
+        due,
         counted(u64::from(blocked.retries), "retry", "retries"),
     )
 }

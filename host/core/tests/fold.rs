@@ -233,8 +233,28 @@ fn the_same_calls_hold_and_the_first_difference_is_named() {
         (Input::ActivityCompleted(_), 4) => vec![activity("pay", 3)],
         _ => order(id, input),
     };
+    let reordered = |id: EventId, input: &Input| {
+        let mut calls = order(id, input);
+        if let Some(Command::ActivityScheduled(activity)) = calls.first_mut() {
+            activity.input = Payload::json_text(br#"{"b":1,"a":2}"#.to_vec());
+        }
+        calls
+    };
     let history = order_history;
     assert_snapshot!(verdict(order, history(), SameDigest), @"holds, completed");
+    let ordered = fold(
+        &mut Script(|id, input: &Input| {
+            let mut calls = order(id, input);
+            if let Some(Command::ActivityScheduled(activity)) = calls.first_mut() {
+                activity.input = Payload::json_text(br#"{"a":2,"b":1}"#.to_vec());
+            }
+            calls
+        }),
+        [started()],
+    )
+    .unwrap()
+    .1;
+    assert_snapshot!(verdict(reordered, ordered, SameDigest), @r#"while folding 1: nondeterminism: at event 2 the history has ActivityScheduled reserve, the workflow did ActivityScheduled reserve; attributes: "these bytes" → "the same JSON in other bytes""#);
     assert_snapshot!(verdict(renamed, history(), SameDigest), @"while folding 4: nondeterminism: at event 5 the history has ActivityScheduled pay, the workflow did ActivityScheduled charge");
     assert_snapshot!(verdict(renamed, history(), OtherDigest), @"while folding 4: nondeterminism: at event 5 the history has ActivityScheduled pay, the workflow did ActivityScheduled charge");
     assert_snapshot!(verdict(swapped, history(), OtherDigest), @"while folding 1: nondeterminism: at event 2 the history has ActivityScheduled reserve, the workflow did TimerStarted");
@@ -366,6 +386,8 @@ fn unreadable_histories_are_refused_with_the_reason() {
     assert!(
         read(&export.replace("TimerStarted", "TimerBegun")).contains("event 3: unknown variant `TimerBegun`")
     );
+    assert_snapshot!(read(&export.replace("\"event_id\":4", "\"event_id\":5")), @"the history is not well-formed: event 5 stands where event 4 should");
+    assert_snapshot!(read(&export.replacen("\"workflow_type\":\"order\"", "\"workflow_type\":\"echo\"", 1)), @"the header speaks of echo o-1 (01010101-0101-0101-0101-010101010101), the first event of order o-1 (01010101-0101-0101-0101-010101010101)");
     assert_snapshot!(unpack(&[2], &mut Vec::new()).unwrap_err().to_string(), @"a history body of an unknown version");
     assert_snapshot!(unpack(&[1, 0x83], &mut Vec::new()).unwrap_err().to_string(), @"a history body is damaged: end of input bytes");
 }
