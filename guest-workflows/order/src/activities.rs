@@ -24,8 +24,7 @@ pub const UPDATE_INVENTORY: Activity<UpdateInventory, InventoryUpdated> = step("
 pub const ARRANGE_SHIPPING: Activity<ArrangeShipping, Shipment> = step("arrange-shipping");
 
 /// Undoes [`RESERVE_INVENTORY`].
-pub const RELEASE_RESERVATION: Activity<Undo, ReservationReleased> =
-    undo("release-inventory-reservation");
+pub const RELEASE_RESERVATION: Activity<Undo, ReservationReleased> = undo("release-inventory-reservation");
 
 /// Undoes [`PROCESS_PAYMENT`].
 pub const REFUND_PAYMENT: Activity<Undo, PaymentRefunded> = undo("refund-payment");
@@ -44,9 +43,7 @@ const INTERVALS: RetryPolicy = RetryPolicy::new()
 /// A step is tried five times, and waits for its own end when the run is cancelled, so that its
 /// undo comes after it.
 const fn step<I, O>(name: &'static str) -> Activity<I, O> {
-    let retry = INTERVALS
-        .maximum_attempts(5)
-        .non_retryable_types(&[INVALID_ORDER, "PaymentDeclined"]);
+    let retry = INTERVALS.maximum_attempts(5).non_retryable_types(&[INVALID_ORDER, "PaymentDeclined"]);
     Activity::new(name)
         .start_to_close(Duration::from_secs(5))
         .cancellation(CancellationType::WaitCancellationCompleted)
@@ -166,10 +163,7 @@ impl Order {
     /// Asks for the order's goods.
     #[must_use]
     pub fn reserve(&self) -> ReserveInventory {
-        ReserveInventory {
-            order_id: self.order_id.clone(),
-            items: self.quantities(),
-        }
+        ReserveInventory { order_id: self.order_id.clone(), items: self.quantities() }
     }
 
     /// Asks for its price.
@@ -205,17 +199,11 @@ impl Order {
     /// Asks for the step with that key to be undone.
     #[must_use]
     pub fn undo(&self, step_key: Uuid) -> Undo {
-        Undo {
-            order_id: self.order_id.clone(),
-            step_key,
-        }
+        Undo { order_id: self.order_id.clone(), step_key }
     }
 
     fn quantities(&self) -> Vec<Quantity> {
-        let quantity = |item: &Item| Quantity {
-            sku: item.sku.clone(),
-            quantity: item.quantity,
-        };
+        let quantity = |item: &Item| Quantity { sku: item.sku.clone(), quantity: item.quantity };
         self.items.iter().map(quantity).collect()
     }
 }

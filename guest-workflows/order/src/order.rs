@@ -53,29 +53,21 @@ impl Order {
     /// A final failure of type [`INVALID_ORDER`] that names the first rule broken.
     pub fn amount_cents(&self) -> Result<i64, Failure> {
         if self.customer_id < 0 {
-            return Err(invalid(format!(
-                "customer {} is not a customer",
-                self.customer_id
-            )));
+            return Err(invalid(format!("customer {} is not a customer", self.customer_id)));
         }
         if self.items.is_empty() {
             return Err(invalid("there is nothing in it".to_owned()));
         }
         self.items.iter().try_fold(0_i64, |sum, item| {
             let price = item.price_cents()?;
-            sum.checked_add(price)
-                .ok_or_else(|| invalid("its sum is too large".to_owned()))
+            sum.checked_add(price).ok_or_else(|| invalid("its sum is too large".to_owned()))
         })
     }
 }
 
 impl Item {
     fn price_cents(&self) -> Result<i64, Failure> {
-        let Self {
-            sku,
-            quantity,
-            unit_price_cents,
-        } = self;
+        let Self { sku, quantity, unit_price_cents } = self;
         if *quantity == 0 {
             return Err(invalid(format!("`{sku}` is ordered zero times")));
         }
@@ -97,11 +89,7 @@ mod tests {
     use super::*;
 
     fn order(items: &[(u32, i64)]) -> Order {
-        let item = |&(quantity, unit_price_cents)| Item {
-            sku: "sku".to_owned(),
-            quantity,
-            unit_price_cents,
-        };
+        let item = |&(quantity, unit_price_cents)| Item { sku: "sku".to_owned(), quantity, unit_price_cents };
         Order {
             order_id: "o-1".to_owned(),
             customer_id: 1,
@@ -118,10 +106,7 @@ mod tests {
 
     #[test]
     fn the_amount_is_the_sum_of_the_lines() {
-        assert_eq!(
-            order(&[(2, 1_250), (1, 0), (3, 99)]).amount_cents(),
-            Ok(2_797)
-        );
+        assert_eq!(order(&[(2, 1_250), (1, 0), (3, 99)]).amount_cents(), Ok(2_797));
     }
 
     #[test]
@@ -137,10 +122,7 @@ mod tests {
             assert_eq!(failure.application_type(), Some(INVALID_ORDER));
             assert_eq!(failure.message(), format!("the order is invalid: {rule}"));
         }
-        let nobody = Order {
-            customer_id: -1,
-            ..order(&[(1, 1)])
-        };
+        let nobody = Order { customer_id: -1, ..order(&[(1, 1)]) };
         assert!(nobody.amount_cents().is_err());
     }
 }

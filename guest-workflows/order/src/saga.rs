@@ -64,27 +64,15 @@ async fn fulfil(
 ) -> Result<Shipped, ActivityError> {
     let mut steps = Steps { ctx, saga, order };
 
-    let reservation = steps
-        .make(RESERVE_INVENTORY, &order.reserve(), RELEASE_RESERVATION)
-        .await?;
+    let reservation = steps.make(RESERVE_INVENTORY, &order.reserve(), RELEASE_RESERVATION).await?;
     info!(ctx, "stock reserved", id = reservation.reservation_id);
 
-    let payment = steps
-        .make(PROCESS_PAYMENT, &order.charge(amount_cents), REFUND_PAYMENT)
-        .await?;
+    let payment = steps.make(PROCESS_PAYMENT, &order.charge(amount_cents), REFUND_PAYMENT).await?;
     info!(ctx, "payment taken", id = payment.payment_id);
 
-    steps
-        .make(
-            UPDATE_INVENTORY,
-            &order.take(&reservation),
-            RESTOCK_INVENTORY,
-        )
-        .await?;
+    steps.make(UPDATE_INVENTORY, &order.take(&reservation), RESTOCK_INVENTORY).await?;
 
-    let shipment = steps
-        .make(ARRANGE_SHIPPING, &order.ship(), CANCEL_SHIPMENT)
-        .await?;
+    let shipment = steps.make(ARRANGE_SHIPPING, &order.ship(), CANCEL_SHIPMENT).await?;
 
     Ok(Shipped {
         order_id: order.order_id.clone(),
@@ -128,21 +116,12 @@ impl Steps<'_> {
 fn failed(ctx: &Context, order: &Order, cause: ActivityError, undone: &Undone) -> Failure {
     let order_id = &order.order_id;
     for left in &undone.failures {
-        error!(
-            ctx,
-            "not undone",
-            compensation = left.compensation,
-            reason = left.failure
-        );
+        error!(ctx, "not undone", compensation = left.compensation, reason = left.failure);
     }
     let failure = if cause.is_canceled() && ctx.is_cancel_requested() {
         Failure::canceled(format!("order {order_id} was cancelled"), Vec::new())
     } else {
-        Failure::application(
-            ORDER_FAILED,
-            format!("order {order_id} could not be fulfilled"),
-        )
-        .non_retryable()
+        Failure::application(ORDER_FAILED, format!("order {order_id} could not be fulfilled")).non_retryable()
     };
     undone.report_in(failure).with_cause(cause)
 }

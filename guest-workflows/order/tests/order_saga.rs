@@ -6,18 +6,9 @@ use everfold_guest::testing::{Answer, Closed, OpenActivity, TestRun};
 use order::saga::{ORDER_FAILED, order_saga};
 use serde_json::{Value, json};
 
-const STEPS: [&str; 4] = [
-    "reserve-inventory",
-    "process-payment",
-    "update-inventory",
-    "arrange-shipping",
-];
-const UNDOS: [&str; 4] = [
-    "release-inventory-reservation",
-    "refund-payment",
-    "restock-inventory",
-    "cancel-shipment",
-];
+const STEPS: [&str; 4] = ["reserve-inventory", "process-payment", "update-inventory", "arrange-shipping"];
+const UNDOS: [&str; 4] =
+    ["release-inventory-reservation", "refund-payment", "restock-inventory", "cancel-shipment"];
 
 fn order() -> Value {
     json!({
@@ -55,20 +46,13 @@ fn drive(failing: &str, answer: &Answer) -> (TestRun, Vec<OpenActivity>) {
     let mut run = TestRun::start(order_saga, &order());
     run.drive(|activity| {
         asked.push(activity.clone());
-        if activity.activity_type == failing {
-            answer.clone()
-        } else {
-            well(activity)
-        }
+        if activity.activity_type == failing { answer.clone() } else { well(activity) }
     });
     (run, asked)
 }
 
 fn names(asked: &[OpenActivity]) -> Vec<&str> {
-    asked
-        .iter()
-        .map(|activity| activity.activity_type.as_str())
-        .collect()
+    asked.iter().map(|activity| activity.activity_type.as_str()).collect()
 }
 
 /// The steps up to and with `last`, then the undos from `first_undone` backwards.
@@ -93,10 +77,7 @@ fn an_order_goes_through() {
         }))),
     );
     assert_eq!(
-        asked
-            .iter()
-            .map(|activity| activity.input.clone())
-            .collect::<Vec<_>>(),
+        asked.iter().map(|activity| activity.input.clone()).collect::<Vec<_>>(),
         [
             json!({"order_id": "o-1", "items": [{"sku": "lamp", "quantity": 2}, {"sku": "bulb", "quantity": 4}]}),
             json!({"order_id": "o-1", "amount_cents": 3700, "currency": "EUR", "payment_token": "tok_ok"}),
@@ -133,11 +114,7 @@ fn a_step_whose_outcome_is_unknown_is_undone_too_and_first() {
             Answer::Complete(json!("not what was agreed")),
         ] {
             let (run, asked) = drive(step, &answer);
-            assert_eq!(
-                names(&asked),
-                expected(index, index + 1),
-                "{step}: {answer:?}"
-            );
+            assert_eq!(names(&asked), expected(index, index + 1), "{step}: {answer:?}");
             assert_eq!(run.failure().application_type(), Some(ORDER_FAILED));
         }
     }
@@ -145,37 +122,22 @@ fn a_step_whose_outcome_is_unknown_is_undone_too_and_first() {
 
 #[test]
 fn an_undo_names_the_key_of_its_step() {
-    let (_, asked) = drive(
-        "arrange-shipping",
-        &Answer::TimeOut(TimeoutType::StartToClose),
-    );
+    let (_, asked) = drive("arrange-shipping", &Answer::TimeOut(TimeoutType::StartToClose));
     let (steps, undos) = asked.split_at(STEPS.len());
-    let keys: Vec<_> = steps
-        .iter()
-        .map(|step| step.options.idempotency_key.clone())
-        .collect();
-    let named: Vec<_> = undos
-        .iter()
-        .rev()
-        .map(|undo| undo.input["step_key"].as_str().map(str::to_owned))
-        .collect();
+    let keys: Vec<_> = steps.iter().map(|step| step.options.idempotency_key.clone()).collect();
+    let named: Vec<_> =
+        undos.iter().rev().map(|undo| undo.input["step_key"].as_str().map(str::to_owned)).collect();
     assert_eq!(named, keys);
     assert!(keys.iter().all(Option::is_some));
 }
 
 #[test]
 fn options_are_those_of_the_contract() {
-    let (_, asked) = drive(
-        "process-payment",
-        &Answer::TimeOut(TimeoutType::StartToClose),
-    );
-    let [reserve, _, refund, ..] = &asked[..] else {
-        panic!("{asked:?}")
-    };
-    for (activity, start_to_close, schedule_to_close, attempts) in [
-        (reserve, 5_000, None, Some(5)),
-        (refund, 10_000, Some(86_400_000), None),
-    ] {
+    let (_, asked) = drive("process-payment", &Answer::TimeOut(TimeoutType::StartToClose));
+    let [reserve, _, refund, ..] = &asked[..] else { panic!("{asked:?}") };
+    for (activity, start_to_close, schedule_to_close, attempts) in
+        [(reserve, 5_000, None, Some(5)), (refund, 10_000, Some(86_400_000), None)]
+    {
         let options = &activity.options;
         assert_eq!(options.timeouts.start_to_close, Some(start_to_close));
         assert_eq!(options.timeouts.schedule_to_close, schedule_to_close);
@@ -198,14 +160,9 @@ fn every_undo_that_fails_is_reported_and_the_others_run() {
         _ => well(activity),
     });
     let failure = run.failure();
-    let FailureKind::Application(outer) = failure.kind() else {
-        panic!("{failure}")
-    };
-    let details: Vec<Value> = outer
-        .details
-        .iter()
-        .map(|detail| detail.decode().expect("it is JSON"))
-        .collect();
+    let FailureKind::Application(outer) = failure.kind() else { panic!("{failure}") };
+    let details: Vec<Value> =
+        outer.details.iter().map(|detail| detail.decode().expect("it is JSON")).collect();
     assert_eq!(
         details,
         [
@@ -219,11 +176,7 @@ fn every_undo_that_fails_is_reported_and_the_others_run() {
             }),
         ],
     );
-    let errors = run
-        .logs()
-        .into_iter()
-        .filter(|line| line.starts_with("ERROR not undone"))
-        .count();
+    let errors = run.logs().into_iter().filter(|line| line.starts_with("ERROR not undone")).count();
     assert_eq!(errors, 2);
 }
 
@@ -232,9 +185,7 @@ fn a_cancelled_order_is_undone_and_closes_as_cancelled() {
     let mut run = TestRun::start(order_saga, &order());
     run.complete(2, &json!({"reservation_id": "r-1"}));
     run.request_cancel("the customer said so");
-    let [payment] = &run.open_activities()[..] else {
-        panic!("{run:?}")
-    };
+    let [payment] = &run.open_activities()[..] else { panic!("{run:?}") };
     assert!(payment.cancel_requested);
     run.answer(payment.id, Answer::Cancel);
     let mut undone = Vec::new();
@@ -251,10 +202,7 @@ fn an_order_that_breaks_a_rule_asks_for_nothing() {
     let mut bad = order();
     bad["items"] = json!([]);
     let run = TestRun::start(order_saga, &bad);
-    assert_eq!(
-        run.history(),
-        ["1 WorkflowStarted", "2 WorkflowFailed InvalidOrderError"]
-    );
+    assert_eq!(run.history(), ["1 WorkflowStarted", "2 WorkflowFailed InvalidOrderError"]);
 }
 
 #[test]
@@ -262,8 +210,5 @@ fn an_order_that_does_not_decode_fails_by_name() {
     let run = TestRun::start(order_saga, &json!({"order_id": "o-1"}));
     let failure = run.failure();
     assert_eq!(failure.application_type(), Some("InvalidInput"));
-    assert!(
-        failure.message().contains("missing field `customer_id`"),
-        "{failure}"
-    );
+    assert!(failure.message().contains("missing field `customer_id`"), "{failure}");
 }

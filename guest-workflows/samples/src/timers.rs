@@ -23,10 +23,7 @@ pub(crate) struct Slept {
 pub(crate) async fn sleeper(ctx: Context, input: Sleeper) -> Result<Slept, Failure> {
     let before = ctx.now();
     ctx.sleep(Duration::from_millis(input.sleep_ms)).await?;
-    Ok(Slept {
-        before,
-        after: ctx.now(),
-    })
+    Ok(Slept { before, after: ctx.now() })
 }
 
 #[derive(Deserialize)]
@@ -104,11 +101,7 @@ mod tests {
         run.complete(2, &());
         assert_eq!(
             run.history()[3..],
-            [
-                "4 ActivityCompleted slow",
-                "5 TimerCanceled 3",
-                "6 WorkflowCompleted \"activity\"",
-            ],
+            ["4 ActivityCompleted slow", "5 TimerCanceled 3", "6 WorkflowCompleted \"activity\"",],
         );
     }
 }

@@ -256,11 +256,7 @@ impl RetryPolicy {
             backoff_coefficient: self.backoff_coefficient,
             maximum_interval: self.maximum_interval.map(whole_ms),
             maximum_attempts: self.maximum_attempts,
-            non_retryable_types: self
-                .non_retryable_types
-                .iter()
-                .map(|&name| name.to_owned())
-                .collect(),
+            non_retryable_types: self.non_retryable_types.iter().map(|&name| name.to_owned()).collect(),
         }
     }
 }

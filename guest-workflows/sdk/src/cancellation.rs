@@ -62,10 +62,7 @@ enum Polled {
 
 impl Cancellation {
     pub(crate) fn new(run: Rc<Run>) -> Self {
-        Self {
-            run,
-            polled: Polled::Pending,
-        }
+        Self { run, polled: Polled::Pending }
     }
 }
 
@@ -102,10 +99,7 @@ pub struct Shield<'a, T> {
 
 impl<'a, T> Shield<'a, T> {
     pub(crate) fn new(run: Rc<Run>, inner: impl Future<Output = T> + 'a) -> Self {
-        Self {
-            run,
-            inner: Box::pin(inner),
-        }
+        Self { run, inner: Box::pin(inner) }
     }
 }
 

@@ -8,9 +8,7 @@ use std::panic::PanicHookInfo;
 use std::sync::Once;
 
 use crate::bindings::everfold::workflow::host::report_panic;
-use crate::bindings::exports::everfold::workflow::workflow::{
-    Description, Event, EventKind, WorkflowType,
-};
+use crate::bindings::exports::everfold::workflow::workflow::{Description, Event, EventKind, WorkflowType};
 use crate::host::ComponentHost;
 use crate::instance::Instance;
 use crate::workflow::Workflow;
@@ -30,10 +28,7 @@ pub fn describe(workflows: &[Workflow]) -> Description {
         summary: workflow.summary.trim().to_owned(),
         handlers: Vec::new(),
     };
-    Description {
-        workflow_types: workflows.iter().map(describe).collect(),
-        sdk: SDK.to_owned(),
-    }
+    Description { workflow_types: workflows.iter().map(describe).collect(), sdk: SDK.to_owned() }
 }
 
 /// Folds one event into the component's run.
@@ -70,12 +65,7 @@ fn report_panics() {
 }
 
 fn report(panic: &PanicHookInfo<'_>) {
-    let message = panic
-        .payload_as_str()
-        .unwrap_or("a panic without a message");
-    let location = panic
-        .location()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let message = panic.payload_as_str().unwrap_or("a panic without a message");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
     report_panic(message, &location);
 }

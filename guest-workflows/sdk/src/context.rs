@@ -32,11 +32,7 @@ impl Context {
     }
 
     /// Calls an activity. It is asked for when the call is first polled.
-    pub fn execute<I: Serialize + ?Sized, O>(
-        &self,
-        activity: Activity<I, O>,
-        input: &I,
-    ) -> ActivityCall<O> {
+    pub fn execute<I: Serialize + ?Sized, O>(&self, activity: Activity<I, O>, input: &I) -> ActivityCall<O> {
         ActivityCall::new(Rc::clone(&self.run), activity, input)
     }
 
@@ -93,9 +89,7 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Context")
-            .field(&self.run.info.workflow_id)
-            .finish()
+        f.debug_tuple("Context").field(&self.run.info.workflow_id).finish()
     }
 }
 

@@ -13,8 +13,8 @@ use crate::payload::Payload;
 use crate::time::whole_ms;
 
 pub use wit::{
-    ActivityFailure, ApplicationFailure, ChildWorkflowFailure, FailureKind, FailureLink,
-    RetryState, TimeoutFailure, TimeoutType,
+    ActivityFailure, ApplicationFailure, ChildWorkflowFailure, FailureKind, FailureLink, RetryState,
+    TimeoutFailure, TimeoutType,
 };
 
 /// What went wrong, and why, and why that.
@@ -48,13 +48,7 @@ impl Failure {
     /// A failure of any kind.
     #[must_use]
     pub fn new(message: impl Into<String>, kind: FailureKind) -> Self {
-        Self {
-            links: vec![FailureLink {
-                message: message.into(),
-                kind,
-                stack_trace: String::new(),
-            }],
-        }
+        Self { links: vec![FailureLink { message: message.into(), kind, stack_trace: String::new() }] }
     }
 
     /// A failure as the host tells it.
@@ -202,10 +196,7 @@ mod tests {
         let failure = Failure::application("OrderFailed", "the order failed")
             .non_retryable()
             .with_cause(activity_link().with_cause(Failure::application("Declined", "no money")));
-        assert_eq!(
-            failure.to_string(),
-            "the order failed: activity `pay` failed: no money"
-        );
+        assert_eq!(failure.to_string(), "the order failed: activity `pay` failed: no money");
         assert_eq!(failure.application_type(), Some("OrderFailed"));
         assert_eq!(failure.links().len(), 3);
     }

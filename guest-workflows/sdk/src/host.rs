@@ -10,12 +10,7 @@ use crate::log::Level;
 
 /// The commands and observations of the WIT interface `host`, one method for each function.
 pub(crate) trait Host {
-    fn schedule_activity(
-        &self,
-        activity_type: &str,
-        input: &Payload,
-        options: &ActivityOptions,
-    ) -> EventId;
+    fn schedule_activity(&self, activity_type: &str, input: &Payload, options: &ActivityOptions) -> EventId;
 
     fn request_cancel_activity(&self, scheduled: EventId);
 
@@ -36,12 +31,7 @@ pub(crate) trait Host {
 pub(crate) struct ComponentHost;
 
 impl Host for ComponentHost {
-    fn schedule_activity(
-        &self,
-        activity_type: &str,
-        input: &Payload,
-        options: &ActivityOptions,
-    ) -> EventId {
+    fn schedule_activity(&self, activity_type: &str, input: &Payload, options: &ActivityOptions) -> EventId {
         imports::schedule_activity(activity_type, input, options)
     }
 

@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use crate::activity::ActivityErrorKind;
-use crate::bindings::exports::everfold::workflow::workflow::{
-    ActivityClosedBadly, Event, EventKind,
-};
+use crate::bindings::exports::everfold::workflow::workflow::{ActivityClosedBadly, Event, EventKind};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::host::Host;
@@ -83,10 +81,9 @@ impl Instance {
             EventKind::WorkflowCancelRequested(request) => {
                 self.run.request_cancellation(request.reason);
             }
-            EventKind::ActivityCompleted(completed) => self.run.close_activity(
-                completed.scheduled_event_id,
-                ActivityOutcome::Completed(completed.result),
-            ),
+            EventKind::ActivityCompleted(completed) => self
+                .run
+                .close_activity(completed.scheduled_event_id, ActivityOutcome::Completed(completed.result)),
             EventKind::ActivityFailed(closed) => {
                 self.close_badly(ActivityErrorKind::Failed, closed);
             }
@@ -97,8 +94,7 @@ impl Instance {
                 self.close_badly(ActivityErrorKind::Canceled, closed);
             }
             EventKind::TimerFired(fired) => {
-                self.run
-                    .close_timer(fired.started_event_id, TimerOutcome::Fired);
+                self.run.close_timer(fired.started_event_id, TimerOutcome::Fired);
             }
             // A workflow written with this SDK cannot have asked for any of these.
             EventKind::SignalReceived(_)

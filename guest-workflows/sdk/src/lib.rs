@@ -54,9 +54,7 @@ mod time;
 mod timer;
 mod workflow;
 
-pub use activity::{
-    Activity, ActivityCall, ActivityError, ActivityErrorKind, CancellationType, RetryPolicy,
-};
+pub use activity::{Activity, ActivityCall, ActivityError, ActivityErrorKind, CancellationType, RetryPolicy};
 pub use cancellation::{Canceled, Cancellation, Shield};
 pub use context::{Context, Info, WorkflowRef};
 pub use failure::Failure;

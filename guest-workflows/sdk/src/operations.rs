@@ -47,9 +47,7 @@ enum State<O> {
 
 impl<O> Operations<O> {
     pub(crate) const fn new() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-        }
+        Self { entries: BTreeMap::new() }
     }
 
     pub(crate) fn open(&mut self, id: EventId, on_cancel: CancellationType, scope: Scope) {
@@ -60,10 +58,7 @@ impl<O> Operations<O> {
             state: State::Open(Waker::noop().clone()),
         };
         let before = self.entries.insert(id, entry);
-        assert!(
-            before.is_none(),
-            "the host gave the number {id} to two operations"
-        );
+        assert!(before.is_none(), "the host gave the number {id} to two operations");
     }
 
     /// Takes the outcome of an operation that has closed, or leaves a waker with one that has not.

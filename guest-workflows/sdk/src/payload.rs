@@ -29,10 +29,7 @@ impl Payload {
     ///
     /// When JSON cannot hold the value, such as a map whose keys are not strings.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        Ok(Self {
-            metadata: vec![(ENCODING.to_owned(), JSON.to_owned())],
-            data: serde_json::to_vec(value)?,
-        })
+        Ok(Self { metadata: vec![(ENCODING.to_owned(), JSON.to_owned())], data: serde_json::to_vec(value)? })
     }
 
     /// Reads the value. Bytes without an `encoding` are taken for JSON, and no bytes for `null`.
@@ -45,11 +42,7 @@ impl Payload {
             None | Some(JSON) => {}
             Some(other) => return Err(DecodeError::Encoding(other.to_owned())),
         }
-        let data = if self.data.is_empty() {
-            b"null".as_slice()
-        } else {
-            &self.data
-        };
+        let data = if self.data.is_empty() { b"null".as_slice() } else { &self.data };
         Ok(serde_json::from_slice(data)?)
     }
 
@@ -73,24 +66,16 @@ mod tests {
 
     #[test]
     fn no_bytes_are_null() {
-        let nothing = Payload {
-            metadata: Vec::new(),
-            data: Vec::new(),
-        };
+        let nothing = Payload { metadata: Vec::new(), data: Vec::new() };
         assert!(matches!(nothing.decode::<()>(), Ok(())));
         assert!(matches!(nothing.decode::<Option<u8>>(), Ok(None)));
     }
 
     #[test]
     fn a_foreign_encoding_is_named() {
-        let foreign = Payload {
-            metadata: vec![("encoding".into(), "binary/protobuf".into())],
-            data: vec![1],
-        };
+        let foreign =
+            Payload { metadata: vec![("encoding".into(), "binary/protobuf".into())], data: vec![1] };
         let error = foreign.decode::<u8>().expect_err("it is not JSON");
-        assert_eq!(
-            error.to_string(),
-            "its encoding is `binary/protobuf`, not `json/plain`"
-        );
+        assert_eq!(error.to_string(), "its encoding is `binary/protobuf`, not `json/plain`");
     }
 }

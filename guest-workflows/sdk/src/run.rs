@@ -64,11 +64,7 @@ enum Cancellation {
 
 impl Run {
     /// The run that has just started, and its input.
-    pub(crate) fn start(
-        host: Box<dyn Host>,
-        now: Timestamp,
-        started: WorkflowStarted,
-    ) -> (Self, Payload) {
+    pub(crate) fn start(host: Box<dyn Host>, now: Timestamp, started: WorkflowStarted) -> (Self, Payload) {
         let random = RefCell::new(generator(&started.seed));
         let (info, input) = Info::from_event(started);
         let run = Self {
@@ -80,9 +76,7 @@ impl Run {
             shields: Cell::new(0),
             activities: RefCell::new(Operations::new()),
             timers: RefCell::new(Operations::new()),
-            cancellation: RefCell::new(Cancellation::NotRequested {
-                waiting: Vec::new(),
-            }),
+            cancellation: RefCell::new(Cancellation::NotRequested { waiting: Vec::new() }),
         };
         (run, input)
     }
@@ -109,31 +103,19 @@ impl Run {
     }
 
     fn scope(&self) -> Scope {
-        if self.shields.get() > 0 {
-            Scope::Shielded
-        } else {
-            Scope::Exposed
-        }
+        if self.shields.get() > 0 { Scope::Shielded } else { Scope::Exposed }
     }
 
     // Activities.
 
     pub(crate) fn schedule_activity(&self, request: &Request) -> EventId {
-        let id = self
-            .host
-            .schedule_activity(&request.name, &request.input, &request.options);
+        let id = self.host.schedule_activity(&request.name, &request.input, &request.options);
         let on_cancel = request.options.cancellation_type;
-        self.activities
-            .borrow_mut()
-            .open(id, on_cancel, self.scope());
+        self.activities.borrow_mut().open(id, on_cancel, self.scope());
         id
     }
 
-    pub(crate) fn poll_activity(
-        &self,
-        id: EventId,
-        task: &TaskContext<'_>,
-    ) -> Poll<ActivityOutcome> {
+    pub(crate) fn poll_activity(&self, id: EventId, task: &TaskContext<'_>) -> Poll<ActivityOutcome> {
         self.activities.borrow_mut().poll(id, self.scope(), task)
     }
 
@@ -159,9 +141,7 @@ impl Run {
 
     pub(crate) fn start_timer(&self, duration_ms: u64, summary: &str) -> EventId {
         let id = self.host.start_timer(duration_ms, summary);
-        self.timers
-            .borrow_mut()
-            .open(id, CancellationType::TryCancel, self.scope());
+        self.timers.borrow_mut().open(id, CancellationType::TryCancel, self.scope());
         id
     }
 

@@ -68,12 +68,7 @@ impl Saga {
     /// A saga without a step, whose compensations will run one after the other, latest first.
     #[must_use]
     pub fn new(ctx: &Context) -> Self {
-        Self {
-            ctx: ctx.clone(),
-            order: Order::LatestFirst,
-            compensations: Vec::new(),
-            registered: 0,
-        }
+        Self { ctx: ctx.clone(), order: Order::LatestFirst, compensations: Vec::new(), registered: 0 }
     }
 
     /// Lets the compensations run side by side.
@@ -120,28 +115,20 @@ impl Saga {
         self.compensations.push(Compensation {
             registration,
             name: undo_name.into(),
-            undo: undo
-                .map(|result| result.map(|_| ()).map_err(E::into))
-                .boxed_local(),
+            undo: undo.map(|result| result.map(|_| ()).map_err(E::into)).boxed_local(),
         });
         registration
     }
 
     /// Drops a compensation: its step changed nothing.
     pub fn forget(&mut self, registration: Registration) {
-        self.compensations
-            .retain(|compensation| compensation.registration != registration);
+        self.compensations.retain(|compensation| compensation.registration != registration);
     }
 
     /// Runs the compensations, out of reach of the run's cancellation. One that fails does not keep
     /// the others from running.
     pub async fn undo(self) -> Undone {
-        let Self {
-            ctx,
-            order,
-            compensations,
-            ..
-        } = self;
+        let Self { ctx, order, compensations, .. } = self;
         let latest_first = compensations.into_iter().rev().map(run);
         let undo = async {
             match order {
@@ -156,27 +143,19 @@ impl Saga {
             }
         };
         let results = ctx.shield(undo).await;
-        Undone {
-            failures: results.into_iter().flatten().collect(),
-        }
+        Undone { failures: results.into_iter().flatten().collect() }
     }
 }
 
 async fn run(compensation: Compensation) -> Option<CompensationFailure> {
     let Compensation { name, undo, .. } = compensation;
     let failure = undo.await.err()?;
-    Some(CompensationFailure {
-        compensation: name,
-        failure,
-    })
+    Some(CompensationFailure { compensation: name, failure })
 }
 
 impl fmt::Debug for Saga {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self
-            .compensations
-            .iter()
-            .map(|compensation| &compensation.name);
+        let names = self.compensations.iter().map(|compensation| &compensation.name);
         f.debug_list().entries(names).finish()
     }
 }

@@ -15,8 +15,7 @@ use serde_json::Value;
 
 use crate::bindings::everfold::workflow::types as wit;
 use crate::bindings::exports::everfold::workflow::workflow::{
-    ActivityClosedBadly, ActivityCompleted, EventKind, TimerFired, WorkflowCancelRequested,
-    WorkflowStarted,
+    ActivityClosedBadly, ActivityCompleted, EventKind, TimerFired, WorkflowCancelRequested, WorkflowStarted,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -75,10 +74,7 @@ impl TestRun {
         F: Future<Output = Result<O, Failure>> + 'static,
     {
         let script = Script::new(START_MS);
-        let event = script.input(
-            "WorkflowStarted",
-            EventKind::WorkflowStarted(started(encode(input), seed)),
-        );
+        let event = script.input("WorkflowStarted", EventKind::WorkflowStarted(started(encode(input), seed)));
         let host = Box::new(ScriptedHost(Rc::clone(&script)));
         let instance = Instance::start(host, event, |ctx, input| body(workflow, ctx, input));
         Self { instance, script }
@@ -129,11 +125,8 @@ impl TestRun {
     /// Completes an open activity.
     pub fn complete(&mut self, scheduled: wit::EventId, result: &(impl Serialize + ?Sized)) {
         let activity = self.script.close_activity(scheduled);
-        let completed = ActivityCompleted {
-            scheduled_event_id: scheduled,
-            attempt: 1,
-            result: encode(result),
-        };
+        let completed =
+            ActivityCompleted { scheduled_event_id: scheduled, attempt: 1, result: encode(result) };
         let line = format!("ActivityCompleted {}", activity.activity_type);
         self.fold(&line, EventKind::ActivityCompleted(completed));
     }
@@ -161,31 +154,19 @@ impl TestRun {
         };
         match answer {
             Answer::Complete(result) => self.complete(scheduled, &result),
-            Answer::Fail {
-                retry_state,
-                failure,
-            } => {
+            Answer::Fail { retry_state, failure } => {
                 let (name, closed) = closed_badly(retry_state, failure);
-                self.fold(
-                    &format!("ActivityFailed {name}"),
-                    EventKind::ActivityFailed(closed),
-                );
+                self.fold(&format!("ActivityFailed {name}"), EventKind::ActivityFailed(closed));
             }
             Answer::TimeOut(timeout) => {
                 let cause = answer::timed_out(timeout);
                 let (name, closed) = closed_badly(wit::RetryState::Timeout, cause);
-                self.fold(
-                    &format!("ActivityTimedOut {name}"),
-                    EventKind::ActivityTimedOut(closed),
-                );
+                self.fold(&format!("ActivityTimedOut {name}"), EventKind::ActivityTimedOut(closed));
             }
             Answer::Cancel => {
                 let cause = Failure::canceled("the activity was cancelled", Vec::new());
                 let (name, closed) = closed_badly(wit::RetryState::CancelRequested, cause);
-                self.fold(
-                    &format!("ActivityCanceled {name}"),
-                    EventKind::ActivityCanceled(closed),
-                );
+                self.fold(&format!("ActivityCanceled {name}"), EventKind::ActivityCanceled(closed));
             }
             Answer::LeaveOpen => {}
         }
@@ -197,9 +178,7 @@ impl TestRun {
         let mut left_open = Vec::new();
         while self.closed().is_none() {
             let open = self.script.open_activities();
-            let next = open
-                .iter()
-                .find(|activity| !left_open.contains(&activity.id));
+            let next = open.iter().find(|activity| !left_open.contains(&activity.id));
             if let Some(activity) = next {
                 match answer(activity) {
                     Answer::LeaveOpen => left_open.push(activity.id),
@@ -217,23 +196,15 @@ impl TestRun {
             return false;
         };
         self.script.advance_to(due_ms);
-        self.fold(
-            "TimerFired",
-            EventKind::TimerFired(TimerFired { started_event_id }),
-        );
+        self.fold("TimerFired", EventKind::TimerFired(TimerFired { started_event_id }));
         true
     }
 
     /// Asks the run to cancel.
     pub fn request_cancel(&mut self, reason: &str) {
         self.script.note_cancel_request();
-        let request = WorkflowCancelRequested {
-            reason: reason.to_owned(),
-        };
-        self.fold(
-            "WorkflowCancelRequested",
-            EventKind::WorkflowCancelRequested(request),
-        );
+        let request = WorkflowCancelRequested { reason: reason.to_owned() };
+        self.fold("WorkflowCancelRequested", EventKind::WorkflowCancelRequested(request));
     }
 
     fn fold(&mut self, line: &str, kind: EventKind) {
@@ -279,7 +250,5 @@ fn encode(value: &(impl Serialize + ?Sized)) -> Payload {
 
 /// The JSON of a payload, for a person to read.
 fn shown(payload: &Payload) -> Value {
-    payload
-        .decode()
-        .unwrap_or_else(|reason| Value::String(reason.to_string()))
+    payload.decode().unwrap_or_else(|reason| Value::String(reason.to_string()))
 }

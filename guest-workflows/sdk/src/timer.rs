@@ -35,12 +35,7 @@ enum Stage {
 
 impl Timer {
     pub(crate) fn new(run: Rc<Run>, duration: Duration) -> Self {
-        Self {
-            run,
-            duration,
-            summary: Cow::Borrowed(""),
-            stage: Stage::Unasked,
-        }
+        Self { run, duration, summary: Cow::Borrowed(""), stage: Stage::Unasked }
     }
 
     /// Gives one line for people, shown beside the timer.

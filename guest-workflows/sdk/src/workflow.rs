@@ -35,11 +35,7 @@ impl Workflow {
         summary: &'static str,
         body: fn(Context, Payload) -> LocalBoxFuture<'static, Result<Payload, Failure>>,
     ) -> Self {
-        Self {
-            name,
-            summary,
-            body,
-        }
+        Self { name, summary, body }
     }
 }
 

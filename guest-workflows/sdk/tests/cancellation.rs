@@ -32,10 +32,7 @@ fn what_is_open_ends_as_cancelled_and_the_run_closes_so() {
             "7 WorkflowCanceled",
         ],
     );
-    assert_eq!(
-        run.closed(),
-        Some(Closed::Canceled(vec![json!("changed my mind")]))
-    );
+    assert_eq!(run.closed(), Some(Closed::Canceled(vec![json!("changed my mind")])));
 }
 
 #[test]
@@ -43,10 +40,7 @@ fn each_cancellation_type_is_kept_to() {
     async fn work(ctx: Context, (): ()) -> Result<(), Failure> {
         let (tried, waited, abandoned) = join3(
             ctx.execute(WORK, "try"),
-            ctx.execute(
-                WORK.cancellation(CancellationType::WaitCancellationCompleted),
-                "wait",
-            ),
+            ctx.execute(WORK.cancellation(CancellationType::WaitCancellationCompleted), "wait"),
             ctx.execute(WORK.cancellation(CancellationType::Abandon), "abandon"),
         )
         .await;
@@ -59,17 +53,10 @@ fn each_cancellation_type_is_kept_to() {
     run.request_cancel("");
     assert_eq!(
         run.history()[4..],
-        [
-            "5 WorkflowCancelRequested",
-            "6 ActivityCancelRequested 2",
-            "7 ActivityCancelRequested 3"
-        ],
+        ["5 WorkflowCancelRequested", "6 ActivityCancelRequested 2", "7 ActivityCancelRequested 3"],
     );
     run.answer(3, Answer::Cancel);
-    assert_eq!(
-        run.history().last().map(String::as_str),
-        Some("9 WorkflowCanceled")
-    );
+    assert_eq!(run.history().last().map(String::as_str), Some("9 WorkflowCanceled"));
 }
 
 #[test]
@@ -83,10 +70,7 @@ fn an_activity_that_completes_although_it_was_asked_to_stop_has_completed() {
     let mut run = TestRun::start(work, &());
     run.request_cancel("");
     run.complete(2, &());
-    assert_eq!(
-        run.closed(),
-        Some(Closed::Completed(json!("done all the same")))
-    );
+    assert_eq!(run.closed(), Some(Closed::Completed(json!("done all the same"))));
 }
 
 #[test]
@@ -128,10 +112,7 @@ fn nothing_begins_outside_a_shield_once_the_run_is_cancelled() {
         let canceled = ctx.cancelled().await;
         assert_eq!(canceled.reason(), "enough");
         assert!(ctx.is_cancel_requested());
-        let refused = ctx
-            .execute(WORK, "late")
-            .await
-            .expect_err("the run is cancelled");
+        let refused = ctx.execute(WORK, "late").await.expect_err("the run is cancelled");
         assert_eq!(refused.kind(), ActivityErrorKind::NeverAsked);
         assert!(refused.had_no_effect());
         ctx.sleep(Duration::from_secs(1)).await?;
@@ -140,14 +121,7 @@ fn nothing_begins_outside_a_shield_once_the_run_is_cancelled() {
 
     let mut run = TestRun::start(work, &());
     run.request_cancel("enough");
-    assert_eq!(
-        run.history(),
-        [
-            "1 WorkflowStarted",
-            "2 WorkflowCancelRequested",
-            "3 WorkflowCanceled"
-        ],
-    );
+    assert_eq!(run.history(), ["1 WorkflowStarted", "2 WorkflowCancelRequested", "3 WorkflowCanceled"],);
 }
 
 #[test]
@@ -161,11 +135,7 @@ fn a_workflow_may_take_notice_and_complete() {
     run.request_cancel("");
     assert_eq!(
         run.history()[2..],
-        [
-            "3 WorkflowCancelRequested",
-            "4 ActivityCancelRequested 2",
-            "5 WorkflowCompleted \"wrapped up\"",
-        ],
+        ["3 WorkflowCancelRequested", "4 ActivityCancelRequested 2", "5 WorkflowCompleted \"wrapped up\"",],
     );
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use everfold_guest::testing::{Answer, Closed, SEED, START_MS, TestRun};
 use everfold_guest::{
-    Activity, ActivityErrorKind, CancellationType, Context, Failure, INVALID_INPUT, RetryPolicy,
-    Timestamp, info,
+    Activity, ActivityErrorKind, CancellationType, Context, Failure, INVALID_INPUT, RetryPolicy, Timestamp,
+    info,
 };
 use futures::future::{join_all, select};
 use futures::{FutureExt, join, select_biased};
@@ -28,11 +28,7 @@ fn a_join_of_a_hundred_asks_for_all_at_once_and_takes_results_in_any_order() {
     let mut run = TestRun::start(sum, &100);
     let open = run.open_activities();
     assert_eq!(open.len(), 100);
-    assert!(
-        open.iter()
-            .map(|activity| activity.input.clone())
-            .eq((0..100).map(Value::from))
-    );
+    assert!(open.iter().map(|activity| activity.input.clone()).eq((0..100).map(Value::from)));
     // 37 has no divisor in common with 100, so this visits each once, in an order of its own.
     for step in 0..100 {
         let activity = &open[step * 37 % 100];
@@ -120,10 +116,7 @@ fn an_abandoned_activity_is_left_running() {
 
     let mut run = TestRun::start(race, &());
     assert!(run.fire_next_timer());
-    assert_eq!(
-        run.history()[3..],
-        ["4 TimerFired", "5 WorkflowCompleted null"]
-    );
+    assert_eq!(run.history()[3..], ["4 TimerFired", "5 WorkflowCompleted null"]);
 }
 
 #[test]
@@ -135,10 +128,7 @@ fn what_is_never_polled_is_never_asked_for() {
     }
 
     let run = TestRun::start(lazy, &());
-    assert_eq!(
-        run.history(),
-        ["1 WorkflowStarted", "2 WorkflowCompleted null"]
-    );
+    assert_eq!(run.history(), ["1 WorkflowStarted", "2 WorkflowCompleted null"]);
 }
 
 #[test]
@@ -173,9 +163,7 @@ fn options_arrive_as_they_were_given() {
     }
 
     let run = TestRun::start(call, &());
-    let [activity] = &run.open_activities()[..] else {
-        panic!("one activity is open")
-    };
+    let [activity] = &run.open_activities()[..] else { panic!("one activity is open") };
     let options = &activity.options;
     assert_eq!(options.timeouts.start_to_close, Some(1_000));
     assert_eq!(options.timeouts.schedule_to_close, Some(60_000));
@@ -238,10 +226,7 @@ fn randomness_is_the_stream_that_the_contract_names() {
     let drawn = TestRun::start_with_seed(draw, &(), [0; 32]).closed();
     let expected = json!({"words": words, "in_range": true, "permutation": true, "version": 4});
     assert_eq!(drawn, Some(Closed::Completed(expected)));
-    assert_eq!(
-        TestRun::start_with_seed(draw, &(), SEED).closed(),
-        TestRun::start(draw, &()).closed()
-    );
+    assert_eq!(TestRun::start_with_seed(draw, &(), SEED).closed(), TestRun::start(draw, &()).closed());
 }
 
 #[test]
@@ -253,10 +238,7 @@ fn input_that_does_not_decode_fails_the_run() {
     let failure = TestRun::start(number, "three").failure();
     assert_eq!(failure.application_type(), Some(INVALID_INPUT));
     let message = failure.message();
-    assert!(
-        message.contains("invalid type: string \"three\", expected u64"),
-        "{message}"
-    );
+    assert!(message.contains("invalid type: string \"three\", expected u64"), "{message}");
 }
 
 #[test]
@@ -277,10 +259,7 @@ fn a_result_that_does_not_decode_is_the_authors_to_handle() {
     let Some(Closed::Completed(Value::String(message))) = run.closed() else {
         panic!("the author handled it: {run:?}");
     };
-    assert!(
-        message.starts_with("the result of activity `echo` does not decode: "),
-        "{message}"
-    );
+    assert!(message.starts_with("the result of activity `echo` does not decode: "), "{message}");
 }
 
 #[test]
@@ -299,12 +278,7 @@ fn an_activitys_failure_fails_the_run_with_its_whole_chain() {
 #[test]
 fn log_lines_carry_fields() {
     async fn speak(ctx: Context, name: String) -> Result<(), Failure> {
-        info!(
-            ctx,
-            "hello {name}",
-            attempt = ctx.info().attempt,
-            id = ctx.info().workflow_id
-        );
+        info!(ctx, "hello {name}", attempt = ctx.info().attempt, id = ctx.info().workflow_id);
         Ok(())
     }
 
@@ -326,10 +300,7 @@ fn an_operation_that_is_ready_does_not_wake_what_waits_for_others() {
     let open = run.open_activities();
     run.complete(open[41].id, &1);
     let history = run.history();
-    let canceled = history
-        .iter()
-        .filter(|line| line.contains("CancelRequested"))
-        .count();
+    let canceled = history.iter().filter(|line| line.contains("CancelRequested")).count();
     assert_eq!(canceled, 49);
     assert_eq!(run.closed(), Some(Closed::Completed(json!(42))));
 }

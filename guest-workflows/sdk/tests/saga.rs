@@ -40,11 +40,7 @@ fn asked(run: &TestRun) -> Vec<String> {
 }
 
 /// Answers `activity` with that input as told, and completes everything else.
-fn only(
-    activity: &'static str,
-    input: &'static str,
-    answer: Answer,
-) -> impl Fn(&OpenActivity) -> Answer {
+fn only(activity: &'static str, input: &'static str, answer: Answer) -> impl Fn(&OpenActivity) -> Answer {
     move |open| {
         if open.activity_type == activity && open.input == input {
             answer.clone()
@@ -73,10 +69,7 @@ fn a_step_known_to_have_done_nothing_is_not_undone() {
         let mut run = TestRun::start(three_steps, &());
         run.drive(only("do", step, Answer::refuse("No", "not today")));
         assert_eq!(asked(&run), expected, "{step}");
-        assert_eq!(
-            run.failure().to_string(),
-            "gave up: activity `do` failed: not today"
-        );
+        assert_eq!(run.failure().to_string(), "gave up: activity `do` failed: not today");
     }
 }
 
@@ -96,26 +89,18 @@ fn a_step_that_may_have_happened_is_undone_first() {
 #[test]
 fn a_compensation_that_fails_is_reported_and_the_others_still_run() {
     let mut run = TestRun::start(three_steps, &());
-    run.drive(
-        |open| match (open.activity_type.as_str(), open.input.as_str()) {
-            ("do", Some("c")) => Answer::TimeOut(TimeoutType::ScheduleToClose),
-            ("undo", Some("c" | "a")) => Answer::refuse("Stuck", "cannot"),
-            _ => Answer::Complete(Value::Null),
-        },
-    );
-    assert_eq!(
-        asked(&run),
-        ["do a", "do b", "do c", "undo c", "undo b", "undo a"]
-    );
+    run.drive(|open| match (open.activity_type.as_str(), open.input.as_str()) {
+        ("do", Some("c")) => Answer::TimeOut(TimeoutType::ScheduleToClose),
+        ("undo", Some("c" | "a")) => Answer::refuse("Stuck", "cannot"),
+        _ => Answer::Complete(Value::Null),
+    });
+    assert_eq!(asked(&run), ["do a", "do b", "do c", "undo c", "undo b", "undo a"]);
     let failure = run.failure();
     let everfold_guest::failure::FailureKind::Application(outer) = failure.kind() else {
         panic!("the outermost link is the workflow's own: {failure}");
     };
-    let details: Vec<Value> = outer
-        .details
-        .iter()
-        .map(|detail| detail.decode().expect("it is JSON"))
-        .collect();
+    let details: Vec<Value> =
+        outer.details.iter().map(|detail| detail.decode().expect("it is JSON")).collect();
     assert_eq!(
         details,
         [
@@ -134,11 +119,7 @@ fn compensations_run_side_by_side_if_asked() {
         _ => Answer::Complete(Value::Null),
     };
     run.drive(until_c);
-    let open: Vec<_> = run
-        .open_activities()
-        .into_iter()
-        .map(|open| open.input)
-        .collect();
+    let open: Vec<_> = run.open_activities().into_iter().map(|open| open.input).collect();
     assert_eq!(open, ["c", "b", "a"]);
     run.drive(|_| Answer::Complete(Value::Null));
     assert_eq!(run.failure().message(), "gave up");
@@ -164,11 +145,7 @@ fn cancellation_while_undoing_changes_nothing() {
     run.request_cancel("stop");
     run.drive(|_| Answer::Complete(Value::Null));
     assert_eq!(asked(&run), ["do a", "do b", "undo b", "undo a"]);
-    assert!(
-        !run.history()
-            .iter()
-            .any(|line| line.contains("ActivityCancelRequested"))
-    );
+    assert!(!run.history().iter().any(|line| line.contains("ActivityCancelRequested")));
 }
 
 #[test]

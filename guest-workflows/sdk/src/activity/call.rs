@@ -41,23 +41,12 @@ enum Stage {
 }
 
 impl<O> ActivityCall<O> {
-    pub(crate) fn new<I: Serialize + ?Sized>(
-        run: Rc<Run>,
-        activity: Activity<I, O>,
-        input: &I,
-    ) -> Self {
+    pub(crate) fn new<I: Serialize + ?Sized>(run: Rc<Run>, activity: Activity<I, O>, input: &I) -> Self {
         let stage = match Payload::encode(input) {
             Ok(input) => Stage::Unasked(Box::new(activity.into_request(input))),
-            Err(reason) => Stage::Refused(Box::new(ActivityError::invalid_input(
-                &activity.name,
-                &reason,
-            ))),
+            Err(reason) => Stage::Refused(Box::new(ActivityError::invalid_input(&activity.name, &reason))),
         };
-        Self {
-            run,
-            stage,
-            result: PhantomData,
-        }
+        Self { run, stage, result: PhantomData }
     }
 
     fn ask(run: &Run, request: Request) -> Result<Stage, ActivityError> {
@@ -65,10 +54,7 @@ impl<O> ActivityCall<O> {
             return Err(ActivityError::never_asked(&request.name, run.canceled()));
         }
         let id = run.schedule_activity(&request);
-        Ok(Stage::Open {
-            id,
-            activity_type: request.name.into_owned(),
-        })
+        Ok(Stage::Open { id, activity_type: request.name.into_owned() })
     }
 }
 
@@ -91,15 +77,11 @@ impl<O: DeserializeOwned> Future for ActivityCall<O> {
         let activity_type = std::mem::take(activity_type);
         this.stage = Stage::Done;
         Poll::Ready(match outcome {
-            ActivityOutcome::Completed(result) => result
-                .decode()
-                .map_err(|reason| ActivityError::invalid_result(&activity_type, &reason)),
-            ActivityOutcome::ClosedBadly(kind, failure) => {
-                Err(ActivityError::closed(kind, failure))
+            ActivityOutcome::Completed(result) => {
+                result.decode().map_err(|reason| ActivityError::invalid_result(&activity_type, &reason))
             }
-            ActivityOutcome::Canceled => {
-                Err(ActivityError::given_up(&activity_type, this.run.canceled()))
-            }
+            ActivityOutcome::ClosedBadly(kind, failure) => Err(ActivityError::closed(kind, failure)),
+            ActivityOutcome::Canceled => Err(ActivityError::given_up(&activity_type, this.run.canceled())),
         })
     }
 }

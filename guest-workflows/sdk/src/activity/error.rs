@@ -47,10 +47,7 @@ impl ActivityError {
 
     pub(crate) fn never_asked(activity_type: &str, canceled: Canceled) -> Self {
         let message = format!("activity `{activity_type}` was not asked for: the run is cancelled");
-        Self {
-            kind: ActivityErrorKind::NeverAsked,
-            failure: canceled.into_failure(message),
-        }
+        Self { kind: ActivityErrorKind::NeverAsked, failure: canceled.into_failure(message) }
     }
 
     pub(crate) fn invalid_input(activity_type: &str, reason: &serde_json::Error) -> Self {
@@ -127,9 +124,9 @@ impl ActivityError {
                         [_, cause, ..] if matches!(cause.kind, FailureKind::Application(_))
                     )
             }
-            ActivityErrorKind::TimedOut
-            | ActivityErrorKind::Canceled
-            | ActivityErrorKind::InvalidResult => false,
+            ActivityErrorKind::TimedOut | ActivityErrorKind::Canceled | ActivityErrorKind::InvalidResult => {
+                false
+            }
         }
     }
 }

@@ -46,9 +46,7 @@ impl Answer {
 }
 
 pub(super) fn timed_out(timeout: TimeoutType) -> Failure {
-    let kind = FailureKind::TimedOut(wit::TimeoutFailure {
-        type_: timeout,
-        last_heartbeat_details: Vec::new(),
-    });
+    let kind =
+        FailureKind::TimedOut(wit::TimeoutFailure { type_: timeout, last_heartbeat_details: Vec::new() });
     Failure::new("a time-out passed", kind)
 }

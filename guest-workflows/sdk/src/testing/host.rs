@@ -107,23 +107,13 @@ impl Script {
     }
 
     pub(super) fn input(&self, line: &str, kind: EventKind) -> Event {
-        assert!(
-            self.closed().is_none(),
-            "the run has closed: `{line}` cannot be folded"
-        );
+        assert!(self.closed().is_none(), "the run has closed: `{line}` cannot be folded");
         let id = self.append(line);
-        Event {
-            id,
-            time: self.now_ms.get(),
-            kind,
-        }
+        Event { id, time: self.now_ms.get(), kind }
     }
 
     fn command(&self, line: &str) -> EventId {
-        assert!(
-            self.closed().is_none(),
-            "the run has closed: `{line}` follows"
-        );
+        assert!(self.closed().is_none(), "the run has closed: `{line}` follows");
         self.append(line)
     }
 
@@ -144,21 +134,14 @@ impl Script {
 pub(super) struct ScriptedHost(pub(super) Rc<Script>);
 
 impl Host for ScriptedHost {
-    fn schedule_activity(
-        &self,
-        activity_type: &str,
-        input: &Payload,
-        options: &ActivityOptions,
-    ) -> EventId {
+    fn schedule_activity(&self, activity_type: &str, input: &Payload, options: &ActivityOptions) -> EventId {
         let timeouts = &options.timeouts;
         assert!(
             timeouts.start_to_close.is_some() || timeouts.schedule_to_close.is_some(),
             "activity `{activity_type}` has neither a start-to-close nor a schedule-to-close time-out",
         );
         let input = shown(input);
-        let id = self
-            .0
-            .command(&format!("ActivityScheduled {activity_type} {input}"));
+        let id = self.0.command(&format!("ActivityScheduled {activity_type} {input}"));
         let activity = OpenActivity {
             id,
             activity_type: activity_type.to_owned(),
@@ -171,16 +154,12 @@ impl Host for ScriptedHost {
     }
 
     fn request_cancel_activity(&self, scheduled: EventId) {
-        self.0
-            .command(&format!("ActivityCancelRequested {scheduled}"));
+        self.0.command(&format!("ActivityCancelRequested {scheduled}"));
         let mut activities = self.0.activities.borrow_mut();
         let Some(activity) = activities.get_mut(&scheduled) else {
             panic!("cancellation of activity {scheduled} was asked for, and it is not open");
         };
-        assert!(
-            !activity.cancel_requested,
-            "cancellation of {scheduled} was asked for twice"
-        );
+        assert!(!activity.cancel_requested, "cancellation of {scheduled} was asked for twice");
         activity.cancel_requested = true;
     }
 
@@ -195,34 +174,22 @@ impl Host for ScriptedHost {
     fn cancel_timer(&self, started: EventId) {
         self.0.command(&format!("TimerCanceled {started}"));
         let open = self.0.timers.borrow_mut().remove(&started);
-        assert!(
-            open.is_some(),
-            "timer {started} was cancelled, and it is not open"
-        );
+        assert!(open.is_some(), "timer {started} was cancelled, and it is not open");
     }
 
     fn complete_workflow(&self, result: &Payload) {
         let result = shown(result);
-        self.0.close(
-            &format!("WorkflowCompleted {result}"),
-            Closed::Completed(result),
-        );
+        self.0.close(&format!("WorkflowCompleted {result}"), Closed::Completed(result));
     }
 
     fn fail_workflow(&self, failure: &[FailureLink]) {
         let failure = Failure::from_links(failure.to_vec());
         let name = failure.application_type().unwrap_or_default();
-        self.0.close(
-            &format!("WorkflowFailed {name}"),
-            Closed::Failed(failure.clone()),
-        );
+        self.0.close(&format!("WorkflowFailed {name}"), Closed::Failed(failure.clone()));
     }
 
     fn cancel_workflow(&self, details: &[Payload]) {
-        assert!(
-            self.0.cancel_requested.get(),
-            "cancellation of the run was not requested"
-        );
+        assert!(self.0.cancel_requested.get(), "cancellation of the run was not requested");
         let details = details.iter().map(shown).collect();
         self.0.close("WorkflowCanceled", Closed::Canceled(details));
     }
