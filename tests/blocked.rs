@@ -90,6 +90,8 @@ async fn many_runs_that_loop_wait_for_each_other_and_for_nobody_else() {
     }
     let begun = looping.iter().filter(|start| start.is_finished()).count();
     assert!(begun < 40, "the others did not wait for the runs that loop");
+    // Stopping does not wait for all of them either.
+    test.stop().await;
     looping.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

@@ -145,10 +145,14 @@ impl Cells {
         self.below(1).await;
     }
 
-    /// Ends the threads once they are idle. What is sent afterwards is not done.
+    /// Ends the threads after the turns they are in. What is queued or sent afterwards is not done.
     pub(super) fn stop(&self) {
         *self.queues.lock() = None;
         self.cells.lock().clear();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.queues.lock().is_none()
     }
 
     /// Forgets a cell that holds nothing.
@@ -188,6 +192,9 @@ pub(super) fn spawn_threads(parts: &Arc<Parts>, receivers: Receivers, count: usi
 /// Empties mailboxes until the queue is closed.
 fn work(parts: &Arc<Parts>, queue: &Receiver<Arc<Cell>>, lane: Lane) {
     while let Ok(cell) = queue.recv() {
+        if parts.cells.is_stopped() {
+            return;
+        }
         let turn = std::panic::catch_unwind(AssertUnwindSafe(|| take_turn(parts, &cell, lane)));
         if turn.is_err() {
             // The run's phase is lost; what is on disk is right.
