@@ -185,8 +185,23 @@ async fn four_steps() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fan_out() {
-    let input = json!({ "width": 1 });
+    let input = json!({ "width": 4 });
     let sample = Sample { component: "samples", workflow_type: "fan-out", input, answers: noop() };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long() {
+    let input = json!({ "steps": 5 });
+    let sample = Sample { component: "samples", workflow_type: "long", input, answers: noop() };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_race_whose_loser_is_a_timer() {
+    let input = json!({ "timeout_ms": 3_600_000 });
+    let answers = vec![("slow", Ok(Value::Null))];
+    let sample = Sample { component: "samples", workflow_type: "race", input, answers };
     restarts_at_every_prefix(sample).await;
 }
 
