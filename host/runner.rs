@@ -457,12 +457,6 @@ impl Host {
         !self.parts.stopping.is_cancelled()
     }
 
-    /// Live instances, runs with a mailbox, activities under way.
-    #[must_use]
-    pub fn load(&self) -> (usize, usize, usize) {
-        (self.parts.residents.len(), self.parts.cells.len(), self.parts.dispatcher.len())
-    }
-
     /// Stops in order: takes no new work, lets attempts under way end for up to `grace`, records the
     /// rest as interrupted, closes the store.
     pub async fn drain(&self, grace: Duration) {

@@ -73,7 +73,7 @@ pub(super) fn after_commit(
 
 /// The commit happened.
 fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
-    let InFlight { after, effects, closed, observed, input, done } = flight;
+    let InFlight { after, effects, closed, observed, input: _, done } = flight;
     let key = &cell.key;
     match done {
         Done::Nothing => {}
@@ -101,7 +101,6 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
     if let Some(observed) = observed {
         observed.emit(key, closed.as_ref());
     }
-    drop(input);
     after
 }
 

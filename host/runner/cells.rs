@@ -104,11 +104,6 @@ impl Cells {
         self.queue(cell, mailbox);
     }
 
-    /// How many runs have a cell.
-    pub(super) fn len(&self) -> usize {
-        self.cells.lock().len()
-    }
-
     fn queue(&self, cell: &Arc<Cell>, mut mailbox: MutexGuard<'_, Mailbox>) {
         if !mailbox.is_queued {
             mailbox.is_queued = true;

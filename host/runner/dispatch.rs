@@ -118,11 +118,6 @@ impl Dispatcher {
         }
     }
 
-    /// How many activities are under way or wait for their next attempt.
-    pub(super) fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
     /// Lets attempts under way end for up to `grace`, then gives them up.
     pub(super) async fn drain(&self, grace: Duration) {
         self.draining.cancel();

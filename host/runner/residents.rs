@@ -75,6 +75,7 @@ impl Residents {
     }
 
     /// How many instances there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.used.lock().order.len()
     }
