@@ -293,14 +293,16 @@ impl Run {
             Err(illegal) => unreachable!("the state awaits the input: {illegal}"),
         };
         let Activated { activation, outcome, observations } = instance.activate(activation);
-        let input = activation.input().1.clone();
+        // Copied only where it may be needed again: a start is refused instead, the inbox keeps its own.
+        let is_kept = outcome.is_err() || matches!(source, Source::Mailbox);
+        let input = is_kept.then(|| activation.input().1.clone());
         if let (Err(GuestFault::LimitExceeded { .. }), Some(started)) =
             (&outcome, activation.state().started())
         {
             parts.suspects.add(digest, &started.workflow_type);
         }
-        match outcome.and_then(|()| activation.finish()) {
-            Ok(folded) => {
+        match (outcome.and_then(|()| activation.finish()), input) {
+            (Ok(folded), input) => {
                 let (mut decision, state) = Decision::of(cell.key.clone(), folded);
                 if let Some(started) = state.started() {
                     parts.suspects.clear(digest, &started.workflow_type);
@@ -327,7 +329,8 @@ impl Run {
                 let (done, input) = source.into_done(&mut decision, &cell.key, input);
                 self.submit(parts, cell, decision, observed, input, done);
             }
-            Err(fault) => {
+            (Err(fault), None) => unreachable!("a live activation is not checked when it ends: {fault}"),
+            (Err(fault), Some(input)) => {
                 let at = Position { expected, open_activities, blocked };
                 self.block(parts, cell, at, Fault::guest(expected, fault), input, source);
             }
@@ -419,7 +422,7 @@ impl Run {
         }
         let (done, kept) = match source {
             Source::Inbox(_) => (Done::Nothing, None),
-            Source::Mailbox | Source::Start { .. } => source.into_done(&mut decision, &cell.key, input),
+            Source::Mailbox | Source::Start { .. } => source.into_done(&mut decision, &cell.key, Some(input)),
         };
         self.submit_block(parts, cell, at, fault, decision, kept, done);
     }
@@ -489,10 +492,10 @@ impl Source {
         self,
         decision: &mut Decision,
         key: &everfold_core::ids::RunKey,
-        input: Input,
+        input: Option<Input>,
     ) -> (Done, Option<Input>) {
         match self {
-            Self::Mailbox => (Done::Nothing, Some(input)),
+            Self::Mailbox => (Done::Nothing, input),
             Self::Inbox(seq) => {
                 decision.inbox_taken = vec![seq];
                 (Done::Nothing, None)
