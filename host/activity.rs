@@ -6,6 +6,7 @@
 
 mod attempt;
 mod context;
+mod heartbeat;
 mod registry;
 
 use everfold_core::command::ActivityScheduled;
@@ -15,6 +16,7 @@ use everfold_core::payload::Payload;
 
 pub use attempt::{AttemptSettings, Attempts};
 pub use context::{ActivityContext, ActivityInfo};
+pub use heartbeat::{Heartbeat, Heartbeats};
 pub use registry::{Activity, NOOP, Registry};
 
 /// The failure types that attempts themselves raise; persisted, so that none is ever renamed.

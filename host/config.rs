@@ -88,6 +88,8 @@ pub(crate) struct LimitsSection {
     pub(crate) history_events: u64,
     /// Activities of a run that are open at once; default 2,000.
     pub(crate) pending_activities: usize,
+    /// Signals that a run may be sent; default 10,000.
+    pub(crate) signals: u64,
     /// Memory of an instance in bytes; default 64 MiB.
     pub(crate) memory_bytes: usize,
     /// Time of one activation in milliseconds; default 1,000.
@@ -176,11 +178,12 @@ impl Default for LogSection {
 impl Default for LimitsSection {
     /// DESIGN.md sections 1 and 6.
     fn default() -> Self {
-        let Limits { payload_bytes, history_events, pending_activities } = Limits::default();
+        let Limits { payload_bytes, history_events, pending_activities, signals } = Limits::default();
         Self {
             payload_bytes,
             history_events,
             pending_activities,
+            signals,
             memory_bytes: 64 * 1024 * 1024,
             activation_time_ms: 1_000,
             component_bytes: 16 * 1024 * 1024,
@@ -251,10 +254,11 @@ impl Settings {
 
     /// What bounds runs.
     pub(crate) fn host_settings(&self) -> HostSettings {
-        let LimitsSection { payload_bytes, history_events, pending_activities, live_instances, .. } =
-            self.limits;
+        let LimitsSection {
+            payload_bytes, history_events, pending_activities, signals, live_instances, ..
+        } = self.limits;
         HostSettings {
-            limits: Limits { payload_bytes, history_events, pending_activities },
+            limits: Limits { payload_bytes, history_events, pending_activities, signals },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
             ..HostSettings::default()
         }

@@ -15,11 +15,14 @@ pub mod api;
 mod block;
 mod cells;
 mod dispatch;
+mod list;
 mod load;
 mod observe;
+mod queries;
 mod residents;
 mod run;
 mod suspects;
+mod talk;
 mod timers;
 mod watch;
 
@@ -245,6 +248,7 @@ impl Host {
             headers: request.headers,
             seed: parts.clock.new_seed(),
             attempt: 1,
+            continued_from_run_id: None,
         };
         let new_run = NewRun {
             workflow_id,
@@ -321,6 +325,8 @@ impl Host {
             blocked: row.blocked.clone(),
             pending_activities: Vec::new(),
             timers: Vec::new(),
+            unread_signals: Vec::new(),
+            cancel_requested: false,
             inbox_length: 0,
             key: row.key.clone(),
         };
@@ -333,6 +339,9 @@ impl Host {
         let inbox = store.inbox(&row.key).await.map_err(|error| internal(&error))?;
         description.inbox_length = inbox.len() as u64;
         description.timers = state.timers().iter().collect();
+        description.cancel_requested = state.is_cancel_requested();
+        description.unread_signals =
+            state.signals().unread().into_iter().map(|(id, signal)| (*id, signal.name.clone())).collect();
         for (id, activity) in state.activities().iter() {
             let row = attempts.iter().position(|row| row.scheduled_event_id == id);
             description.pending_activities.push(PendingActivityInfo {

@@ -5,6 +5,7 @@
 //!      │                   │                    │                   │
 //!      │                   ├─ schedule-to-start ┤                   │   first attempt: from scheduled_at
 //!      │                                        ├── start-to-close ─┤
+//!      │                                        ├─ heartbeat ─┤ …   │   from the last heartbeat
 //!      ├──────────────────── schedule-to-close ─────────────────────┤
 //! ```
 
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::registry::ErasedActivity;
-use super::{ActivityContext, ActivityInfo, AttemptOutcome, AttemptTask, Registry, failure_type};
+use super::{ActivityContext, ActivityInfo, AttemptOutcome, AttemptTask, Heartbeats, Registry, failure_type};
 use crate::clock::Clock;
 
 /// What attempts may use.
@@ -67,7 +68,7 @@ impl Deadline {
         [schedule_to_close, other].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 
-    fn failure(&self, task: AttemptTask) -> Failure {
+    fn failure(&self, last_heartbeat_details: Option<Payload>) -> Failure {
         let allowed_ms = self.allowed_ms;
         let message = match self.timeout_type {
             TimeoutType::ScheduleToStart => format!("no slot was free within {allowed_ms} ms"),
@@ -77,7 +78,7 @@ impl Deadline {
         };
         let timeout = TimeoutFailure {
             timeout_type: self.timeout_type,
-            last_heartbeat_details: task.heartbeat_details.into_iter().collect(),
+            last_heartbeat_details: last_heartbeat_details.into_iter().collect(),
         };
         Failure::new(message, FailureKind::TimedOut(timeout))
     }
@@ -97,10 +98,22 @@ impl Attempts {
         &self.registry
     }
 
-    /// Makes one attempt. It waits for a slot first; `cancellation` asks the activity to stop.
+    /// The heartbeats of an attempt to come; `details` is what the attempt before left.
+    #[must_use]
+    pub fn heartbeats(&self, details: Option<Payload>) -> Heartbeats {
+        Heartbeats::new(self.clock.clone(), details)
+    }
+
+    /// Makes one attempt. It waits for a slot first; `cancellation` asks the activity to stop, and
+    /// `heartbeats` are those that it sends.
     ///
     /// Dropping the future drops the activity's with it.
-    pub async fn run(&self, task: AttemptTask, cancellation: CancellationToken) -> AttemptOutcome {
+    pub async fn run(
+        &self,
+        task: AttemptTask,
+        cancellation: CancellationToken,
+        heartbeats: Heartbeats,
+    ) -> AttemptOutcome {
         let Some(activity) = self.registry.get(&task.scheduled.activity_type) else {
             return AttemptOutcome::Failed(self.not_registered(&task));
         };
@@ -116,14 +129,16 @@ impl Attempts {
         let start_by = Deadline::first(schedule_to_close, schedule_to_start);
         let _slot = match self.slot(start_by, now, &cancellation).await {
             Slot::Taken(slot) => slot,
-            Slot::Late(deadline) => return AttemptOutcome::Failed(deadline.failure(task)),
+            Slot::Late(deadline) => {
+                return AttemptOutcome::Failed(deadline.failure(heartbeats.last().details));
+            }
             Slot::Canceled => return AttemptOutcome::Canceled(canceled_before_start(&task)),
         };
 
         let start_to_close =
             Deadline::new(TimeoutType::StartToClose, self.clock.now(), timeouts.start_to_close_ms);
-        self.run_until(activity, task, Deadline::first(schedule_to_close, start_to_close), &cancellation)
-            .await
+        let deadline = Deadline::first(schedule_to_close, start_to_close);
+        self.run_until(activity, task, deadline, &cancellation, heartbeats).await
     }
 
     async fn slot(
@@ -160,16 +175,19 @@ impl Attempts {
         task: AttemptTask,
         deadline: Option<Deadline>,
         cancellation: &CancellationToken,
+        heartbeats: Heartbeats,
     ) -> AttemptOutcome {
         // A child: running out of time stops this attempt and says nothing to the next.
         let stop = cancellation.child_token();
-        let context = ActivityContext::new(info(&task, deadline), stop.clone());
+        let context = ActivityContext::new(info(&task, deadline), stop.clone(), heartbeats.clone());
+        let heartbeat_ms = task.scheduled.timeouts.heartbeat_ms;
         let mut running = activity.run(&context, &task.scheduled.input);
         let ended = tokio::select! {
             biased;
             ended = AssertUnwindSafe(&mut running).catch_unwind() => Ok(ended),
             // Polled, and the timer made, only if the activity did not end at once.
             deadline = self.passed(deadline) => Err(deadline),
+            deadline = self.silent(&heartbeats, heartbeat_ms) => Err(deadline),
         };
         match ended {
             Ok(Ok(Ok(result))) => self.completed(result),
@@ -188,7 +206,7 @@ impl Attempts {
                 stop.cancel();
                 drop_quietly(running);
                 drop(context);
-                AttemptOutcome::Failed(deadline.failure(task))
+                AttemptOutcome::Failed(deadline.failure(heartbeats.last().details))
             }
         }
     }
@@ -202,6 +220,19 @@ impl Attempts {
             }
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits until no heartbeat has come for `allowed_ms`; for ever if that is absent.
+    async fn silent(&self, heartbeats: &Heartbeats, allowed_ms: Option<u64>) -> Deadline {
+        let mut from = self.clock.now();
+        while let Some(deadline) = Deadline::new(TimeoutType::Heartbeat, from, allowed_ms) {
+            self.passed(Some(deadline)).await;
+            match heartbeats.last().at {
+                Some(at) if at > from => from = at,
+                Some(_) | None => return deadline,
+            }
+        }
+        std::future::pending().await
     }
 
     fn completed(&self, result: Payload) -> AttemptOutcome {

@@ -3,7 +3,12 @@
 use everfold_core::failure::{CanceledFailure, Failure, FailureKind};
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
+
+use super::failure_type;
+use super::heartbeat::Heartbeats;
 
 /// Facts about one attempt.
 #[derive(Clone, Debug)]
@@ -35,19 +40,44 @@ pub struct ActivityInfo {
 pub struct ActivityContext {
     info: ActivityInfo,
     cancellation: CancellationToken,
+    heartbeats: Heartbeats,
 }
 
 impl ActivityContext {
     /// The context of one attempt.
     #[must_use]
-    pub const fn new(info: ActivityInfo, cancellation: CancellationToken) -> Self {
-        Self { info, cancellation }
+    pub const fn new(info: ActivityInfo, cancellation: CancellationToken, heartbeats: Heartbeats) -> Self {
+        Self { info, cancellation, heartbeats }
     }
 
     /// Facts about the attempt.
     #[must_use]
     pub const fn info(&self) -> &ActivityInfo {
         &self.info
+    }
+
+    /// Says that the attempt is alive and how far it is. The details of the last heartbeat reach the
+    /// next attempt; a crash of the host may lose those of the last seconds.
+    ///
+    /// # Errors
+    /// [`ActivityContext::canceled_failure`] when the activity was asked to stop, so that `?` stops it;
+    /// a final failure when the details are no JSON.
+    pub fn heartbeat(&self, details: &impl Serialize) -> Result<(), Failure> {
+        let details = Payload::json(details).map_err(|error| {
+            Failure::non_retryable(
+                failure_type::INVALID_OUTPUT,
+                format!("a heartbeat does not encode: {error}"),
+            )
+        })?;
+        self.heartbeats.send(details);
+        if self.is_cancelled() { Err(self.canceled_failure()) } else { Ok(()) }
+    }
+
+    /// What the last heartbeat said, of this attempt or of the one before; absent where there was none,
+    /// or where it said something else than a `T`.
+    #[must_use]
+    pub fn heartbeat_details<T: DeserializeOwned>(&self) -> Option<T> {
+        self.heartbeats.last().details.and_then(|details| details.decode().ok())
     }
 
     /// The failure by which an activity says that it stopped because it was asked to.

@@ -245,6 +245,10 @@ impl From<ApiError> for Problem {
             ApiError::AlreadyStarted { .. } => (StatusCode::CONFLICT, "already_started"),
             ApiError::InvalidInput(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_input"),
             ApiError::InvalidComponent(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_component"),
+            ApiError::UnknownQuery(_) => (StatusCode::NOT_FOUND, "unknown_query"),
+            ApiError::QueryFailed(_) => (StatusCode::UNPROCESSABLE_ENTITY, "query_failed"),
+            ApiError::Blocked(_) => (StatusCode::CONFLICT, "blocked"),
+            ApiError::LimitExceeded(_) => (StatusCode::UNPROCESSABLE_ENTITY, "limit_exceeded"),
             ApiError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             ApiError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };

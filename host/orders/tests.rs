@@ -54,7 +54,9 @@ impl Bench {
 
     /// One attempt that must succeed; its result.
     async fn result(&self, activity_type: &str, key: &str, input: &Value) -> Value {
-        let outcome = self.attempts.run(task(activity_type, key, input), CancellationToken::new()).await;
+        let heartbeats = self.attempts.heartbeats(None);
+        let task = task(activity_type, key, input);
+        let outcome = self.attempts.run(task, CancellationToken::new(), heartbeats).await;
         match outcome {
             AttemptOutcome::Completed(result) => result.to_value(),
             AttemptOutcome::Failed(failure) | AttemptOutcome::Canceled(failure) => {
@@ -96,7 +98,8 @@ async fn open_app(folder: &Path, settings: OrdersSettings, clock: Clock) -> (Arc
 }
 
 async fn attempt(attempts: &Attempts, activity_type: &str, key: &str, input: &Value) -> String {
-    match attempts.run(task(activity_type, key, input), CancellationToken::new()).await {
+    let heartbeats = attempts.heartbeats(None);
+    match attempts.run(task(activity_type, key, input), CancellationToken::new(), heartbeats).await {
         AttemptOutcome::Completed(result) => format!("completed: {}", result.to_value()),
         AttemptOutcome::Canceled(failure) => format!("canceled: {failure}"),
         AttemptOutcome::Failed(failure) => {

@@ -154,8 +154,9 @@ impl Driver {
                 return;
             }
             let attempt = self.task.attempt;
+            let heartbeats = self.parts.attempts.heartbeats(self.task.heartbeat_details.take());
             let outcome = tokio::select! {
-                outcome = self.parts.attempts.run(self.task.clone(), self.cancellation.clone()) => outcome,
+                outcome = self.parts.attempts.run(self.task.clone(), self.cancellation.clone(), heartbeats.clone()) => outcome,
                 () = self.parts.dispatcher.interrupted.cancelled() => {
                     let failure = Failure::application("HostStopped", "the host stopped during the attempt");
                     self.record(attempt + 1, self.parts.clock.now(), failure).await;
@@ -242,6 +243,7 @@ impl Driver {
             last_failure: Some(failure),
             last_failure_at: Some(self.parts.clock.now()),
             heartbeat_details: self.task.heartbeat_details.clone(),
+            last_heartbeat_at: None,
         };
         let (reply, recorded) = oneshot::channel();
         self.parts.send(&self.task.key, Message::Attempt { pending: Box::new(pending), reply });

@@ -117,7 +117,10 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
         Input::ActivityFailed(closed) | Input::ActivityTimedOut(closed) | Input::ActivityCanceled(closed) => {
             Some(closed.scheduled_event_id)
         }
-        Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) | Input::TimerFired(_) => None,
+        Input::WorkflowStarted(_)
+        | Input::WorkflowCancelRequested(_)
+        | Input::TimerFired(_)
+        | Input::SignalReceived(_) => None,
     }
 }
 

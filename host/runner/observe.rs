@@ -43,6 +43,7 @@ impl Observed {
                 Observation::Log { level, target, message, fields } => {
                     self.log(key, *level, target, message, fields);
                 }
+                Observation::Metric { .. } => {}
             }
         }
         if let Some(closed) = closed {

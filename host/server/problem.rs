@@ -39,6 +39,14 @@ impl Code {
     pub const FORBIDDEN_HOST: Self = Self("forbidden_host");
     /// The token is missing or wrong.
     pub const UNAUTHORIZED: Self = Self("unauthorized");
+    /// The run has no answer to such a question.
+    pub const UNKNOWN_QUERY: Self = Self("unknown_query");
+    /// The run's code could not answer; `failure` says why.
+    pub const QUERY_FAILED: Self = Self("query_failed");
+    /// The run's code is at fault.
+    pub const BLOCKED: Self = Self("blocked");
+    /// The run was sent all that it may be sent.
+    pub const LIMIT_EXCEEDED: Self = Self("limit_exceeded");
     /// The host cannot take the request now; nothing was done.
     pub const BUSY: Self = Self("busy");
     /// A fault of the host.
@@ -131,6 +139,15 @@ impl From<ApiError> for Problem {
             ApiError::InvalidInput(_) => Self::invalid_input(detail),
             ApiError::InvalidComponent(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::INVALID_COMPONENT, detail)
+            }
+            ApiError::UnknownQuery(_) => Self::new(StatusCode::NOT_FOUND, Code::UNKNOWN_QUERY, detail),
+            ApiError::QueryFailed(failure) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::QUERY_FAILED, detail)
+                    .with("failure", serde_json::to_value(failure).unwrap_or_default())
+            }
+            ApiError::Blocked(_) => Self::new(StatusCode::CONFLICT, Code::BLOCKED, detail),
+            ApiError::LimitExceeded(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::LIMIT_EXCEEDED, detail)
             }
             ApiError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail),
             ApiError::Internal(_) => {

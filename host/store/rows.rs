@@ -150,6 +150,7 @@ pub(super) struct AttemptRecord {
     last_failure: Option<Vec<u8>>,
     last_failure_at: Option<i64>,
     heartbeat_details: Option<Vec<u8>>,
+    last_heartbeat_at: Option<i64>,
 }
 
 impl TryFrom<AttemptRecord> for PendingActivity {
@@ -164,6 +165,7 @@ impl TryFrom<AttemptRecord> for PendingActivity {
             next_attempt_at: Timestamp(record.next_attempt_at),
             last_failure: record.last_failure.map(|failure| decode(&what, &failure)).transpose()?,
             last_failure_at: record.last_failure_at.map(Timestamp),
+            last_heartbeat_at: record.last_heartbeat_at.map(Timestamp),
             heartbeat_details: record.heartbeat_details.map(|details| decode(&what, &details)).transpose()?,
         })
     }

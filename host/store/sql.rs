@@ -83,13 +83,14 @@ pub(super) const TIMERS_DELETE: &str = "DELETE FROM timers WHERE run_id = $1";
 /// An activity that is to be attempted again, or again.
 pub(super) const ATTEMPT_PUT: &str = "\
     INSERT INTO pending_activities (run_id, namespace, scheduled_event_id, activity_type, attempt, \
-        next_attempt_at, last_failure, last_failure_json, last_failure_at, heartbeat_details) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+        next_attempt_at, last_failure, last_failure_json, last_failure_at, heartbeat_details, \
+        last_heartbeat_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
     ON CONFLICT (run_id, scheduled_event_id) DO UPDATE SET \
         activity_type = excluded.activity_type, attempt = excluded.attempt, \
         next_attempt_at = excluded.next_attempt_at, last_failure = excluded.last_failure, \
         last_failure_json = excluded.last_failure_json, last_failure_at = excluded.last_failure_at, \
-        heartbeat_details = excluded.heartbeat_details";
+        heartbeat_details = excluded.heartbeat_details, last_heartbeat_at = excluded.last_heartbeat_at";
 
 /// An activity that closed.
 pub(super) const ATTEMPT_DELETE: &str =
@@ -182,7 +183,7 @@ pub(super) const INBOX: &str =
 /// A run's rows of attempts: run id, namespace.
 pub(super) const ATTEMPTS: &str = "\
     SELECT scheduled_event_id, activity_type, attempt, next_attempt_at, last_failure, last_failure_at, \
-        heartbeat_details \
+        heartbeat_details, last_heartbeat_at \
     FROM pending_activities WHERE run_id = $1 AND namespace = $2 ORDER BY scheduled_event_id";
 
 /// Open runs that need attention: the key to go on behind, limit. The condition is the index's own.

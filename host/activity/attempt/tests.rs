@@ -30,12 +30,14 @@ impl Bench {
     }
 
     async fn run(&self, task: AttemptTask) -> String {
-        describe(self.attempts.run(task, CancellationToken::new()).await)
+        let heartbeats = self.attempts.heartbeats(task.heartbeat_details.clone());
+        describe(self.attempts.run(task, CancellationToken::new(), heartbeats).await)
     }
 
     fn spawn(&self, task: AttemptTask, cancellation: CancellationToken) -> JoinHandle<String> {
         let attempts = Arc::clone(&self.attempts);
-        tokio::spawn(async move { describe(attempts.run(task, cancellation).await) })
+        let heartbeats = attempts.heartbeats(task.heartbeat_details.clone());
+        tokio::spawn(async move { describe(attempts.run(task, cancellation, heartbeats).await) })
     }
 }
 
@@ -229,7 +231,9 @@ async fn cancellation_reaches_the_activity_and_only_its_own_stop_counts() {
     }
     let canceled = CancellationToken::new();
     canceled.cancel();
-    let outcome = bench.attempts.run(task(NOOP, &json!(null), start_to_close(50)), canceled).await;
+    let heartbeats = bench.attempts.heartbeats(None);
+    let outcome =
+        bench.attempts.run(task(NOOP, &json!(null), start_to_close(50)), canceled, heartbeats).await;
     assert_eq!(describe(outcome), "canceled: Canceled: activity noop was canceled before it started");
 }
 

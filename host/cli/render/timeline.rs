@@ -98,6 +98,7 @@ impl Timeline {
             Input::TimerFired(fired) => {
                 Line::new(Tone::Good, &self.name(fired.started_event_id), String::new())
             }
+            Input::SignalReceived(signal) => Line::new(Tone::Began, &signal.name, payload(&signal.input)),
         }
     }
 
@@ -129,6 +130,13 @@ impl Timeline {
             Command::TimerCanceled(timer) => {
                 Line::new(Tone::Asked, &self.name(timer.started_event_id), String::new())
             }
+            Command::SignalTaken(taken) => Line::new(Tone::Asked, &taken.name, String::new()),
+            Command::WorkflowContinuedAsNew(next) => {
+                Line::new(Tone::Good, &next.workflow_type, format!("as {}", next.new_run_id))
+            }
+            Command::DetachedWorkflowStarted(started) => {
+                Line::new(Tone::Asked, &started.workflow_type, started.workflow_id.to_string())
+            }
             Command::WorkflowCompleted(completed) => Line::new(Tone::Good, "", payload(&completed.result)),
             Command::WorkflowFailed(failed) => Line::new(Tone::Bad, "", failure(&failed.failure)),
             Command::WorkflowCanceled(canceled) => {
@@ -149,6 +157,7 @@ fn note_line(note: &Note) -> Line {
         Note::VersionMoved(moved) => {
             Line::new(Tone::Note, "", format!("{} → {}", moved.from.short(), moved.to.short()))
         }
+        Note::WorkflowTerminated(terminated) => Line::new(Tone::Bad, "", terminated.reason.clone()),
         Note::RunReset(reset) => {
             Line::new(Tone::Note, "", format!("to event {} of run {}", reset.to_event_id, reset.from_run_id))
         }

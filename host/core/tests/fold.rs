@@ -63,6 +63,7 @@ fn started() -> Input {
         headers: Vec::new(),
         seed: Seed([9; 32]),
         attempt: 1,
+        continued_from_run_id: None,
     }))
 }
 

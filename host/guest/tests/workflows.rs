@@ -107,7 +107,7 @@ fn an_order_is_shipped_and_its_history_replays() {
             "shipment_id": "s-1", "tracking_number": "t-1",
         })
     );
-    let Observation::Log { message, fields, .. } = &script.observations[0];
+    let Observation::Log { message, fields, .. } = &script.observations[0] else { panic!("a line") };
     assert_eq!(message, "order accepted");
     assert!(fields.contains(&("amount_cents".to_owned(), "2500".to_owned())), "{fields:?}");
 

@@ -249,6 +249,7 @@ impl<'c> Statements<'c> {
             failure.and_then(|failure| serde_json::to_string(failure).ok()),
             pending.last_failure_at.map(|at| at.0),
             pending.heartbeat_details.as_ref().map(encode),
+            pending.last_heartbeat_at.map(|at| at.0),
         ])?;
         Ok(())
     }
