@@ -6,6 +6,9 @@
 //! | `cells` | a mailbox for each run with something to do; the folding threads |
 //! | `run` | one run's phases, a step at a time |
 //! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
+//! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
+//! | `succession` | runs that a step begins |
+//! | `queries`, `list` | looking at runs |
 //! | `act`, `observe` | what follows a commit |
 //! | `dispatch` | activities under way, attempt by attempt |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
@@ -16,11 +19,13 @@ mod block;
 mod cells;
 mod dispatch;
 mod list;
+mod listen;
 mod load;
 mod observe;
 mod queries;
 mod residents;
 mod run;
+mod succession;
 mod suspects;
 mod talk;
 mod timers;

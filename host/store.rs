@@ -12,7 +12,7 @@ mod sql;
 mod sqlite;
 
 use async_trait::async_trait;
-use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity};
+use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
@@ -81,6 +81,29 @@ pub trait Store: Send + Sync + 'static {
         namespace: &Namespace,
         workflow_id: &WorkflowId,
     ) -> Result<Option<RunRow>, StoreError>;
+
+    /// The run that did a request before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn request(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+        request: &Request,
+    ) -> Result<Option<RunId>, StoreError>;
+
+    /// Runs that match, the latest first by the time in their ids, behind `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn runs(
+        &self,
+        namespace: &Namespace,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError>;
 
     /// A run's events behind `after`, in order: whole rows, at least one event if there is one, at
     /// most about `limit` events.
@@ -205,6 +228,25 @@ pub struct RunRow {
     pub outcome: Option<Outcome>,
     /// Why it is blocked, if it is.
     pub blocked: Option<Blocked>,
+}
+
+/// Which runs to list: those that match all that is given.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Of that type.
+    pub workflow_type: Option<String>,
+    /// With that workflow id.
+    pub workflow_id: Option<WorkflowId>,
+    /// That stand so.
+    pub status: Option<RunStatus>,
+    /// That this component folds.
+    pub digest: Option<Digest>,
+    /// That are blocked, or are not.
+    pub blocked: Option<bool>,
+    /// Started at this time or later.
+    pub started_from: Option<Timestamp>,
+    /// Started before this time.
+    pub started_before: Option<Timestamp>,
 }
 
 /// A timer as the store keeps it; ordered by time.

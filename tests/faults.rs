@@ -15,11 +15,12 @@ use everfold::guest::{Engine, EngineSettings};
 use everfold::runner::api::ApiError;
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, RunRow, SqliteStore, Store, StoreError, TimerRow, Verdict,
+    CommitError, ComponentRow, Epoch, NewComponent, RunFilter, RunRow, SqliteStore, Store, StoreError,
+    TimerRow, Verdict,
 };
-use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity};
+use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
-use everfold_core::ids::{Digest, EventId, Namespace, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use serde_json::json;
 use support::{PATIENCE, component, request, run};
@@ -71,6 +72,25 @@ impl Store for Faulty {
 
     async fn latest_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunRow>, StoreError> {
         self.inner.latest_run(namespace, id).await
+    }
+
+    async fn request(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+        request: &Request,
+    ) -> Result<Option<RunId>, StoreError> {
+        self.inner.request(namespace, workflow_id, request).await
+    }
+
+    async fn runs(
+        &self,
+        namespace: &Namespace,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.runs(namespace, filter, after, limit).await
     }
 
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {

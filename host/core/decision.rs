@@ -304,6 +304,15 @@ impl Decision {
         (decision, state)
     }
 
+    /// Takes the input that the step folded, if it folded one.
+    #[must_use]
+    pub fn take_input(&mut self) -> Option<Input> {
+        match self.events.drain(..).next().map(|event| event.kind) {
+            Some(EventKind::Input(input)) => Some(input),
+            Some(EventKind::Command(_) | EventKind::Note(_)) | None => None,
+        }
+    }
+
     /// The run's next event number behind the step.
     #[must_use]
     pub fn next(&self) -> EventId {

@@ -9,6 +9,8 @@ use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, W
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
 
+pub use crate::store::RunFilter;
+
 /// Which run is meant: the one named, or the open (else the latest) one of a workflow id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunRef {
@@ -107,25 +109,6 @@ pub struct QueryAnswer {
     pub run_id: RunId,
     /// Its answer.
     pub result: Payload,
-}
-
-/// Which runs to list: those that match all that is given.
-#[derive(Clone, Debug, Default)]
-pub struct RunFilter {
-    /// Of that type.
-    pub workflow_type: Option<String>,
-    /// With that workflow id.
-    pub workflow_id: Option<WorkflowId>,
-    /// That stand so.
-    pub status: Option<RunStatus>,
-    /// That this component folds.
-    pub digest: Option<Digest>,
-    /// That are blocked, or are not.
-    pub blocked: Option<bool>,
-    /// Started at this time or later.
-    pub started_from: Option<Timestamp>,
-    /// Started before this time.
-    pub started_before: Option<Timestamp>,
 }
 
 /// Runs to list, the latest first.

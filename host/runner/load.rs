@@ -11,7 +11,7 @@ use everfold_core::machine::{RunState, RunStatus};
 
 use super::Parts;
 use super::dispatch::{Dispatcher, Left};
-use super::run::{BlockedRun, Phase, Ready};
+use super::run::{BlockedRun, Phase, Position, Ready, is_signal};
 use crate::activity::AttemptTask;
 use crate::store::{RunRow, Store, StoreError};
 
@@ -38,11 +38,9 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, Stor
     Ok(match row.blocked {
         Some(blocked) if !is_due => {
             parts.retry_at(key, blocked.retry_at);
-            Phase::Blocked(BlockedRun {
-                next: state.next(),
-                open_activities: state.activities().len() as u64,
-                blocked,
-            })
+            let mut at = Position::of(&state);
+            at.signals += inbox.iter().filter(|(_, waiting)| is_signal(&waiting.input)).count() as u64;
+            Phase::Blocked(BlockedRun { at, blocked })
         }
         blocked => Phase::Ready(Box::new(Ready {
             state,

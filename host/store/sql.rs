@@ -19,13 +19,18 @@ pub(super) const TAKE_SHARD: &str = "\
 pub(super) const CLOSE_SHARD: &str =
     "UPDATE shards SET closed_in_order = TRUE WHERE shard = 0 AND epoch = $1";
 
-/// The run that a request made: namespace, workflow id, request id → run id.
-pub(super) const REQUEST: &str =
-    "SELECT run_id FROM requests WHERE namespace = $1 AND workflow_id = $2 AND request_id = $3";
+/// The run that did a request: namespace, workflow id, operation, request id → run id.
+pub(super) const REQUEST: &str = "\
+    SELECT run_id FROM requests \
+    WHERE namespace = $1 AND workflow_id = $2 AND operation = $3 AND request_id = $4";
 
-/// Remembers the run that a request made.
-pub(super) const REQUEST_PUT: &str =
-    "INSERT INTO requests (namespace, workflow_id, request_id, run_id) VALUES ($1, $2, $3, $4)";
+/// Remembers the run that did a request.
+pub(super) const REQUEST_PUT: &str = "\
+    INSERT INTO requests (namespace, workflow_id, operation, request_id, run_id) \
+    VALUES ($1, $2, $3, $4, $5)";
+
+/// The workflow id of a run.
+pub(super) const WORKFLOW_ID: &str = "SELECT workflow_id FROM runs WHERE run_id = $1";
 
 /// The open run of a workflow id: namespace, workflow id → run id.
 pub(super) const OPEN_RUN: &str =
@@ -34,8 +39,8 @@ pub(super) const OPEN_RUN: &str =
 /// A new run. No row: its run id is taken.
 pub(super) const RUN_PUT: &str = "\
     INSERT INTO runs (run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
-        open_activities, started_at, closed_at, outcome) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+        open_activities, inbox_length, started_at, closed_at, outcome) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
     ON CONFLICT (run_id) DO NOTHING";
 
 /// The fence of a step that leaves the run open. No row: the run is not where it was expected.
@@ -109,6 +114,12 @@ pub(super) const INBOX_DELETE: &str = "DELETE FROM inbox WHERE seq = $1 AND run_
 /// All inputs that wait for a run.
 pub(super) const INBOX_CLEAR: &str = "DELETE FROM inbox WHERE run_id = $1";
 
+/// Hands what waits for a run over to the run that goes on from it: to, from.
+pub(super) const INBOX_HAND_OVER: &str = "\
+    INSERT INTO inbox (run_id, namespace, received_at, input_type, input) \
+    SELECT $1, namespace, received_at, input_type, input FROM inbox \
+    WHERE run_id = $2 AND input_type IN ('SignalReceived', 'WorkflowCancelRequested') ORDER BY seq";
+
 /// A component. No row: it is there already.
 pub(super) const COMPONENT_PUT: &str = "\
     INSERT INTO components (namespace, digest, size, sdk, deployed_at) VALUES ($1, $2, $3, $4, $5) \
@@ -167,6 +178,30 @@ pub(super) const LATEST_RUN: &str = select_run!(
         (SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 \
          ORDER BY started_at DESC, run_id DESC LIMIT 1))"
 );
+
+macro_rules! list_runs {
+    ($workflow_id:literal) => {
+        concat!(
+            "SELECT run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
+                open_activities, started_at, closed_at, outcome, blocked_kind, blocked_event_id, \
+                blocked_reason, blocked_backtrace, blocked_since, blocked_retries, blocked_retry_at \
+            FROM runs \
+            WHERE namespace = $1 AND ($2 IS NULL OR run_id < $2) AND ",
+            $workflow_id,
+            " AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
+                AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
+                AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
+            ORDER BY run_id DESC LIMIT $10"
+        )
+    };
+}
+
+/// Runs, the latest first: namespace, the run to go on behind, workflow id, type, status, digest,
+/// blocked, started from, started before, limit. What is null is not asked for.
+pub(super) const RUNS: &str = list_runs!("($3 IS NULL OR workflow_id = $3)");
+
+/// The same for one workflow id, so that its index is used.
+pub(super) const RUNS_OF_WORKFLOW: &str = list_runs!("workflow_id = $3");
 
 /// A history from the row on that holds an event: run id, namespace, the event's number.
 pub(super) const HISTORY: &str = "\
