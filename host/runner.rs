@@ -59,6 +59,7 @@ use api::{
 };
 use cells::Cells;
 use dispatch::Dispatcher;
+use queries::Replicas;
 pub use residents::ResidentLimits;
 use residents::Residents;
 use run::{Message, Start};
@@ -142,6 +143,7 @@ struct Parts {
     timers: Timers,
     watchers: Watchers,
     residents: Residents,
+    replicas: Replicas,
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
     starts: Semaphore,
@@ -207,6 +209,7 @@ impl Host {
             timers: Timers::default(),
             watchers: Watchers::default(),
             residents: Residents::new(settings.residents),
+            replicas: Replicas::new(settings.fold_threads),
             suspects: Suspects::default(),
             retries: Mutex::default(),
             starts: Semaphore::new(settings.starts_under_way),

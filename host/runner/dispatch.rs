@@ -22,7 +22,10 @@ use tokio_util::task::TaskTracker;
 
 use super::Parts;
 use super::run::Message;
-use crate::activity::{AttemptOutcome, AttemptTask};
+use crate::activity::{AttemptOutcome, AttemptTask, Heartbeats};
+
+/// The longest pause between two heartbeats that are written down, in milliseconds.
+const LONGEST_HEARTBEAT_PAUSE_MS: u64 = 30_000;
 
 /// The activities under way, by run.
 #[derive(Debug, Default)]
@@ -44,6 +47,17 @@ pub(super) struct Left {
     pub(super) may_have_run: bool,
 }
 
+/// With what the driver of an activity begins.
+#[derive(Debug, Default)]
+struct Begin {
+    /// When the first attempt here may begin; at once if absent.
+    not_before: Option<Timestamp>,
+    /// The failure of an attempt that an earlier process lost.
+    lost: Option<Failure>,
+    /// How the attempt before failed, and when.
+    last_failure: Option<(Failure, Timestamp)>,
+}
+
 impl Dispatcher {
     /// Whether the activity is under way in this process.
     pub(super) fn is_known(&self, key: &RunKey, id: EventId) -> bool {
@@ -52,7 +66,7 @@ impl Dispatcher {
 
     /// Begins the first attempt of an activity that was scheduled just now.
     pub(super) fn dispatch(parts: &Arc<Parts>, task: AttemptTask) {
-        Self::spawn(parts, task, None, None);
+        Self::spawn(parts, task, Begin::default());
     }
 
     /// Goes on with an activity that an earlier process left open.
@@ -61,7 +75,9 @@ impl Dispatcher {
         let (next_attempt, next_at) =
             left.row.as_ref().map_or((1, now), |row| (row.attempt, row.next_attempt_at));
         let was_due = next_at <= now;
-        task.heartbeat_details = left.row.as_ref().and_then(|row| row.heartbeat_details.clone());
+        let last_failure =
+            left.row.as_ref().and_then(|row| row.last_failure.clone().zip(row.last_failure_at));
+        task.heartbeat_details = left.row.and_then(|row| row.heartbeat_details);
         if left.may_have_run && was_due {
             // The attempt may have begun: it counts, and its outcome is unknown.
             task.attempt = next_attempt + 1;
@@ -69,14 +85,15 @@ impl Dispatcher {
                 TimeoutType::StartToClose,
                 format!("attempt {next_attempt} was lost when the host stopped"),
             );
-            Self::spawn(parts, task, Some(now), Some(lost));
+            Self::spawn(parts, task, Begin { not_before: Some(now), lost: Some(lost), last_failure });
         } else {
             task.attempt = next_attempt;
-            Self::spawn(parts, task, Some(next_at), None);
+            Self::spawn(parts, task, Begin { not_before: Some(next_at), lost: None, last_failure });
         }
     }
 
-    fn spawn(parts: &Arc<Parts>, task: AttemptTask, not_before: Option<Timestamp>, lost: Option<Failure>) {
+    fn spawn(parts: &Arc<Parts>, task: AttemptTask, begin: Begin) {
+        let Begin { not_before, lost, last_failure } = begin;
         let dispatcher = &parts.dispatcher;
         if dispatcher.draining.is_cancelled() {
             return;
@@ -88,7 +105,7 @@ impl Dispatcher {
             .entry(task.key.clone())
             .or_default()
             .insert(task.scheduled_event_id, cancellation.clone());
-        let driver = Driver { parts: Arc::clone(parts), task, cancellation };
+        let driver = Driver { parts: Arc::clone(parts), task, cancellation, last_failure };
         dispatcher.tasks.spawn_on(driver.drive(not_before, lost), &parts.runtime);
     }
 
@@ -134,6 +151,7 @@ struct Driver {
     parts: Arc<Parts>,
     task: AttemptTask,
     cancellation: CancellationToken,
+    last_failure: Option<(Failure, Timestamp)>,
 }
 
 impl Driver {
@@ -154,15 +172,19 @@ impl Driver {
                 return;
             }
             let attempt = self.task.attempt;
-            let heartbeats = self.parts.attempts.heartbeats(self.task.heartbeat_details.take());
+            let heartbeats = self.parts.attempts.heartbeats(self.task.heartbeat_details.clone());
             let outcome = tokio::select! {
+                biased;
                 outcome = self.parts.attempts.run(self.task.clone(), self.cancellation.clone(), heartbeats.clone()) => outcome,
+                () = self.write_down(&heartbeats) => return,
                 () = self.parts.dispatcher.interrupted.cancelled() => {
+                    self.task.heartbeat_details = heartbeats.last().details;
                     let failure = Failure::application("HostStopped", "the host stopped during the attempt");
                     self.record(attempt + 1, self.parts.clock.now(), failure).await;
                     return;
                 }
             };
+            self.task.heartbeat_details = heartbeats.last().details;
             match outcome {
                 AttemptOutcome::Completed(result) => {
                     let id = self.task.scheduled_event_id;
@@ -233,18 +255,59 @@ impl Driver {
         }
     }
 
+    /// Writes heartbeats down as they come, the first at once, further ones not more often than
+    /// they must: whoever restarts after a crash goes on from the last one written. Returns when the
+    /// run is gone.
+    async fn write_down(&self, heartbeats: &Heartbeats) {
+        let mut news = heartbeats.watch();
+        let started_at = self.parts.clock.now();
+        loop {
+            if news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let heartbeat = news.borrow_and_update().clone();
+            let pending = PendingActivity {
+                heartbeat_details: heartbeat.details,
+                last_heartbeat_at: heartbeat.at,
+                ..self.pending(self.task.attempt, started_at)
+            };
+            if !self.put(pending).await {
+                return;
+            }
+            self.parts.clock.sleep_until(self.parts.clock.now().plus_ms(self.heartbeat_pause_ms())).await;
+        }
+    }
+
+    /// 80 % of the heartbeat time-out, at most 30 s, as Temporal's SDKs have it.
+    fn heartbeat_pause_ms(&self) -> u64 {
+        let heartbeat_ms = self.task.scheduled.timeouts.heartbeat_ms;
+        heartbeat_ms.map_or(LONGEST_HEARTBEAT_PAUSE_MS, |ms| (ms / 5 * 4).min(LONGEST_HEARTBEAT_PAUSE_MS))
+    }
+
     /// Writes down that an attempt failed and when the next one is due. False when the run is gone.
-    async fn record(&self, next_attempt: u32, next_attempt_at: Timestamp, failure: Failure) -> bool {
-        let pending = PendingActivity {
+    async fn record(&mut self, next_attempt: u32, next_attempt_at: Timestamp, failure: Failure) -> bool {
+        let failed_at = self.parts.clock.now();
+        self.last_failure = Some((failure, failed_at));
+        self.put(self.pending(next_attempt, next_attempt_at)).await
+    }
+
+    /// The row of an attempt that is under way or to come.
+    fn pending(&self, attempt: u32, next_attempt_at: Timestamp) -> PendingActivity {
+        let (last_failure, last_failure_at) = self.last_failure.clone().unzip();
+        PendingActivity {
             scheduled_event_id: self.task.scheduled_event_id,
             activity_type: self.task.scheduled.activity_type.clone(),
-            attempt: next_attempt,
+            attempt,
             next_attempt_at,
-            last_failure: Some(failure),
-            last_failure_at: Some(self.parts.clock.now()),
+            last_failure,
+            last_failure_at,
             heartbeat_details: self.task.heartbeat_details.clone(),
             last_heartbeat_at: None,
-        };
+        }
+    }
+
+    /// Writes a row down. False when the run is gone.
+    async fn put(&self, pending: PendingActivity) -> bool {
         let (reply, recorded) = oneshot::channel();
         self.parts.send(&self.task.key, Message::Attempt { pending: Box::new(pending), reply });
         recorded.await.unwrap_or(false)
