@@ -10,4 +10,5 @@ pub mod orders;
 pub mod runner;
 pub mod server;
 pub mod store;
+pub mod telemetry;
 pub mod version;

@@ -9,7 +9,8 @@
 //! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
 //! | `succession` | runs that a step begins |
 //! | `queries`, `list` | looking at runs |
-//! | `act`, `observe` | what follows a commit |
+//! | `survey` | counting them, for the metrics |
+//! | `act` | what follows a commit |
 //! | `dispatch` | activities under way, attempt by attempt |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 
@@ -21,11 +22,11 @@ mod dispatch;
 mod list;
 mod listen;
 mod load;
-mod observe;
 mod queries;
 mod residents;
 mod run;
 mod succession;
+mod survey;
 mod suspects;
 mod talk;
 mod timers;
@@ -52,6 +53,7 @@ use crate::clock::Clock;
 use crate::guest::Engine;
 
 use crate::store::{Committer, ComponentRow, RunRow, Store, StoreError};
+use crate::telemetry::Telemetry;
 use crate::version::{Unavailable, Versions};
 use api::{
     ApiError, Deployed, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest,
@@ -63,6 +65,7 @@ use queries::Replicas;
 pub use residents::ResidentLimits;
 use residents::Residents;
 use run::{Message, Start};
+use survey::Surveyed;
 use suspects::Suspects;
 use timers::Timers;
 use watch::Watchers;
@@ -112,6 +115,8 @@ pub struct HostParts {
     pub attempts: Attempts,
     /// Time and randomness.
     pub clock: Clock,
+    /// What the host tells of itself; the attempts' own.
+    pub telemetry: Telemetry,
     /// Called when the host must not go on: the store may hold something else than it thinks, or
     /// belongs to another host. It should end the process.
     pub on_fatal: Box<dyn Fn(&str) + Send + Sync>,
@@ -147,6 +152,8 @@ struct Parts {
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
     starts: Semaphore,
+    telemetry: Telemetry,
+    survey: Surveyed,
     stopping: CancellationToken,
     runtime: tokio::runtime::Handle,
     on_fatal: Box<dyn Fn(&str) + Send + Sync>,
@@ -195,10 +202,11 @@ impl Host {
     /// within a tokio runtime.
     #[must_use]
     pub fn open(parts: HostParts, settings: &HostSettings) -> Self {
-        let HostParts { store, engine, attempts, clock, on_fatal } = parts;
+        let HostParts { store, engine, attempts, clock, telemetry, on_fatal } = parts;
+        let attempts = attempts.with_telemetry(telemetry.clone());
         let (cells, queues) = Cells::new();
         let parts = Arc::new(Parts {
-            committer: Committer::new(Arc::clone(&store)),
+            committer: Committer::new(Arc::clone(&store), telemetry.clone()),
             versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
             store,
             attempts,
@@ -213,6 +221,8 @@ impl Host {
             suspects: Suspects::default(),
             retries: Mutex::default(),
             starts: Semaphore::new(settings.starts_under_way),
+            telemetry,
+            survey: Surveyed::default(),
             stopping: CancellationToken::new(),
             runtime: tokio::runtime::Handle::current(),
             on_fatal,
@@ -221,6 +231,7 @@ impl Host {
         let background = [
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
+            parts.runtime.spawn(parts.telemetry.clone().keep_up()),
         ];
         let stopping = parts.stopping.clone();
         parts.runtime.spawn(async move {

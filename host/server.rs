@@ -1,13 +1,14 @@
 //! The HTTP interface: JSON over the host's public functions.
 //!
 //! This module owns paths, bodies, refusals and the listener. It decides nothing about runs and
-//! never meets a store or a guest. `router` puts the pieces together, outermost first: panics become
-//! an answer, [`access`] refuses what must not come in, then the routes. An application's own routes
+//! never meets a store or a guest. `router` puts the pieces together, outermost first: requests are counted
+//! and traced, panics become an answer, [`access`] refuses what must not come in, then the routes. An application's own routes
 //! are passed in as a router; they get the same treatment, and write their errors as [`problem::Problem`].
 
 pub mod access;
 mod components;
 pub mod extract;
+pub mod metrics;
 pub mod problem;
 #[cfg(test)]
 mod tests;
@@ -20,21 +21,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::runner::Host;
 use crate::runner::api::ApiError;
+use crate::telemetry;
 use access::{Access, AllowedHost, Token};
 use problem::{Answer, Code, Problem};
 
@@ -146,9 +147,11 @@ fn router(
     stopping: CancellationToken,
 ) -> Router {
     let access = Access::new(address, &settings.allowed_hosts, settings.token.clone());
+    let telemetry = host.telemetry().clone();
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route(metrics::PATH, get(scrape))
         .merge(workflows::routes(settings.payload_bytes))
         .merge(components::routes(settings.component_bytes))
         .with_state(Served { host, stopping })
@@ -157,7 +160,7 @@ fn router(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(access), access::guard))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(log_request))
+        .layer(middleware::from_fn_with_state(telemetry, telemetry::http::observe))
 }
 
 async fn healthz() -> Json<Value> {
@@ -170,6 +173,10 @@ async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail));
     }
     Ok(Json(json!({ "status": "ready" })))
+}
+
+async fn scrape(State(served): State<Served>) -> Response {
+    metrics::reply(&served.host).await
 }
 
 async fn nothing_there(method: Method, uri: Uri) -> Problem {
@@ -190,12 +197,4 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     tracing::error!(message, "a request handler panicked");
     let detail = "the request met a fault of the host; its log says more";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::INTERNAL, detail).into_response()
-}
-
-async fn log_request(request: Request, next: Next) -> Response {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let began = Instant::now();
-    let response = next.run(request).await;
-    tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), elapsed = ?began.elapsed(), "request");
-    response
 }

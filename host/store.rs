@@ -132,6 +132,12 @@ pub trait Store: Send + Sync + 'static {
     async fn needing_attention(&self, after: Option<RunKey>, limit: usize)
     -> Result<Vec<RunKey>, StoreError>;
 
+    /// How many runs are open, of each type on each component, over all namespaces.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError>;
+
     /// Timers that fire up to `until`, earliest first, behind `after`.
     ///
     /// # Errors
@@ -152,6 +158,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the host before this one stopped in order ([`Store::close`]).
     fn was_closed_in_order(&self) -> bool;
+}
+
+/// Open runs of one type on one component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenCount {
+    /// The type.
+    pub workflow_type: String,
+    /// The component.
+    pub digest: Digest,
+    /// How many.
+    pub open: u64,
+    /// How many of them are blocked.
+    pub blocked: u64,
 }
 
 /// What became of one decision of a committed batch.

@@ -15,9 +15,10 @@ use everfold::guest::{Engine, EngineSettings};
 use everfold::runner::api::ApiError;
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, RunFilter, RunRow, SqliteStore, Store, StoreError,
-    TimerRow, Verdict,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, SqliteStore, Store,
+    StoreError, TimerRow, Verdict,
 };
+use everfold::telemetry::Telemetry;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
@@ -113,6 +114,10 @@ impl Store for Faulty {
         self.inner.needing_attention(after, limit).await
     }
 
+    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
+        self.inner.survey().await
+    }
+
     async fn timers_due(
         &self,
         until: Timestamp,
@@ -145,6 +150,7 @@ async fn host(
         engine: Engine::new(EngineSettings::default(), None).unwrap(),
         attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
         clock,
+        telemetry: Telemetry::default(),
         on_fatal: Box::new(move |reason| fatal.send(reason.to_owned()).unwrap()),
     };
     let host = Host::open(parts, &HostSettings::default());

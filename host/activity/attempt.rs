@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::registry::ErasedActivity;
 use super::{ActivityContext, ActivityInfo, AttemptOutcome, AttemptTask, Heartbeats, Registry, failure_type};
 use crate::clock::Clock;
+use crate::telemetry::{AttemptRecord, Telemetry};
 
 /// What attempts may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub struct Attempts {
     clock: Clock,
     settings: AttemptSettings,
     slots: Semaphore,
+    telemetry: Telemetry,
 }
 
 /// A time-out that is to come.
@@ -89,7 +91,15 @@ impl Attempts {
     #[must_use]
     pub fn new(registry: Registry, clock: Clock, settings: AttemptSettings) -> Self {
         let slots = Semaphore::new(settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS));
-        Self { registry, clock, settings, slots }
+        let telemetry = Telemetry::new(clock.clone());
+        Self { registry, clock, settings, slots, telemetry }
+    }
+
+    /// Tells of attempts through the host's own telemetry.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        telemetry.know_activities(self.registry.types());
+        Self { telemetry, ..self }
     }
 
     /// The activities that can be attempted.
@@ -114,6 +124,22 @@ impl Attempts {
         cancellation: CancellationToken,
         heartbeats: Heartbeats,
     ) -> AttemptOutcome {
+        // A later attempt becomes due when it is handed over, not when the activity was scheduled.
+        let due_at = if task.attempt <= 1 { task.scheduled_at } else { self.clock.now() };
+        let record = self.telemetry.attempt_due(&task, due_at);
+        let outcome = self.run_recorded(task, due_at, cancellation, heartbeats, &record).await;
+        record.end(&outcome);
+        outcome
+    }
+
+    async fn run_recorded(
+        &self,
+        task: AttemptTask,
+        due_at: Timestamp,
+        cancellation: CancellationToken,
+        heartbeats: Heartbeats,
+        record: &AttemptRecord,
+    ) -> AttemptOutcome {
         let Some(activity) = self.registry.get(&task.scheduled.activity_type) else {
             return AttemptOutcome::Failed(self.not_registered(&task));
         };
@@ -121,8 +147,6 @@ impl Attempts {
         let schedule_to_close =
             Deadline::new(TimeoutType::ScheduleToClose, task.scheduled_at, timeouts.schedule_to_close_ms);
         let now = self.clock.now();
-        // A later attempt becomes due when it is handed over, not when the activity was scheduled.
-        let due_at = if task.attempt <= 1 { task.scheduled_at } else { now };
         let schedule_to_start =
             Deadline::new(TimeoutType::ScheduleToStart, due_at, timeouts.schedule_to_start_ms);
 
@@ -135,10 +159,11 @@ impl Attempts {
             Slot::Canceled => return AttemptOutcome::Canceled(canceled_before_start(&task)),
         };
 
+        record.begin();
         let start_to_close =
             Deadline::new(TimeoutType::StartToClose, self.clock.now(), timeouts.start_to_close_ms);
         let deadline = Deadline::first(schedule_to_close, start_to_close);
-        self.run_until(activity, task, deadline, &cancellation, heartbeats).await
+        self.run_until(activity, task, deadline, &cancellation, heartbeats, record).await
     }
 
     async fn slot(
@@ -176,12 +201,15 @@ impl Attempts {
         deadline: Option<Deadline>,
         cancellation: &CancellationToken,
         heartbeats: Heartbeats,
+        record: &AttemptRecord,
     ) -> AttemptOutcome {
         // A child: running out of time stops this attempt and says nothing to the next.
         let stop = cancellation.child_token();
-        let context = ActivityContext::new(info(&task, deadline), stop.clone(), heartbeats.clone());
+        let context =
+            ActivityContext::new(info(&task, deadline), stop.clone(), heartbeats.clone(), record.clone());
         let heartbeat_ms = task.scheduled.timeouts.heartbeat_ms;
-        let mut running = activity.run(&context, &task.scheduled.input);
+        let mut running: BoxFuture<'_, _> =
+            Box::pin(record.clone().scope(activity.run(&context, &task.scheduled.input)));
         let ended = tokio::select! {
             biased;
             ended = AssertUnwindSafe(&mut running).catch_unwind() => Ok(ended),

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure_type;
 use super::heartbeat::Heartbeats;
+use crate::guest::MetricKind;
+use crate::telemetry::{AttemptRecord, ClientSpan};
 
 /// Facts about one attempt.
 #[derive(Clone, Debug)]
@@ -41,13 +43,37 @@ pub struct ActivityContext {
     info: ActivityInfo,
     cancellation: CancellationToken,
     heartbeats: Heartbeats,
+    record: AttemptRecord,
+}
+
+/// What an activity measures. It is told once the attempt's end is on disk; what passes the bounds is
+/// dropped and counted: a name is `[a-z][a-z0-9_]*` and does not begin with `everfold`, with at most five
+/// attributes of such names and values of at most 64 bytes. A name keeps the kind that it was first used with.
+#[derive(Clone, Copy, Debug)]
+pub struct ActivityMetrics<'a>(&'a AttemptRecord);
+
+impl ActivityMetrics<'_> {
+    /// Adds to a sum. Names of sums end in `_total`.
+    pub fn counter(&self, name: &str, value: f64, attributes: &[(&str, &str)]) {
+        self.0.measure(MetricKind::Counter, name, value, attributes);
+    }
+
+    /// Counts a value in buckets: those of seconds where the name ends in `_seconds`, else powers of four.
+    pub fn histogram(&self, name: &str, value: f64, attributes: &[(&str, &str)]) {
+        self.0.measure(MetricKind::Histogram, name, value, attributes);
+    }
 }
 
 impl ActivityContext {
     /// The context of one attempt.
     #[must_use]
-    pub const fn new(info: ActivityInfo, cancellation: CancellationToken, heartbeats: Heartbeats) -> Self {
-        Self { info, cancellation, heartbeats }
+    pub const fn new(
+        info: ActivityInfo,
+        cancellation: CancellationToken,
+        heartbeats: Heartbeats,
+        record: AttemptRecord,
+    ) -> Self {
+        Self { info, cancellation, heartbeats, record }
     }
 
     /// Facts about the attempt.
@@ -78,6 +104,24 @@ impl ActivityContext {
     #[must_use]
     pub fn heartbeat_details<T: DeserializeOwned>(&self) -> Option<T> {
         self.heartbeats.last().details.and_then(|details| details.decode().ok())
+    }
+
+    /// What the activity measures.
+    #[must_use]
+    pub const fn metrics(&self) -> ActivityMetrics<'_> {
+        ActivityMetrics(&self.record)
+    }
+
+    /// The `traceparent` (W3C Trace Context) of this attempt's span.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<String> {
+        self.record.traceparent()
+    }
+
+    /// Begins a call to somebody else: a span of its own, which ends when the answer is dropped and has
+    /// the `traceparent` to send with the call.
+    pub fn client_span(&self, name: &str) -> ClientSpan {
+        self.record.client_span(name)
     }
 
     /// The failure by which an activity says that it stopped because it was asked to.

@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use everfold_core::failure::Failure;
 use reqwest::header::HeaderValue;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::steps::STEP_UNDONE;
+use crate::telemetry::trace::TRACEPARENT;
+use crate::telemetry::{ClientSpan, client_span};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The activity's own time-out is the rule; this one is for an activity that has none.
@@ -132,9 +134,21 @@ impl Remote {
         let key = HeaderValue::from_str(key).map_err(|_| {
             Failure::non_retryable(self.role.rejected, format!("not an idempotency key for HTTP: {key:?}"))
         })?;
-        let sent =
-            client.post(format!("{base}{path}")).header("idempotency-key", key).json(body).send().await;
-        let response = sent.map_err(|error| self.unreachable(error))?;
+        let mut span = client_span(&format!("POST {path}"));
+        let mut request = client.post(format!("{base}{path}")).header("idempotency-key", key).json(body);
+        if let Some(traceparent) = span.as_ref().and_then(ClientSpan::traceparent) {
+            request = request.header(TRACEPARENT, traceparent);
+        }
+        let answered = self.read_answer(request).await;
+        if let (Some(span), Err(failure)) = (&mut span, &answered) {
+            span.failed(failure);
+        }
+        answered
+    }
+
+    async fn read_answer<R: DeserializeOwned>(&self, request: RequestBuilder) -> Result<R, Failure> {
+        let name = self.role.name;
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let answer = read(response).await.map_err(|error| self.unreachable(error))?;
         if status.is_success() {

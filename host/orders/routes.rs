@@ -30,6 +30,7 @@ use super::status::{OrderFailure, OrderStatus, failure, status};
 use super::steps::StepError;
 use crate::runner::Host;
 use crate::runner::api::{ApiError, Description, RunRef, StartRequest};
+use crate::telemetry::http::with_traceparent;
 
 /// Base of the ids of orders that were placed with a `request_id` (UUIDv5, RFC 9562): the same
 /// request gives the same order, on every host.
@@ -194,7 +195,7 @@ fn start_request(shop: &Shop, order: &Order) -> Result<StartRequest, Problem> {
         workflow_type: shop.workflow_type.clone(),
         workflow_id: Some(workflow_id(&order.order_id)),
         input: Payload::json(order).map_err(StepError::Damaged)?,
-        headers: Vec::new(),
+        headers: with_traceparent(Vec::new()),
         request_id: Some(order.order_id.clone()),
         digest: None,
     })

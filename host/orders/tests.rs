@@ -10,7 +10,7 @@ use std::sync::Arc;
 use everfold_core::command::{ActivityScheduled, CancellationType};
 use everfold_core::event::ActivityTimeouts;
 use everfold_core::failure::FailureKind;
-use everfold_core::ids::{EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
 use everfold_core::retry::RetryPolicy;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::activity::{AttemptOutcome, AttemptSettings, AttemptTask, Attempts};
 use crate::clock::VirtualTime;
+use crate::telemetry::trace::RunTrace;
 
 const T0: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -115,6 +116,8 @@ fn task(activity_type: &str, key: &str, input: &Value) -> AttemptTask {
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
         workflow_id: WorkflowId("order-o1".to_owned()),
         workflow_type: "order-saga".to_owned(),
+        digest: Digest([7; 32]),
+        trace: RunTrace::of_run(RunId([7; 16])),
         scheduled_event_id: EventId(2),
         scheduled: ActivityScheduled {
             activity_type: activity_type.to_owned(),

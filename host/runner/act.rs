@@ -88,7 +88,7 @@ pub(super) fn after_commit(
 
 /// The commit happened.
 fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
-    let InFlight { after, effects, closed, next_runs, observed, input: _, done } = flight;
+    let InFlight { after, effects, closed, next_runs, facts, input: _, done } = flight;
     let key = &cell.key;
     match done {
         Done::Nothing => {}
@@ -98,7 +98,8 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
         Done::Caller { reply } => {
             let _ = reply.send(Ok(Taken { run_id: key.run_id, is_duplicate: false }));
         }
-        Done::Attempt { reply, .. } => {
+        Done::Attempt { pending, reply } => {
+            parts.telemetry.attempt_recorded(key, &pending);
             let _ = reply.send(true);
         }
     }
@@ -119,9 +120,7 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
         }
         Phase::Unloaded | Phase::InFlight(_) => {}
     }
-    if let Some(observed) = observed {
-        observed.emit(key, closed.as_ref());
-    }
+    parts.telemetry.committed(facts);
     after
 }
 
@@ -136,7 +135,10 @@ fn act_ready(parts: &Arc<Parts>, key: &RunKey, ready: &Ready, effects: &everfold
     }
     if let Some(instance) = &ready.instance {
         let events = ready.state.next().0;
-        for victim in parts.residents.touch(key, events, instance.memory_bytes()) {
+        let workflow_type = ready.state.started().map_or("", |started| &started.workflow_type);
+        let of = (workflow_type, ready.digest);
+        for victim in parts.residents.touch(key, of, events, instance.memory_bytes()) {
+            parts.telemetry.evicted();
             parts.cells.send_if_present(&victim, Message::Evict);
         }
     }
@@ -172,5 +174,6 @@ fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight, reason: &str) ->
 pub(super) fn forget(parts: &Parts, key: &RunKey, input: &Input) {
     if let Some(id) = load::closes_activity(input) {
         parts.dispatcher.closed(key, id);
+        parts.telemetry.activity_forgotten(key, id);
     }
 }

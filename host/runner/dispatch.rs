@@ -158,6 +158,7 @@ impl Driver {
     async fn drive(mut self, mut not_before: Option<Timestamp>, lost: Option<Failure>) {
         if let Some(failure) = lost {
             let attempt = self.task.attempt - 1;
+            self.parts.telemetry.attempt_lost(&self.task, attempt, &failure);
             if self.task.scheduled.retry_policy.is_last(attempt) {
                 return self.close_badly(attempt, RetryState::MaximumAttemptsReached, failure);
             }
@@ -222,15 +223,6 @@ impl Driver {
                 None
             }
             AfterFailure::RetryAt(at) => {
-                tracing::debug!(
-                    workflow_id = %self.task.workflow_id,
-                    run_id = %self.task.key.run_id,
-                    activity = scheduled.activity_type,
-                    attempt,
-                    %failure,
-                    next_attempt_at = %at,
-                    "an attempt failed and is tried again"
-                );
                 // The next attempt may begin only when its number is on disk.
                 if !self.record(attempt + 1, at, failure).await {
                     return None;
@@ -339,6 +331,7 @@ impl Driver {
     }
 
     fn send(&self, input: Input) {
+        self.parts.telemetry.activity_ends(&self.task, &input);
         self.parts.send(&self.task.key, Message::Input(input));
     }
 }

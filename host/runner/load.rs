@@ -14,6 +14,8 @@ use super::dispatch::{Dispatcher, Left};
 use super::run::{BlockedRun, Phase, Position, Ready, is_signal};
 use crate::activity::AttemptTask;
 use crate::store::{RunRow, Store, StoreError};
+use crate::telemetry::RunNames;
+use crate::telemetry::trace::RunTrace;
 
 /// Events read at once.
 const PAGE: usize = 4_096;
@@ -22,10 +24,13 @@ const PAGE: usize = 4_096;
 ///
 /// # Errors
 /// When the store does not answer or is damaged.
-pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, StoreError> {
-    let Some(row) = parts.store.run(key).await? else { return Ok(Phase::Closed) };
+pub(super) async fn load(
+    parts: &Arc<Parts>,
+    key: &RunKey,
+) -> Result<(Phase, Option<Arc<RunNames>>), StoreError> {
+    let Some(row) = parts.store.run(key).await? else { return Ok((Phase::Closed, None)) };
     if row.status != RunStatus::Running {
-        return Ok(Phase::Closed);
+        return Ok((Phase::Closed, None));
     }
     let recorded = whole_history(parts.store.as_ref(), key).await?;
     let state =
@@ -34,8 +39,9 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, Stor
     if !state.activities().is_empty() {
         resume_activities(parts, key, &state, &inbox).await?;
     }
+    let names = RunNames::of_history(&recorded);
     let is_due = row.blocked.as_ref().is_none_or(|blocked| blocked.retry_at <= parts.clock.now());
-    Ok(match row.blocked {
+    let phase = match row.blocked {
         Some(blocked) if !is_due => {
             parts.retry_at(key, blocked.retry_at);
             let mut at = Position::of(&state);
@@ -50,7 +56,8 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, Stor
             backlog: inbox.into(),
             blocked,
         })),
-    })
+    };
+    Ok((phase, names))
 }
 
 /// All events of a run.
@@ -130,6 +137,8 @@ pub(super) fn task(key: &RunKey, state: &RunState, id: EventId, attempt: u32) ->
         key: key.clone(),
         workflow_id: started.workflow_id.clone(),
         workflow_type: started.workflow_type.clone(),
+        digest: started.digest,
+        trace: RunTrace::of(started),
         scheduled_event_id: id,
         scheduled: activity.scheduled.clone(),
         scheduled_at: activity.scheduled_at,

@@ -30,11 +30,11 @@ use super::api::{ApiError, Started};
 use super::block::{self, Fault};
 use super::cells::Cell;
 use super::load;
-use super::observe::Observed;
 use super::succession;
 use super::talk::{Answer, Ask, Refusal, Taken};
 use crate::guest::Instance;
 use crate::store::{CommitError, Verdict};
+use crate::telemetry::{Arrival, Facts, Folded, Folding, RunNames};
 
 /// What a run is told.
 pub(super) enum Message {
@@ -80,6 +80,10 @@ pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
 #[derive(Default)]
 pub(super) struct Run {
     phase: Phase,
+    /// Who it is, once that is known here.
+    pub(super) names: Option<Arc<RunNames>>,
+    /// When what is folded next arrived.
+    pub(super) arrival: Option<Arrival>,
 }
 
 #[derive(Default)]
@@ -118,7 +122,7 @@ pub(super) struct InFlight {
     pub(super) closed: Option<Closed>,
     /// The runs that the decision begins.
     pub(super) next_runs: Vec<RunId>,
-    pub(super) observed: Option<Observed>,
+    pub(super) facts: Facts,
     /// The input that must not be lost if the commit does not happen.
     pub(super) input: Option<Input>,
     pub(super) done: Done,
@@ -179,7 +183,10 @@ impl Run {
     pub(super) fn fold_backlog(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
         let Phase::Ready(ready) = &mut self.phase else { return };
         match ready.backlog.pop_front() {
-            Some((seq, waiting)) => self.fold(parts, cell, waiting.input, Source::Inbox(seq)),
+            Some((seq, waiting)) => {
+                self.arrival = Some(Arrival::ago(parts.clock.now().ms_since(waiting.received_at)));
+                self.fold(parts, cell, waiting.input, Source::Inbox(seq));
+            }
             None if ready.blocked.is_some() => self.heal(parts, cell),
             None => {}
         }
@@ -285,8 +292,9 @@ impl Run {
             return true;
         }
         match parts.runtime.block_on(load::load(parts, &cell.key)) {
-            Ok(phase) => {
+            Ok((phase, names)) => {
                 self.phase = phase;
+                self.names = names.or_else(|| self.names.take());
                 true
             }
             Err(error) => {
@@ -310,11 +318,13 @@ impl Run {
         };
         let Ready { state, digest, instance: _, recorded: _, backlog, blocked } = *ready;
         let at = Position::of(&state);
+        let folding = Folding::begin(self.arrival.take(), parts.clock.now());
         let activation = match Activation::live(state, parts.clock.now(), input, parts.limits) {
             Ok(activation) => activation,
             Err(illegal) => unreachable!("the state awaits the input: {illegal}"),
         };
         let Activated { activation, outcome, observations } = instance.activate(activation);
+        let folded_as = folding.end(observations);
         // Copied only where it may be needed again: a start is refused instead, the inbox keeps its own.
         let is_kept = outcome.is_err() || matches!(source, Source::Mailbox);
         let input = is_kept.then(|| activation.input().1.clone());
@@ -334,7 +344,6 @@ impl Run {
                 if let Some(started) = state.started() {
                     parts.suspects.clear(digest, &started.workflow_type);
                 }
-                let observed = Observed::of(&state, digest, observations, decision.closed.is_some());
                 if blocked.is_some() {
                     decision.blocked = BlockChange::Clear;
                 }
@@ -354,7 +363,7 @@ impl Run {
                     }))
                 };
                 let (done, input) = source.into_done(&mut decision, &cell.key, input);
-                self.submit(parts, cell, decision, observed, input, done);
+                self.submit(parts, cell, decision, Some(folded_as), input, done);
             }
             (Err(fault), None) => unreachable!("a live activation is not checked when it ends: {fault}"),
             (Err(fault), Some(input)) => {
@@ -474,14 +483,6 @@ impl Run {
         done: Done,
     ) {
         let blocked = fault.into_blocked(parts.clock.now(), before.as_ref());
-        tracing::warn!(
-            run_id = %cell.key.run_id,
-            event = blocked.event_id.0,
-            kind = blocked.kind.name(),
-            reason = blocked.reason,
-            retry_at = %blocked.retry_at,
-            "a run is blocked"
-        );
         decision.blocked = BlockChange::Block(blocked.clone());
         parts.residents.remove(&cell.key);
         let waiting = decision.inbox_put.iter().filter(|waiting| is_signal(&waiting.input)).count();
@@ -496,16 +497,18 @@ impl Run {
         parts: &Arc<Parts>,
         cell: &Arc<Cell>,
         decision: Decision,
-        observed: Option<Observed>,
+        folded: Option<Folded>,
         input: Option<Input>,
         done: Done,
     ) {
+        self.names = self.names.take().or_else(|| RunNames::of_decision(&decision));
+        let facts = Facts::of(self.names.clone(), &decision, folded);
         self.phase = Phase::InFlight(Box::new(InFlight {
             after: std::mem::take(&mut self.phase),
             effects: decision.effects.clone(),
             closed: decision.closed.clone(),
             next_runs: decision.next_runs.iter().map(|next| next.run_id).collect(),
-            observed,
+            facts,
             input,
             done,
         }));

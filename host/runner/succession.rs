@@ -13,6 +13,7 @@ use everfold_core::payload::Payload;
 use super::Parts;
 use super::api::ApiError;
 use super::block::Fault;
+use crate::telemetry::trace;
 
 /// What a command says of the run to begin.
 struct Wanted<'a> {
@@ -92,7 +93,7 @@ fn next_run(
         original_run_id: run_id,
         digest,
         input: input.clone(),
-        headers: headers.to_vec(),
+        headers: trace::propagated(headers, started),
         seed: parts.clock.new_seed(),
         attempt: 1,
         continued_from_run_id: match kinship {

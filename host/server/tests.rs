@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::guest::{Engine, EngineSettings};
 use crate::runner::{Host, HostParts, HostSettings};
 use crate::store::SqliteStore;
+use crate::telemetry::Telemetry;
 
 const LISTEN: &str = "127.0.0.1:8233";
 const HOST: &str = "localhost:8233";
@@ -32,6 +33,7 @@ async fn host() -> (Host, tempfile::TempDir) {
         engine: Engine::new(EngineSettings::default(), None).expect("an engine"),
         attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
         clock,
+        telemetry: Telemetry::default(),
         on_fatal: Box::new(|reason| panic!("{reason}")),
     };
     (Host::open(parts, &HostSettings::default()), folder)

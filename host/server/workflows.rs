@@ -17,6 +17,7 @@ use super::extract::{Json, Path, Query, Wait};
 use super::problem::{Answer, Code, Problem};
 use super::wire::{Description, History, RunResult, Standing, StartBody, Started};
 use crate::runner::api::{RunRef, StartRequest};
+use crate::telemetry::http::with_traceparent;
 
 /// The longest id or type, in bytes (Temporal's limit).
 const LONGEST_ID: usize = 1_000;
@@ -135,7 +136,7 @@ fn start_request(namespace: Namespace, body: StartBody) -> Answer<StartRequest> 
         workflow_type: body.workflow_type,
         workflow_id: body.workflow_id.map(WorkflowId),
         input: payload(&body.input)?,
-        headers: headers.collect::<Answer<_>>()?,
+        headers: with_traceparent(headers.collect::<Answer<_>>()?),
         request_id: body.request_id,
         digest: body.digest,
     })

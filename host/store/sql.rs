@@ -228,6 +228,11 @@ pub(super) const NEEDING_ATTENTION: &str = "\
         AND (namespace, run_id) > ($1, $2) \
     ORDER BY namespace, run_id LIMIT $3";
 
+/// Open runs of each type and component, and how many of them are blocked.
+pub(super) const SURVEY: &str = "\
+    SELECT workflow_type, digest, COUNT(*) AS open, COUNT(blocked_kind) AS blocked FROM runs \
+    WHERE status = 'running' GROUP BY workflow_type, digest ORDER BY workflow_type, digest";
+
 /// Due timers: until, the row to go on behind, limit.
 pub(super) const TIMERS_DUE: &str = "\
     SELECT fire_at, namespace, run_id, started_event_id FROM timers \

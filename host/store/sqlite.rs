@@ -20,7 +20,8 @@ use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, RunFilter, RunRow, Store, StoreError, TimerRow, Verdict,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, Store, StoreError,
+    TimerRow, Verdict,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -131,6 +132,10 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<RunKey>, StoreError> {
         self.reads.needing_attention(after, limit).await
+    }
+
+    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
+        self.reads.survey().await
     }
 
     async fn timers_due(

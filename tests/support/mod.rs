@@ -15,6 +15,7 @@ use everfold::guest::{Engine, EngineSettings};
 use everfold::runner::api::{RunRef, RunResult, StartRequest, Started};
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{SqliteStore, Store};
+use everfold::telemetry::Telemetry;
 use everfold_core::command::Command;
 use everfold_core::event::{Event, EventKind};
 use everfold_core::ids::{Namespace, WorkflowId};
@@ -77,6 +78,7 @@ impl TestHost {
             engine: Engine::new(engine, None).unwrap(),
             attempts: Attempts::new(registry, clock.clone(), AttemptSettings::default()),
             clock,
+            telemetry: Telemetry::default(),
             on_fatal: Box::new(|reason| panic!("the host cannot go on: {reason}")),
         };
         Self { host: Host::open(parts, settings), store }

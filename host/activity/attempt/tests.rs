@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use everfold_core::command::{ActivityScheduled, CancellationType};
 use everfold_core::event::ActivityTimeouts;
-use everfold_core::ids::{EventId, Namespace, RunId, RunKey, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, WorkflowId};
 use everfold_core::retry::RetryPolicy;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::activity::NOOP;
 use crate::clock::VirtualTime;
+use crate::telemetry::trace::RunTrace;
 
 const T0: Timestamp = Timestamp(1_000_000);
 
@@ -62,6 +63,8 @@ fn task(activity_type: &str, input: &Value, timeouts: ActivityTimeouts) -> Attem
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
         workflow_id: WorkflowId("w".to_owned()),
         workflow_type: "test".to_owned(),
+        digest: Digest([7; 32]),
+        trace: RunTrace::of_run(RunId([7; 16])),
         scheduled_event_id: EventId(2),
         scheduled: ActivityScheduled {
             activity_type: activity_type.to_owned(),

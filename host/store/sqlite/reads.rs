@@ -12,9 +12,10 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::store::rows::{
-    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RunRecord, TimerRecord, integer,
+    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RunRecord, SurveyRecord, TimerRecord,
+    integer,
 };
-use crate::store::{ComponentRow, RunFilter, RunRow, StoreError, TimerRow, sql};
+use crate::store::{ComponentRow, OpenCount, RunFilter, RunRow, StoreError, TimerRow, sql};
 
 /// How many queries run at once.
 const CONNECTIONS: u32 = 4;
@@ -210,6 +211,12 @@ impl Reads {
             .fetch_all(&self.pool)
             .await
             .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
+        let records: Vec<SurveyRecord> =
+            sqlx::query_as(sql::SURVEY).fetch_all(&self.pool).await.map_err(failed)?;
         records.into_iter().map(TryInto::try_into).collect()
     }
 
