@@ -264,7 +264,7 @@ mod tests {
         let different: std::collections::HashSet<_> = spans.iter().collect();
         assert_eq!(different.len(), spans.len());
         // Kept for ever: a newer host must continue the trace of an older one.
-        assert_eq!(own.attempt_span(EventId(2), 1).to_string(), "ATTEMPT");
+        assert_eq!(own.attempt_span(EventId(2), 1).to_string(), "8a2773a6fcce244f");
     }
 
     #[test]
