@@ -6,23 +6,45 @@
 /// ```
 /// # use everfold_guest::{Context, Failure};
 /// # async fn greet_all(_: Context, _: ()) -> Result<(), Failure> { Ok(()) }
+/// # async fn track(_: Context, _: ()) -> Result<(), Failure> { Ok(()) }
 /// everfold_guest::export! {
 ///     /// Greets everybody on the list.
 ///     "greet-all" => greet_all,
+///     /// Follows a parcel until it arrives.
+///     "track" => track {
+///         /// The parcel arrived.
+///         signal "delivered",
+///         /// Where it is.
+///         query "status",
+///     },
 /// }
 /// # fn main() {}
 /// ```
 ///
-/// A workflow is an `async fn(Context, I) -> Result<O, Failure>`. Once for each crate; natively the
-/// macro only checks types.
+/// A workflow is an `async fn(Context, I) -> Result<O, E>`, where `E` is [`Failure`](crate::Failure) or
+/// anything else that becomes a [`Stop`](crate::Stop). What it takes and answers is listed behind it, for
+/// people: the list changes nothing about what the workflow does. Once for each crate; natively the macro
+/// only checks types.
 #[macro_export]
 macro_rules! export {
-    ($($(#[doc = $summary:literal])* $name:literal => $workflow:path),+ $(,)?) => {
+    ($(
+        $(#[doc = $summary:literal])*
+        $name:literal => $workflow:path $({
+            $($(#[doc = $handler_summary:literal])* $kind:ident $handler:literal),* $(,)?
+        })?
+    ),+ $(,)?) => {
         const _: () = {
             const WORKFLOWS: &[$crate::__component::Workflow] = &[$(
                 $crate::__component::Workflow::new(
                     $name,
                     ::std::concat!($($summary),*),
+                    &[$($(
+                        $crate::__component::Handler::new(
+                            $crate::__handler_kind!($kind),
+                            $handler,
+                            ::std::concat!($($handler_summary),*),
+                        )
+                    ),*)?],
                     |ctx, input| $crate::__component::body($workflow, ctx, input),
                 )
             ),+];
@@ -33,6 +55,24 @@ macro_rules! export {
             #[cfg(not(target_arch = "wasm32"))]
             const _: &[$crate::__component::Workflow] = WORKFLOWS;
         };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __handler_kind {
+    (signal) => {
+        $crate::__component::HandlerKind::Signal
+    };
+    (query) => {
+        $crate::__component::HandlerKind::Query
+    };
+    ($other:ident) => {
+        ::std::compile_error!(::std::concat!(
+            "`",
+            ::std::stringify!($other),
+            "`: a handler is a `signal` or a `query`"
+        ))
     };
 }
 
@@ -49,6 +89,15 @@ macro_rules! __export_component {
 
             fn activate(event: $crate::__component::Event) {
                 $crate::__component::activate($workflows, event);
+            }
+        }
+
+        impl $crate::__component::QueryGuest for Component {
+            fn query(
+                name: ::std::string::String,
+                input: $crate::Payload,
+            ) -> ::std::result::Result<$crate::Payload, $crate::__component::FailureLinks> {
+                $crate::__component::query(&name, &input)
             }
         }
 
