@@ -27,27 +27,9 @@
 /// only checks types.
 #[macro_export]
 macro_rules! export {
-    ($(
-        $(#[doc = $summary:literal])*
-        $name:literal => $workflow:path $({
-            $($(#[doc = $handler_summary:literal])* $kind:ident $handler:literal),* $(,)?
-        })?
-    ),+ $(,)?) => {
+    ($($workflows:tt)+) => {
         const _: () = {
-            const WORKFLOWS: &[$crate::__component::Workflow] = &[$(
-                $crate::__component::Workflow::new(
-                    $name,
-                    ::std::concat!($($summary),*),
-                    &[$($(
-                        $crate::__component::Handler::new(
-                            $crate::__handler_kind!($kind),
-                            $handler,
-                            ::std::concat!($($handler_summary),*),
-                        )
-                    ),*)?],
-                    |ctx, input| $crate::__component::body($workflow, ctx, input),
-                )
-            ),+];
+            const WORKFLOWS: &[$crate::__component::Workflow] = $crate::__workflows!($($workflows)+);
 
             #[cfg(target_arch = "wasm32")]
             $crate::__component::export!(WORKFLOWS);
@@ -55,6 +37,32 @@ macro_rules! export {
             #[cfg(not(target_arch = "wasm32"))]
             const _: &[$crate::__component::Workflow] = WORKFLOWS;
         };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __workflows {
+    ($(
+        $(#[doc = $summary:literal])*
+        $name:literal => $workflow:path $({
+            $($(#[doc = $handler_summary:literal])* $kind:ident $handler:literal),* $(,)?
+        })?
+    ),+ $(,)?) => {
+        &[$(
+            $crate::__component::Workflow::new(
+                $name,
+                ::std::concat!($($summary),*),
+                &[$($(
+                    $crate::__component::Handler::new(
+                        $crate::__handler_kind!($kind),
+                        $handler,
+                        ::std::concat!($($handler_summary),*),
+                    )
+                ),*)?],
+                |ctx, input| $crate::__component::body($workflow, ctx, input),
+            )
+        ),+]
     };
 }
 
@@ -105,4 +113,47 @@ macro_rules! __export_component {
             Component with_types_in $crate::__component::bindings
         );
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::component::describe;
+    use crate::workflow::{HandlerKind, Workflow};
+    use crate::{Context, Failure, Stop};
+
+    async fn plain(_: Context, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn endless(ctx: Context, (): ()) -> Result<(), Stop> {
+        Err(ctx.continue_as_new(&()).into())
+    }
+
+    #[test]
+    fn the_description_lists_what_a_workflow_takes_and_answers() {
+        const WORKFLOWS: &[Workflow] = crate::__workflows! {
+            /// Does it once.
+            "plain" => plain,
+            /// Does it
+            /// for ever.
+            "endless" => self::endless {
+                /// Says that it is enough.
+                signal "enough",
+                query "status",
+            },
+        };
+        let [plain, endless] = &describe(WORKFLOWS).workflow_types[..] else { panic!("two were listed") };
+        assert_eq!((plain.name.as_str(), plain.summary.as_str()), ("plain", "Does it once."));
+        assert_eq!(plain.handlers.len(), 0);
+        assert_eq!(endless.summary, "Does it for ever.");
+        let handlers: Vec<_> = endless
+            .handlers
+            .iter()
+            .map(|handler| (handler.kind, handler.name.as_str(), handler.summary.as_str()))
+            .collect();
+        assert_eq!(
+            handlers,
+            [(HandlerKind::Signal, "enough", "Says that it is enough."), (HandlerKind::Query, "status", ""),],
+        );
+    }
 }
