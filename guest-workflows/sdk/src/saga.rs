@@ -129,8 +129,8 @@ impl Saga {
         self.compensations.retain(|compensation| compensation.registration != registration);
     }
 
-    /// Runs the compensations, out of reach of the run's cancellation. One that fails does not keep
-    /// the others from running.
+    /// Runs the compensations, out of reach of the run's cancellation, and counts each in
+    /// [`COMPENSATIONS`] when it ends. One that fails does not keep the others from running.
     pub async fn undo(self) -> Undone {
         let Self { ctx, order, compensations, .. } = self;
         let latest_first = compensations.into_iter().rev().map(|compensation| {
