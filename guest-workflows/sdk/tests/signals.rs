@@ -49,6 +49,26 @@ fn signals_wake_who_waits_for_their_name_and_come_in_order() {
 }
 
 #[test]
+fn a_signal_of_another_name_wakes_nobody() {
+    async fn count_polls(ctx: Context, (): ()) -> Result<u64, Failure> {
+        let mut polls = 0;
+        let mut wait = ctx.signal::<()>("enough").recv();
+        poll_fn(|task| {
+            polls += 1;
+            Pin::new(&mut wait).poll(task)
+        })
+        .await?;
+        Ok(polls)
+    }
+
+    let mut run = TestRun::start(count_polls, &());
+    run.signal("add", &1);
+    run.signal("add", &2);
+    run.signal("enough", &());
+    assert_eq!(run.closed(), Some(Closed::Completed(json!(2))), "at first, and when it came");
+}
+
+#[test]
 fn signals_that_come_before_anybody_waits_stay_with_the_host() {
     async fn late(ctx: Context, (): ()) -> Result<[u64; 2], Failure> {
         let added = ctx.signal("add");
