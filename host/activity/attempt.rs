@@ -160,10 +160,11 @@ impl Attempts {
         };
 
         record.begin();
-        let start_to_close =
-            Deadline::new(TimeoutType::StartToClose, self.clock.now(), timeouts.start_to_close_ms);
+        let started_at = self.clock.now();
+        let start_to_close = Deadline::new(TimeoutType::StartToClose, started_at, timeouts.start_to_close_ms);
         let deadline = Deadline::first(schedule_to_close, start_to_close);
-        self.run_until(activity, task, deadline, &cancellation, heartbeats, record).await
+        let pulse = Pulse { heartbeats, started_at, allowed_ms: timeouts.heartbeat_ms };
+        self.run_until(activity, task, deadline, &cancellation, pulse, record).await
     }
 
     async fn slot(
@@ -200,14 +201,17 @@ impl Attempts {
         task: AttemptTask,
         deadline: Option<Deadline>,
         cancellation: &CancellationToken,
-        heartbeats: Heartbeats,
+        pulse: Pulse,
         record: &AttemptRecord,
     ) -> AttemptOutcome {
         // A child: running out of time stops this attempt and says nothing to the next.
         let stop = cancellation.child_token();
-        let context =
-            ActivityContext::new(info(&task, deadline), stop.clone(), heartbeats.clone(), record.clone());
-        let heartbeat_ms = task.scheduled.timeouts.heartbeat_ms;
+        let context = ActivityContext::new(
+            info(&task, deadline),
+            stop.clone(),
+            pulse.heartbeats.clone(),
+            record.clone(),
+        );
         let mut running: BoxFuture<'_, _> =
             Box::pin(record.clone().scope(activity.run(&context, &task.scheduled.input)));
         let ended = tokio::select! {
@@ -215,7 +219,7 @@ impl Attempts {
             ended = AssertUnwindSafe(&mut running).catch_unwind() => Ok(ended),
             // Polled, and the timer made, only if the activity did not end at once.
             deadline = self.passed(deadline) => Err(deadline),
-            deadline = self.silent(&heartbeats, heartbeat_ms) => Err(deadline),
+            deadline = self.silent(&pulse) => Err(deadline),
         };
         match ended {
             Ok(Ok(Ok(result))) => self.completed(result),
@@ -234,7 +238,7 @@ impl Attempts {
                 stop.cancel();
                 drop_quietly(running);
                 drop(context);
-                AttemptOutcome::Failed(deadline.failure(heartbeats.last().details))
+                AttemptOutcome::Failed(deadline.failure(pulse.heartbeats.last().details))
             }
         }
     }
@@ -250,12 +254,12 @@ impl Attempts {
         }
     }
 
-    /// Waits until no heartbeat has come for `allowed_ms`; for ever if that is absent.
-    async fn silent(&self, heartbeats: &Heartbeats, allowed_ms: Option<u64>) -> Deadline {
-        let mut from = self.clock.now();
-        while let Some(deadline) = Deadline::new(TimeoutType::Heartbeat, from, allowed_ms) {
+    /// Waits until no heartbeat has come for as long as is allowed; for ever if that has no limit.
+    async fn silent(&self, pulse: &Pulse) -> Deadline {
+        let mut from = pulse.started_at;
+        while let Some(deadline) = Deadline::new(TimeoutType::Heartbeat, from, pulse.allowed_ms) {
             self.passed(Some(deadline)).await;
-            match heartbeats.last().at {
+            match pulse.heartbeats.last().at {
                 Some(at) if at > from => from = at,
                 Some(_) | None => return deadline,
             }
@@ -282,6 +286,13 @@ impl Attempts {
             format!("no activity `{}` is registered here; registered: {known}", task.scheduled.activity_type),
         )
     }
+}
+
+/// The heartbeats of an attempt, and how long they may stay away.
+struct Pulse {
+    heartbeats: Heartbeats,
+    started_at: Timestamp,
+    allowed_ms: Option<u64>,
 }
 
 /// What came of the wait for a slot.

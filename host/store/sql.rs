@@ -179,29 +179,24 @@ pub(super) const LATEST_RUN: &str = select_run!(
          ORDER BY started_at DESC, run_id DESC LIMIT 1))"
 );
 
-macro_rules! list_runs {
-    ($workflow_id:literal) => {
-        concat!(
-            "SELECT run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
-                open_activities, started_at, closed_at, outcome, blocked_kind, blocked_event_id, \
-                blocked_reason, blocked_backtrace, blocked_since, blocked_retries, blocked_retry_at \
-            FROM runs \
-            WHERE namespace = $1 AND ($2 IS NULL OR run_id < $2) AND ",
-            $workflow_id,
-            " AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
-                AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
-                AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
-            ORDER BY run_id DESC LIMIT $10"
-        )
-    };
-}
-
-/// Runs, the latest first: namespace, the run to go on behind, workflow id, type, status, digest,
+/// Which runs a list shows: namespace, the run to go on behind, workflow id, type, status, digest,
 /// blocked, started from, started before, limit. What is null is not asked for.
-pub(super) const RUNS: &str = list_runs!("($3 IS NULL OR workflow_id = $3)");
+pub(super) const RUNS: &str = select_run!(
+    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND ($3 IS NULL OR workflow_id = $3) \
+        AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
+        AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
+        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
+    ORDER BY run_id DESC LIMIT $10"
+);
 
 /// The same for one workflow id, so that its index is used.
-pub(super) const RUNS_OF_WORKFLOW: &str = list_runs!("workflow_id = $3");
+pub(super) const RUNS_OF_WORKFLOW: &str = select_run!(
+    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND workflow_id = $3 \
+        AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
+        AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
+        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
+    ORDER BY run_id DESC LIMIT $10"
+);
 
 /// A history from the row on that holds an event: run id, namespace, the event's number.
 pub(super) const HISTORY: &str = "\
