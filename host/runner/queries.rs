@@ -63,6 +63,20 @@ enum Asked {
     Unanswerable,
 }
 
+impl Asked {
+    /// What it is counted under.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Answered(Ok(_)) => "answered",
+            Self::Answered(Err(failure)) if failure.type_name() == UNKNOWN_QUERY => "unknown",
+            Self::Answered(Err(_)) => "failed",
+            Self::NotFolded(_) => "blocked",
+            Self::Faulted(_) => "faulted",
+            Self::Unanswerable => "unanswerable",
+        }
+    }
+}
+
 impl Replicas {
     pub(super) fn new(threads: usize) -> Self {
         Self { kept: Mutex::new(LruCache::new(KEPT)), threads: Semaphore::new(threads.max(1)) }
@@ -109,7 +123,9 @@ impl Host {
             *place = kept;
             asked
         });
-        match asked.await.map_err(|error| ApiError::Internal(format!("a query panicked: {error}")))? {
+        let asked = asked.await.map_err(|error| ApiError::Internal(format!("a query panicked: {error}")))?;
+        parts.telemetry.queried(&row.workflow_type, asked.outcome());
+        match asked {
             Asked::Answered(Ok(result)) => {
                 Ok(QueryAnswer { workflow_id: row.workflow_id, run_id: row.key.run_id, result })
             }

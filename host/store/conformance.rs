@@ -66,6 +66,7 @@ macro_rules! conformance_suite {
             attention: a_blocked_run_needs_attention;
             attention: a_closed_run_needs_none;
             attention: it_is_listed_in_pages_by_key;
+            attention: open_runs_are_counted_by_type_and_component;
             components: a_component_reads_back;
             components: the_same_component_twice_changes_nothing;
             components: a_type_stays_with_its_first_component;

@@ -4,6 +4,7 @@ mod activities;
 mod cancellation;
 mod sequences;
 mod signals;
+mod talkative;
 mod timers;
 mod values;
 
@@ -27,6 +28,11 @@ everfold_guest::export! {
     },
     /// Waits for the activity `slow`, and cleans up when it is cancelled.
     "canceller" => cancellation::canceller,
+    /// Says and counts each step, then waits.
+    "talkative" => talkative::talkative {
+        /// Lets it end.
+        signal "go",
+    },
     /// Returns its input at once.
     "echo" => values::echo,
     /// Returns random numbers, a UUID and the time.
