@@ -11,13 +11,14 @@
 
 use std::time::Duration;
 
-use everfold_core::failure::Failure;
+use everfold_core::failure::{Failure, FailureKind};
 use reqwest::header::HeaderValue;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::steps::STEP_UNDONE;
+use crate::activity::ActivityContext;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The activity's own time-out is the rule; this one is for an activity that has none.
@@ -116,11 +117,12 @@ impl Remote {
         Ok(Self { role, target: Some((client, url.trim_end_matches('/').to_owned())) })
     }
 
-    /// Posts `body` under `key`.
+    /// Posts `body` under `key`, with `headers` beside it.
     pub(super) async fn post<R: DeserializeOwned>(
         &self,
         path: &str,
         key: &str,
+        headers: &[(&'static str, String)],
         body: &impl Serialize,
     ) -> Result<R, Failure> {
         let Role { name, setting, .. } = self.role;
@@ -132,9 +134,11 @@ impl Remote {
         let key = HeaderValue::from_str(key).map_err(|_| {
             Failure::non_retryable(self.role.rejected, format!("not an idempotency key for HTTP: {key:?}"))
         })?;
-        let sent =
-            client.post(format!("{base}{path}")).header("idempotency-key", key).json(body).send().await;
-        let response = sent.map_err(|error| self.unreachable(error))?;
+        let mut request = client.post(format!("{base}{path}")).header("idempotency-key", key).json(body);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let answer = read(response).await.map_err(|error| self.unreachable(error))?;
         if status.is_success() {
@@ -172,9 +176,38 @@ impl Remote {
         self.unavailable(format!("the {} cannot be reached: {reason}", self.role.name))
     }
 
+    /// The failure of a call that was given up after `limit_ms`.
+    pub(super) fn silent(&self, limit_ms: u64) -> Failure {
+        self.unavailable(format!("the {} did not answer within {limit_ms} ms", self.role.name))
+    }
+
     fn unavailable(&self, message: String) -> Failure {
         Failure::application(self.role.unavailable, message)
     }
+}
+
+/// Whether asking again would change nothing.
+pub(super) fn is_final(failure: &Failure) -> bool {
+    match &failure.kind {
+        FailureKind::Application(application) => application.non_retryable,
+        FailureKind::TimedOut(_)
+        | FailureKind::Canceled(_)
+        | FailureKind::Terminated
+        | FailureKind::Activity(_)
+        | FailureKind::ChildWorkflow(_)
+        | FailureKind::Other(_) => false,
+    }
+}
+
+/// What a call made by an attempt carries of the attempt's own headers: its W3C trace context, if
+/// it has one that HTTP can carry.
+pub(super) fn trace_headers(context: &ActivityContext) -> Vec<(&'static str, String)> {
+    let carried = |name: &'static str| {
+        let (_, value) = context.info().headers.iter().find(|(found, _)| found == name)?;
+        let value: String = value.decode().ok()?;
+        HeaderValue::from_str(&value).ok().map(|_| (name, value))
+    };
+    ["traceparent", "tracestate"].into_iter().filter_map(carried).collect()
 }
 
 /// The beginning of an answer that does not say in words what is wrong.
