@@ -83,7 +83,7 @@ async fn the_remote_refuses_what_it_was_told_to_void_even_if_the_tables_know_not
     let bench = Bench::open(&folder).await;
     // An undo whose host stopped before it could write its own row.
     let body = activities::payment::Refund { order_id: "o1".to_owned(), charge_key: "k".to_owned() };
-    let refunded: Value = bench.shop.gateway.post("/refunds", "undo", &body).await.expect("it answers");
+    let refunded: Value = bench.shop.gateway.post("/refunds", "undo", &[], &body).await.expect("it answers");
     assert_eq!(refunded, json!({"refunded_cents": 0}));
     assert_eq!(
         bench.run("process-payment", "k", &charge("o1", 2_500, "tok_ok")).await,
@@ -96,7 +96,7 @@ async fn a_host_that_stopped_between_the_call_and_its_own_row_asks_again_and_cha
     let folder = tempfile::tempdir().expect("a folder");
     let bench = Bench::open(&folder).await;
     let input = charge("o1", 2_500, "tok_ok");
-    let charged: Value = bench.shop.gateway.post("/charges", "k", &input).await.expect("it is charged");
+    let charged: Value = bench.shop.gateway.post("/charges", "k", &[], &input).await.expect("it is charged");
     assert_eq!(bench.count("payments").await, 0, "as if killed here");
     drop(bench);
 
@@ -105,7 +105,7 @@ async fn a_host_that_stopped_between_the_call_and_its_own_row_asks_again_and_cha
     assert_eq!(bench.effects("payments").await, ["charge k 2500"]);
     // The refund likewise: the gateway's answer is the same, the row follows.
     let body = activities::payment::Refund { order_id: "o1".to_owned(), charge_key: "k".to_owned() };
-    let refunded: Value = bench.shop.gateway.post("/refunds", "u", &body).await.expect("it is refunded");
+    let refunded: Value = bench.shop.gateway.post("/refunds", "u", &[], &body).await.expect("it is refunded");
     drop(bench);
 
     let bench = Bench::open(&folder).await;
