@@ -89,12 +89,12 @@ async fn a_postcode_steers_the_carrier() {
     ];
     for (postcode, expected) in cases {
         for (attempt, expected) in expected.iter().enumerate() {
-            let outcome = bench.run("arrange-shipping", postcode, &ship("o1", postcode)).await;
+            let outcome = bench.run("arrange-shipping", postcode, &ship(postcode, postcode)).await;
             assert!(outcome.starts_with(expected), "{postcode}, attempt {attempt}: {outcome}");
         }
     }
     assert_eq!(bench.effects("shipments").await, ["shipment FLAKY_1 0"]);
-    let nothing = bench.result("cancel-shipment", "u", &undo("o1", "DOWN")).await;
+    let nothing = bench.result("cancel-shipment", "u", &undo("DOWN", "DOWN")).await;
     assert_eq!(
         nothing,
         json!({"canceled": false}),
@@ -261,7 +261,8 @@ async fn a_call_carries_the_trace_of_its_attempt() {
     let (seen, mut calls) = tokio::sync::mpsc::unbounded_channel();
     let charges = post(move |headers: axum::http::HeaderMap| async move {
         let _ = seen.send(headers.get("traceparent").map(|value| value.to_str().expect("text").to_owned()));
-        "{\"payment_id\":\"p\"}"
+        let key = headers["idempotency-key"].to_str().expect("text");
+        json!({ "payment_id": key }).to_string()
     });
     let url = serve(axum::Router::new().route("/charges", charges)).await;
     let bench = bench_with(&folder, Some(&url)).await;
@@ -272,7 +273,7 @@ async fn a_call_carries_the_trace_of_its_attempt() {
         task.scheduled.headers = vec![("traceparent".to_owned(), value)];
         let heartbeats = bench.attempts.heartbeats(None);
         let outcome = bench.attempts.run(task, CancellationToken::new(), heartbeats).await;
-        assert_eq!(line(outcome), "completed: {\"payment_id\":\"p\"}");
+        assert_eq!(line(outcome), format!("completed: {{\"payment_id\":\"{key}\"}}"));
         assert_eq!(calls.recv().await.expect("it was called").as_deref(), carried);
     }
 }
