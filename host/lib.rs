@@ -7,6 +7,7 @@ pub mod activity;
 pub mod clock;
 pub mod guest;
 pub mod orders;
+pub mod problem;
 pub mod runner;
 pub mod server;
 pub mod store;

@@ -142,10 +142,19 @@ async fn compose(settings: &Settings, wants_sandbox: bool) -> anyhow::Result<Com
     };
     let host = Host::open(parts, &settings.host_settings());
     let mut application = orders.router(host.clone());
+    tokio::spawn(repair(orders, host.clone()));
     if let Some(sandbox) = &sandbox {
         application = application.merge(sandbox.router());
     }
     Ok(Composition { host, application, sandbox })
+}
+
+/// Writes what an earlier process left unwritten, beside what is asked of this one.
+async fn repair(orders: OrdersApp, host: Host) {
+    match orders.repair(&host).await {
+        Ok(repaired) => tracing::debug!(repaired, "the rows of orders were looked over"),
+        Err(error) => tracing::warn!(%error, "the rows of orders could not be looked over"),
+    }
 }
 
 /// Serves until a signal, then lets what is under way end. A second signal ends the process.

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use everfold_core::failure::Failure;
+use everfold_core::failure::{Failure, FailureKind};
 use reqwest::header::HeaderValue;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -118,7 +118,7 @@ impl Remote {
         Ok(Self { role, target: Some((client, url.trim_end_matches('/').to_owned())) })
     }
 
-    /// Posts `body` under `key`.
+    /// Posts `body` under `key`, as a part of the attempt's trace.
     pub(super) async fn post<R: DeserializeOwned>(
         &self,
         path: &str,
@@ -186,8 +186,26 @@ impl Remote {
         self.unavailable(format!("the {} cannot be reached: {reason}", self.role.name))
     }
 
+    /// The failure of a call that was given up after `limit_ms`.
+    pub(super) fn silent(&self, limit_ms: u64) -> Failure {
+        self.unavailable(format!("the {} did not answer within {limit_ms} ms", self.role.name))
+    }
+
     fn unavailable(&self, message: String) -> Failure {
         Failure::application(self.role.unavailable, message)
+    }
+}
+
+/// Whether asking again would change nothing.
+pub(super) fn is_final(failure: &Failure) -> bool {
+    match &failure.kind {
+        FailureKind::Application(application) => application.non_retryable,
+        FailureKind::TimedOut(_)
+        | FailureKind::Canceled(_)
+        | FailureKind::Terminated
+        | FailureKind::Activity(_)
+        | FailureKind::ChildWorkflow(_)
+        | FailureKind::Other(_) => false,
     }
 }
 
