@@ -8,6 +8,7 @@
 pub mod access;
 mod components;
 pub mod extract;
+mod openapi;
 pub mod problem;
 #[cfg(test)]
 mod tests;
@@ -32,10 +33,12 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi as Document;
 
 use crate::runner::Host;
 use crate::runner::api::ApiError;
 use access::{Access, AllowedHost, Token};
+use openapi::{refusals, shapes};
 use problem::{Answer, Code, Problem};
 
 /// How the server listens and whom it lets in.
@@ -75,6 +78,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     settings: ServerSettings,
+    /// The description of all routes, as JSON.
+    document: Arc<str>,
 }
 
 impl Server {
@@ -90,7 +95,14 @@ impl Server {
         let failed = |source| ServeError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, settings })
+        Ok(Self { listener, address, settings, document: openapi::text([]) })
+    }
+
+    /// Adds what applications say of their routes to the document at `/api/v1/openapi.json`.
+    #[must_use]
+    pub fn describing(mut self, applications: impl IntoIterator<Item = Document>) -> Self {
+        self.document = openapi::text(applications);
+        self
     }
 
     /// Where it listens.
@@ -105,6 +117,7 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, host: Host, application: Router, stopping: CancellationToken) -> io::Result<()> {
+        let application = application.merge(openapi::routes(self.document));
         let router = router(host, application, &self.settings, self.address, stopping.clone());
         // Without it an answer in two writes waits for a delayed acknowledgement.
         let listener = self.listener.tap_io(|stream| {
@@ -160,10 +173,26 @@ fn router(
         .layer(middleware::from_fn(log_request))
 }
 
+/// Whether the process is alive
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "operations",
+    responses((status = 200, description = "It is", body = shapes::Health))
+)]
 async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
+/// Whether the host takes requests
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "operations",
+    responses((status = 200, description = "It does", body = shapes::Health), refusals::Ready)
+)]
 async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
     if served.stopping.is_cancelled() || !served.host.is_ready() {
         let detail = "the host is starting, stopping, or cannot reach its store";
