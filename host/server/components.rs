@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::Served;
 use super::extract::{Json, Query};
-use super::openapi::refusals;
+use super::openapi::{refusals, shapes};
 use super::problem::{Answer, Code, Problem};
 use super::wire::{Components, Deployed};
 use super::workflows::NamespaceParameter;
@@ -44,7 +44,10 @@ pub(super) struct ComponentsQuery {
     operation_id = "deploy_component",
     tag = "components",
     params(ComponentsQuery),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The bytes of a .wasm file"),
+    request_body(
+        description = "The bytes of a .wasm file",
+        content((shapes::Bytes = "application/octet-stream"), (shapes::Bytes = "application/wasm"))
+    ),
     responses(
         (status = 200, description = "The same bytes were deployed before", body = Deployed),
         (status = 201, description = "It is deployed", body = Deployed),

@@ -25,6 +25,7 @@ use utoipa::openapi::{
 };
 use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 
+use super::access::OPEN_PATHS;
 use super::{components, workflows};
 
 /// Where the document is served.
@@ -76,8 +77,22 @@ pub(super) fn document(applications: impl IntoIterator<Item = Document>) -> Docu
     for application in applications {
         document.merge(application);
     }
-    for operation in document.paths.paths.values_mut().flat_map(operations) {
-        refusals::add_common(operation);
+    for (path, item) in &mut document.paths.paths {
+        for operation in writes(item) {
+            refusals::add_to_write(operation);
+        }
+        for operation in operations(item) {
+            refusals::add_common(operation);
+            if OPEN_PATHS.contains(&path.as_str()) {
+                operation.security = Some(Vec::new());
+                operation.responses.responses.remove("401");
+            }
+            if let Some(RefOr::T(body)) = operation.request_body.as_mut()
+                && body.description.as_deref() == Some(workflows::talk::OPTIONAL)
+            {
+                body.required = None;
+            }
+        }
     }
     let codes = codes(&mut document);
     let components = document.components.get_or_insert_with(Components::new);
@@ -144,6 +159,12 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [get, put, post, delete, options, head, patch, trace].into_iter().filter_map(Option::as_mut)
 }
 
+/// Those of them that change something.
+fn writes(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { put, post, delete, patch, .. } = item;
+    [put, post, delete, patch].into_iter().filter_map(Option::as_mut)
+}
+
 /// All codes that a request may be refused with, sorted.
 fn codes(document: &mut Document) -> Value {
     let mut all: BTreeSet<String> = refusals::OF_NO_OPERATION.iter().map(|code| code.0.to_owned()).collect();
@@ -157,3 +178,6 @@ fn codes(document: &mut Document) -> Value {
     }
     json!(all)
 }
+
+#[cfg(test)]
+mod tests;

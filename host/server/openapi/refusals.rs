@@ -99,6 +99,13 @@ pub(super) fn add_common(operation: &mut Operation) {
     }
 }
 
+/// Adds what every write may be refused with: a content type that a web form can send.
+pub(super) fn add_to_write(operation: &mut Operation) {
+    for (status, response) in responses(&[(415, &[Code::UNSUPPORTED_MEDIA_TYPE])]) {
+        operation.responses.responses.entry(status).or_insert(response);
+    }
+}
+
 fn responses(refusals: &[Refusal]) -> BTreeMap<String, RefOr<Response>> {
     refusals.iter().map(|(status, codes)| (status.to_string(), response(*status, codes).into())).collect()
 }

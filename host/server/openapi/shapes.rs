@@ -1,6 +1,5 @@
 //! The JSON of types that do not describe themselves: the core's, and those whose form depends on what
-//! they hold. Each shape is the description of the type of the same name; `host/server/openapi/tests.rs`
-//! holds them against real values.
+//! they hold. Each shape is the description of the type of the same name.
 
 use std::borrow::Cow;
 
@@ -119,6 +118,9 @@ shapes! {
         .required("code")
         .property("detail", text().description(Some("For people: what was wrong with this request")))
         .required("detail");
+
+    /// Bytes as they are.
+    Bytes uses [] = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
 
     /// Whether the host is there.
     Health uses [] = object().property("status", text()).required("status");

@@ -26,6 +26,7 @@ pub struct Deployed {
     /// Its SDK, for people.
     pub sdk: String,
     /// How long its compilation took; null when its code was there.
+    #[schema(required)]
     pub compile_ms: Option<u64>,
 }
 

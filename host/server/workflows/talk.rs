@@ -11,6 +11,9 @@ use crate::server::openapi::refusals;
 use crate::server::problem::Answer;
 use crate::server::wire::{Acknowledged, QueryBody, QueryResult, SignalBody, StopBody};
 
+/// Bodies that may be absent are described so; [`openapi`](crate::server::openapi) goes by it.
+pub(in crate::server) const OPTIONAL: &str = "It may be absent, without a content type: that counts as `{}`";
+
 /// Send a signal to an open run
 ///
 /// It is on disk when this is answered.
@@ -24,7 +27,7 @@ use crate::server::wire::{Acknowledged, QueryBody, QueryResult, SignalBody, Stop
         ("name" = String, Path, description = "Which signal"),
         RunQuery,
     ),
-    request_body = Option<SignalBody>,
+    request_body(content = SignalBody, description = OPTIONAL),
     responses((status = 200, description = "The run has it", body = Acknowledged), refusals::Signal)
 )]
 pub(in crate::server) async fn signal(
@@ -58,7 +61,7 @@ pub(in crate::server) async fn signal(
         ("name" = String, Path, description = "Which question"),
         RunQuery,
     ),
-    request_body = Option<QueryBody>,
+    request_body(content = QueryBody, description = OPTIONAL),
     responses((status = 200, description = "The answer", body = QueryResult), refusals::Ask)
 )]
 pub(in crate::server) async fn query(
@@ -83,7 +86,7 @@ pub(in crate::server) async fn query(
     operation_id = "cancel_workflow",
     tag = "workflows",
     params(("workflow_id" = String, Path, description = "The workflow id"), RunQuery),
-    request_body = Option<StopBody>,
+    request_body(content = StopBody, description = OPTIONAL),
     responses((status = 202, description = "The run is asked", body = Acknowledged), refusals::Stop)
 )]
 pub(in crate::server) async fn cancel(
@@ -105,7 +108,7 @@ pub(in crate::server) async fn cancel(
     operation_id = "terminate_workflow",
     tag = "workflows",
     params(("workflow_id" = String, Path, description = "The workflow id"), RunQuery),
-    request_body = Option<StopBody>,
+    request_body(content = StopBody, description = OPTIONAL),
     responses((status = 200, description = "The run is closed", body = Acknowledged), refusals::Stop)
 )]
 pub(in crate::server) async fn terminate(
