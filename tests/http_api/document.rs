@@ -6,41 +6,41 @@ use serde_json::{Map, Value};
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// An OpenAPI document.
-pub struct Document(Value);
+pub(crate) struct Document(Value);
 
 /// One method of one path.
 #[derive(Debug)]
-pub struct Operation {
-    pub id: String,
-    pub method: String,
-    pub path: String,
-    pub parameters: Vec<Parameter>,
-    pub body: Option<Body>,
+pub(crate) struct Operation {
+    pub(crate) id: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) body: Option<Body>,
     responses: Map<String, Value>,
 }
 
 #[derive(Debug)]
-pub struct Parameter {
-    pub name: String,
-    pub place: String,
-    pub schema: Value,
-    pub is_required: bool,
+pub(crate) struct Parameter {
+    pub(crate) name: String,
+    pub(crate) place: String,
+    pub(crate) schema: Value,
+    pub(crate) is_required: bool,
 }
 
 #[derive(Debug)]
-pub struct Body {
-    pub media_type: String,
-    pub schema: Value,
-    pub is_required: bool,
+pub(crate) struct Body {
+    pub(crate) media_type: String,
+    pub(crate) schema: Value,
+    pub(crate) is_required: bool,
 }
 
 impl Document {
-    pub fn new(document: Value) -> Self {
+    pub(crate) fn new(document: Value) -> Self {
         assert_eq!(document["openapi"], "3.1.0");
         Self(document)
     }
 
-    pub fn operations(&self) -> Vec<Operation> {
+    pub(crate) fn operations(&self) -> Vec<Operation> {
         let paths = self.0["paths"].as_object().unwrap();
         let of_path = |(path, item): (&String, &Value)| {
             let operations = METHODS.iter().filter_map(|method| Some((*method, item.get(method)?)));
@@ -50,7 +50,7 @@ impl Document {
     }
 
     /// All codes of problems, also of those that belong to no operation.
-    pub fn codes(&self) -> Vec<&str> {
+    pub(crate) fn codes(&self) -> Vec<&str> {
         strings(&self.0["components"]["schemas"]["Problem"]["x-codes"])
     }
 
@@ -81,7 +81,7 @@ impl Document {
     }
 
     /// What stands behind references.
-    pub fn resolve<'a>(&'a self, mut value: &'a Value) -> &'a Value {
+    pub(crate) fn resolve<'a>(&'a self, mut value: &'a Value) -> &'a Value {
         while let Some(reference) = value["$ref"].as_str() {
             value = self.0.pointer(&reference[1..]).unwrap_or_else(|| panic!("nothing at {reference}"));
         }
@@ -89,7 +89,7 @@ impl Document {
     }
 
     /// Whether a value has the structure that a schema asks for. Patterns are left to the server.
-    pub fn fits(&self, schema: &Value, value: &Value) -> Result<(), String> {
+    pub(crate) fn fits(&self, schema: &Value, value: &Value) -> Result<(), String> {
         let schema = self.resolve(schema);
         for part in schema["allOf"].as_array().into_iter().flatten() {
             self.fits(part, value)?;
@@ -155,19 +155,19 @@ impl Document {
 
 impl Operation {
     /// The answer that is described for a status.
-    pub fn response(&self, status: u16) -> Option<&Value> {
+    pub(crate) fn response(&self, status: u16) -> Option<&Value> {
         self.responses.get(&status.to_string())
     }
 }
 
 impl Body {
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.media_type == "application/json"
     }
 }
 
 /// The codes of a described refusal: a list of its own, or what its text quotes.
-pub fn codes(response: &Value) -> Vec<&str> {
+pub(crate) fn codes(response: &Value) -> Vec<&str> {
     let listed = strings(&response["x-codes"]);
     if listed.is_empty() {
         return response["description"].as_str().unwrap_or_default().split('`').skip(1).step_by(2).collect();
@@ -175,7 +175,7 @@ pub fn codes(response: &Value) -> Vec<&str> {
     listed
 }
 
-pub fn strings(list: &Value) -> Vec<&str> {
+pub(crate) fn strings(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 

@@ -34,19 +34,19 @@ const ODD_TEXTS: [&str; 16] = [
 
 /// A request, as it is sent.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub operation: usize,
-    pub method: String,
+pub(crate) struct Request {
+    pub(crate) operation: usize,
+    pub(crate) method: String,
     /// Percent-encoded.
-    pub target: String,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: Vec<u8>,
-    pub expects: Expects,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) expects: Expects,
 }
 
 /// What its answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expects {
+pub(crate) enum Expects {
     /// An answer that the operation describes, and not that the host is busy.
     Described,
     /// A refusal that the operation describes.
@@ -93,7 +93,7 @@ const TWISTS: [Twist; 16] = [
 ];
 
 /// A source of requests.
-pub struct Generator {
+pub(crate) struct Generator {
     random: ChaCha8Rng,
     /// Values by the name of the parameter or member that takes them.
     known: BTreeMap<String, Vec<Value>>,
@@ -101,14 +101,14 @@ pub struct Generator {
 
 impl Generator {
     /// The same seed and the same `learn`ed values give the same requests.
-    pub fn new(seed: u64, known: Value) -> Self {
+    pub(crate) fn new(seed: u64, known: Value) -> Self {
         let known = known.as_object().unwrap().iter();
         let known = known.map(|(name, values)| (name.clone(), values.as_array().unwrap().clone())).collect();
         Self { random: ChaCha8Rng::seed_from_u64(seed), known }
     }
 
     /// Remembers what an answer names: later requests are about it.
-    pub fn learn(&mut self, answer: &Value) {
+    pub(crate) fn learn(&mut self, answer: &Value) {
         match answer {
             Value::Object(members) => {
                 for (name, value) in members {
@@ -130,14 +130,14 @@ impl Generator {
     }
 
     /// The next request.
-    pub fn request(&mut self, document: &Document, operations: &[Operation]) -> Request {
+    pub(crate) fn request(&mut self, document: &Document, operations: &[Operation]) -> Request {
         let index = self.below(operations.len());
         let twist = *self.one_of(&TWISTS);
         self.twisted(document, index, &operations[index], twist)
     }
 
     /// A valid request of one operation.
-    pub fn plain(&mut self, document: &Document, operations: &[Operation], index: usize) -> Request {
+    pub(crate) fn plain(&mut self, document: &Document, operations: &[Operation], index: usize) -> Request {
         self.twisted(document, index, &operations[index], Twist::None)
     }
 
