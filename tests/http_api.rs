@@ -1,8 +1,8 @@
 //! A fuzzer over the whole HTTP interface of the real binary, driven by the description that the binary
 //! serves. Nothing that it sends may meet a fault, hang, or be answered otherwise than described.
 //!
-//! A failure prints its seed; `EVERFOLD_FUZZ_SEED=SEED` sends the same requests again, and
-//! `EVERFOLD_FUZZ_REQUESTS` says how many.
+//! A failure prints its seed; `HTTP_API_SEED=SEED` sends the same requests again, and
+//! `HTTP_API_REQUESTS` says how many.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and speak")]
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that are under way at once.
 const AT_ONCE: usize = 16;
 /// How many are sent.
-const REQUESTS: usize = 4_000;
+const REQUESTS: usize = 10_000;
 /// How many complaints are printed.
 const COMPLAINTS: usize = 12;
 
@@ -49,13 +49,13 @@ async fn every_request_is_answered_as_described() {
     let operations = document.operations();
     assert!(operations.len() >= 16, "the description lists {} operations", operations.len());
 
-    let seed = setting("EVERFOLD_FUZZ_SEED").unwrap_or_else(random_seed);
-    eprintln!("EVERFOLD_FUZZ_SEED={seed}");
+    let seed = setting("HTTP_API_SEED").unwrap_or_else(random_seed);
+    eprintln!("HTTP_API_SEED={seed}");
     let mut generator = Generator::new(seed, known());
     let mut complaints = Vec::new();
     let mut sent = 0;
     let mut refused = 0;
-    let wanted = setting("EVERFOLD_FUZZ_REQUESTS").map_or(REQUESTS, |number| number as usize);
+    let wanted = setting("HTTP_API_REQUESTS").map_or(REQUESTS, |number| number as usize);
     while sent < wanted && complaints.len() < COMPLAINTS {
         // Each operation gets valid requests first, so that there is something to ask about.
         let batch: Vec<Request> = (sent..sent + AT_ONCE)

@@ -409,7 +409,7 @@ async fn a_refusal_says_what_may_be_done_instead() {
     let not_allowed = routes.ask("DELETE /api/v1/workflows").await;
     assert_eq!(
         not_allowed.headers().get(header::ALLOW).map(|value| value.as_bytes()),
-        Some(&b"GET,HEAD,POST"[..])
+        Some(&b"POST,GET,HEAD"[..])
     );
     assert_eq!(routes.ask("GET /readyz").await.status(), StatusCode::OK);
     routes.stopping.cancel();

@@ -385,6 +385,13 @@ mod tests {
             ),
             event(6, "00:03.000", "WorkflowTerminated", json!({ "reason": "a test" })),
         ]);
-        insta::assert_snapshot!(lines(200, history), @"");
+        insta::assert_snapshot!(lines(200, history), @r#"
+        1         0 ms  WorkflowStarted          order-saga  {"order_id":"order-1","amount_cents":1250} (continued from 11111111-1111-1111-1111-111111111111)
+        2       1.00 s  SignalReceived           note  {"text":"hi"}
+        3       1.00 s  SignalTaken              note  received as #2
+        4       1.00 s  DetachedWorkflowStarted  order-tracking  tracking-1 {"day":1}
+        5       2.00 s  WorkflowContinuedAsNew   order-saga  as 33333333-3333-3333-3333-333333333333 {"day":2}
+        6       3.00 s  WorkflowTerminated       a test
+        "#);
     }
 }
