@@ -9,6 +9,7 @@ pub mod access;
 mod components;
 pub mod extract;
 pub mod metrics;
+mod openapi;
 pub mod problem;
 #[cfg(test)]
 mod tests;
@@ -32,11 +33,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi as Document;
 
 use crate::runner::Host;
 use crate::runner::api::ApiError;
 use crate::telemetry;
 use access::{Access, AllowedHost, Token};
+use openapi::{refusals, shapes};
 use problem::{Answer, Code, Problem};
 
 /// How the server listens and whom it lets in.
@@ -76,6 +79,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     settings: ServerSettings,
+    /// The description of all routes, as JSON.
+    document: Arc<str>,
 }
 
 impl Server {
@@ -91,7 +96,14 @@ impl Server {
         let failed = |source| ServeError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, settings })
+        Ok(Self { listener, address, settings, document: openapi::text([]) })
+    }
+
+    /// Adds what applications say of their routes to the document at `/api/v1/openapi.json`.
+    #[must_use]
+    pub fn describing(mut self, applications: impl IntoIterator<Item = Document>) -> Self {
+        self.document = openapi::text(applications);
+        self
     }
 
     /// Where it listens.
@@ -106,6 +118,7 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, host: Host, application: Router, stopping: CancellationToken) -> io::Result<()> {
+        let application = application.merge(openapi::routes(self.document));
         let router = router(host, application, &self.settings, self.address, stopping.clone());
         // Without it an answer in two writes waits for a delayed acknowledgement.
         let listener = self.listener.tap_io(|stream| {
@@ -163,10 +176,26 @@ fn router(
         .layer(middleware::from_fn_with_state(telemetry, telemetry::http::observe))
 }
 
+/// Whether the process is alive
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "operations",
+    responses((status = 200, description = "It is", body = shapes::Health))
+)]
 async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
+/// Whether the host takes requests
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "operations",
+    responses((status = 200, description = "It does", body = shapes::Health), refusals::Ready)
+)]
 async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
     if served.stopping.is_cancelled() || !served.host.is_ready() {
         let detail = "the host is starting, stopping, or cannot reach its store";

@@ -11,7 +11,7 @@ use clap::Args;
 use everfold::activity::{Attempts, Registry};
 use everfold::clock::Clock;
 use everfold::guest::{CodeCache, Engine};
-use everfold::orders::{OrdersApp, Sandbox};
+use everfold::orders::{self, OrdersApp, Sandbox};
 use everfold::runner::{Host, HostParts};
 use everfold::server::metrics::MetricsServer;
 use everfold::server::{ServeError, Server};
@@ -69,6 +69,7 @@ impl Serve {
         // Signals count from here on: one that comes while the host starts is not lost.
         let mut signals = Signals::new()?;
         let server = Server::bind(settings.server_settings()).await.map_err(|error| refused(&error))?;
+        let server = server.describing([orders::openapi()]);
         let metrics = match settings.metrics.listen {
             Some(listen) => {
                 let server = MetricsServer::bind(listen, &settings.server_settings()).await;
