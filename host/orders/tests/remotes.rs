@@ -16,18 +16,18 @@ async fn a_token_steers_the_gateway_which_is_asked_three_times_in_one_attempt() 
     let declined = "failed for good: PaymentDeclined: the card was declined";
     let unknown = "failed for good: PaymentRejected: the payment gateway answered 422: nobody issued the payment \
                    token `tok_nobody`";
-    // Each attempt: how it ends, and the pauses in it.
-    let all: &[u64] = &[200, 800];
-    let cases: [(&str, &[(&str, &[u64])]); 6] = [
-        ("tok_declined", &[(declined, &[]), (declined, &[])]),
-        ("tok_nobody", &[(unknown, &[])]),
-        ("tok_down", &[(unavailable, all), (unavailable, all)]),
-        ("tok_flaky_1", &[("completed", &[200])]),
-        ("tok_flaky_2", &[("completed", all), ("completed", &[])]),
-        ("tok_flaky_4", &[(unavailable, all), ("completed", &[200]), ("completed", &[])]),
+    // How each attempt ends, and the pauses in it.
+    let (none, once, all) = (vec![], vec![200], vec![200, 800]);
+    let cases = [
+        ("tok_declined", vec![(declined, &none), (declined, &none)]),
+        ("tok_nobody", vec![(unknown, &none)]),
+        ("tok_down", vec![(unavailable, &all), (unavailable, &all)]),
+        ("tok_flaky_1", vec![("completed", &once)]),
+        ("tok_flaky_2", vec![("completed", &all), ("completed", &none)]),
+        ("tok_flaky_4", vec![(unavailable, &all), ("completed", &once), ("completed", &none)]),
     ];
     for (token, expected) in cases {
-        for (number, (end, pauses)) in expected.iter().enumerate() {
+        for (number, (end, pauses)) in expected.into_iter().enumerate() {
             let input = charge("o1", 700, token);
             let attempt = attempt(&bench.attempts, "process-payment", token, &input);
             let (outcome, paused) = bench.paced(attempt).await;
