@@ -235,6 +235,6 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 fn random_seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    now.as_nanos() as u64
+    let id = everfold::clock::Clock::system().new_uuid();
+    id.as_u64_pair().1
 }

@@ -172,12 +172,11 @@ impl Client {
 /// A segment of a path that URLs would resolve away names nothing.
 const NO_NAMES: [&str; 3] = ["", ".", ".."];
 
+/// The segments of a path, and a query.
+type Address<'a> = (Vec<&'a str>, Vec<(&'a str, String)>);
+
 /// The path and the query of a run.
-fn address<'a>(
-    run: &'a Run,
-    what: &[&'a str],
-    query: &[(&'a str, String)],
-) -> Result<(Vec<&'a str>, Vec<(&'a str, String)>), Failure> {
+fn address<'a>(run: &'a Run, what: &[&'a str], query: &[(&'a str, String)]) -> Result<Address<'a>, Failure> {
     if NO_NAMES.contains(&run.workflow_id.as_str()) {
         return Err(Failure::new(Exit::NotFound, format!("no workflow has the id `{}`", run.workflow_id)));
     }

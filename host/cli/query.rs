@@ -15,7 +15,12 @@ pub(super) struct Query {
     /// The question's name
     name: String,
     /// What is asked with it: JSON, @FILE, or @- for standard input
-    #[arg(value_name = "JSON|@FILE", default_value = "null", hide_default_value = true)]
+    #[arg(
+        value_name = "JSON|@FILE",
+        default_value = "null",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
     input: String,
     #[command(flatten)]
     form: Form,

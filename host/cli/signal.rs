@@ -17,7 +17,12 @@ pub(super) struct Signal {
     /// The signal's name
     name: String,
     /// What it says: JSON, @FILE, or @- for standard input
-    #[arg(value_name = "JSON|@FILE", default_value = "null", hide_default_value = true)]
+    #[arg(
+        value_name = "JSON|@FILE",
+        default_value = "null",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
     input: String,
     /// De-duplicates: the same request id is one signal
     #[arg(long, value_name = "ID")]

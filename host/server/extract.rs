@@ -23,7 +23,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);
 
-/// A JSON body as [`Json`] takes it, or none at all, without a content type: then what `T` is by default.
+/// A JSON body as [`Json`] takes it, or none at all: then what `T` is by default. Generated clients name
+/// the content type of a body that they do not send.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonOrNothing<T>(pub T);
 
@@ -54,7 +55,9 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for JsonOrNot
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if !request.headers().contains_key(header::CONTENT_TYPE) && request.body().is_end_stream() {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let is_absent = content_type.is_none_or(|content_type| content_type == "application/json");
+        if is_absent && request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
         let Json(body) = Json::from_request(request, state).await?;

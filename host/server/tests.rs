@@ -238,7 +238,7 @@ async fn a_bad_word_to_a_run_is_a_problem() {
         post("signals/%2E%2E", "{}"),
         post("signals/a%00b", "{}"),
         post(&long, "{}"),
-        post("signals/note", ""),
+        post("signals/note", " "),
         post("signals/note", "null"),
         post("signals/note", r#"{"inputs":1}"#),
         post("signals/note", r#"{"request_id":""}"#),
@@ -258,7 +258,7 @@ async fn a_bad_word_to_a_run_is_a_problem() {
     422 invalid_input: the signal's name: 1 to 1000 bytes without control characters, and not `.` or `..`
     422 invalid_input: the signal's name: 1 to 1000 bytes without control characters, and not `.` or `..`
     422 invalid_input: the signal's name: 1 to 1000 bytes without control characters, and not `.` or `..`
-    400 invalid_input: the body is not JSON: EOF while parsing a value at line 1 column 0
+    400 invalid_input: the body is not JSON: EOF while parsing a value at line 1 column 1
     422 invalid_input: invalid type: null, expected an object with `input`, `headers`, `request_id`, or nothing at line 1 column 4
     422 invalid_input: inputs: unknown field `inputs`, expected one of `input`, `headers`, `request_id` at line 1 column 9
     422 invalid_input: request_id: 1 to 1000 bytes without control characters, and not `.` or `..`
@@ -305,6 +305,7 @@ async fn a_word_to_nobody_may_have_no_body() {
             "\nContent-Type: application/json\n\n{\"input\":{},\"headers\":{\"a\":1},\"request_id\":\"r\"}",
         ),
         ("queries/status", ""),
+        ("queries/status", "\nContent-Type: application/json"),
         ("cancel", ""),
         ("terminate", "\nContent-Type: application/json; charset=utf-8\n\n{\"reason\":\"no\"}"),
     ] {

@@ -182,10 +182,12 @@ impl Generator {
                 }
             }
             Twist::BrokenJson => {
-                if operation.body.as_ref().is_some_and(Body::is_json) {
-                    headers = vec![("content-type", "application/json".to_owned())];
+                if let Some(described) = operation.body.as_ref().filter(|body| body.is_json()) {
+                    headers = vec![("content-type", described.media_type.clone())];
                     body = self.broken_json();
-                    expects = Expects::Refusal;
+                    if described.is_required || !body.is_empty() {
+                        expects = Expects::Refusal;
+                    }
                 }
             }
             Twist::ContentType => {

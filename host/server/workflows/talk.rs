@@ -12,7 +12,7 @@ use crate::server::problem::Answer;
 use crate::server::wire::{Acknowledged, QueryBody, QueryResult, SignalBody, StopBody};
 
 /// Bodies that may be absent are described so; [`openapi`](crate::server::openapi) goes by it.
-pub(in crate::server) const OPTIONAL: &str = "It may be absent, without a content type: that counts as `{}`";
+pub(in crate::server) const OPTIONAL: &str = "It may be absent: that counts as `{}`";
 
 /// Send a signal to an open run
 ///
