@@ -247,7 +247,7 @@ fn descriptions_and_idempotency_keys() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["canceller", "echo", "fan-out", "four-steps", "long", "race", "random", "signals", "sleeper"]
+        ["canceller", "echo", "fan-out", "four-steps", "long", "race", "random", "signals", "sleeper", "talkative"]
     );
     assert!(samples.description().sdk.starts_with("everfold-guest "), "{}", samples.description().sdk);
     assert!(samples.description().workflow_types.iter().all(|known| !known.summary.is_empty()));
