@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use everfold_core::decision::{Closed, Outcome, PendingActivity};
 use everfold_core::event::Input;
+use everfold_core::failure::Failure;
 use everfold_core::ids::{EventId, RunKey, Timestamp};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
@@ -349,13 +350,13 @@ impl Telemetry {
     /// An attempt is due; the answer notes what it does.
     #[must_use]
     pub fn attempt_due(&self, task: &AttemptTask, due_at: Timestamp) -> AttemptRecord {
-        self.inner.attempting.due(task, due_at, &self.inner.clock)
+        self.inner.attempting.due(task, task.attempt, due_at, &self.inner.clock)
     }
 
     /// An attempt was lost with an earlier host; what comes of it is not committed yet.
-    pub fn attempt_lost(&self, task: &AttemptTask, attempt: u32, failure: &everfold_core::failure::Failure) {
-        let lost = AttemptTask { attempt, ..task.clone() };
-        self.attempt_due(&lost, task.scheduled_at).end(&AttemptOutcome::Failed(failure.clone()));
+    pub fn attempt_lost(&self, task: &AttemptTask, attempt: u32, failure: &Failure) {
+        let record = self.inner.attempting.due(task, attempt, task.scheduled_at, &self.inner.clock);
+        record.end(&AttemptOutcome::Failed(failure.clone()));
     }
 
     /// An activity's end is sent to its run; it is not committed yet.
@@ -377,10 +378,10 @@ impl Telemetry {
     pub fn attempt_recorded(&self, key: &RunKey, pending: &PendingActivity) {
         let id = pending.scheduled_event_id;
         let Some(entry) = self.inner.attempting.take_ended(key.run_id, id, pending.attempt) else { return };
-        if let (Some(task), Some(failure)) = (entry.record.task(), &pending.last_failure) {
-            lines::attempt_failed(task, failure, pending.next_attempt_at);
+        if let (Some(names), Some(failure)) = (entry.record.names(), &pending.last_failure) {
+            lines::attempt_failed(names, failure, pending.next_attempt_at);
             let metrics = &self.inner.metrics;
-            let label = metrics.activity_label(&task.scheduled.activity_type);
+            let label = metrics.activity_label(&names.activity_type);
             metrics.count(metrics::RETRIES, &[("activity_type", label)], 1);
         }
         self.attempt_told(&entry);
@@ -393,27 +394,27 @@ impl Telemetry {
 
     fn activity_closed(&self, key: &RunKey, id: EventId) {
         let Some(entry) = self.inner.attempting.take(key.run_id, id) else { return };
-        let (Some(task), Some(closing)) = (entry.record.task(), &entry.closing) else { return };
+        let (Some(names), Some(closing)) = (entry.record.names(), &entry.closing) else { return };
         let outcome = match closing {
             Closing::Completed => {
-                lines::activity_completed(task);
+                lines::activity_completed(names);
                 "completed"
             }
             Closing::Failed(failure) => {
-                lines::activity_closed_badly(task, failure);
+                lines::activity_closed_badly(names, failure);
                 "failed"
             }
             Closing::TimedOut(failure) => {
-                lines::activity_closed_badly(task, failure);
+                lines::activity_closed_badly(names, failure);
                 "timed_out"
             }
             Closing::Canceled => {
-                lines::activity_canceled(task);
+                lines::activity_canceled(names);
                 "canceled"
             }
         };
         let metrics = &self.inner.metrics;
-        let label = metrics.activity_label(&task.scheduled.activity_type);
+        let label = metrics.activity_label(&names.activity_type);
         metrics.count(metrics::ACTIVITIES_CLOSED, &[("activity_type", label), ("outcome", outcome)], 1);
         self.attempt_told(&entry);
     }
@@ -421,9 +422,9 @@ impl Telemetry {
     /// Tells of an attempt whose end is on disk.
     fn attempt_told(&self, entry: &Entry) {
         let noted = entry.record.take();
-        let (Some(task), Some(ended)) = (entry.record.task(), noted.ended) else { return };
+        let (Some(names), Some(ended)) = (entry.record.names(), noted.ended) else { return };
         let metrics = &self.inner.metrics;
-        let label = metrics.activity_label(&task.scheduled.activity_type);
+        let label = metrics.activity_label(&names.activity_type);
         let of_type = [("activity_type", label)];
         metrics.count(metrics::ATTEMPTS, &[of_type[0], ("outcome", ended.outcome)], 1);
         if let Some((began, _)) = noted.began {
@@ -440,11 +441,10 @@ impl Telemetry {
         if !self.is_tracing() {
             return;
         }
-        let trace_id = task.trace.trace_id();
-        let attempt_span = attempts::attempt_span(task).span_id;
+        let (trace_id, attempt_span) = (names.trace.trace_id(), names.span());
         for call in noted.calls {
             let span = Span {
-                id: attempts::call_span(task, &call),
+                id: names.call_span(call.number),
                 parent: Some(attempt_span),
                 is_parent_remote: false,
                 kind: SpanKind::Client,
@@ -458,17 +458,17 @@ impl Telemetry {
         }
         let span = Span {
             id: attempt_span,
-            parent: Some(task.trace.run_span()),
+            parent: Some(names.trace.run_span()),
             is_parent_remote: false,
             kind: SpanKind::Internal,
-            name: task.scheduled.activity_type.clone(),
+            name: names.activity_type.clone(),
             began: noted.began.map_or(entry.record.due_at(), |(at, _)| at),
             took: ended.took,
             attributes: vec![
-                KeyValue::new("everfold.run_id", task.key.run_id.to_string()),
-                KeyValue::new("everfold.activity_type", task.scheduled.activity_type.clone()),
-                KeyValue::new("everfold.scheduled_event_id", signed(task.scheduled_event_id.0)),
-                KeyValue::new("everfold.attempt", i64::from(task.attempt)),
+                KeyValue::new("everfold.run_id", names.run_id.to_string()),
+                KeyValue::new("everfold.activity_type", names.activity_type.clone()),
+                KeyValue::new("everfold.scheduled_event_id", signed(names.scheduled_event_id.0)),
+                KeyValue::new("everfold.attempt", i64::from(names.attempt)),
                 KeyValue::new("everfold.outcome", ended.outcome),
             ],
             error: ended.failure,

@@ -195,16 +195,12 @@ async fn a_declined_order_is_seen_in_its_lines_its_trace_and_the_metrics() {
         "order-saga > ActivityFailed".to_owned(),
         "order-saga > WorkflowStarted".to_owned(),
         "order-saga > process-payment".to_owned(),
-        "order-saga > refund-payment".to_owned(),
         "order-saga > release-inventory-reservation".to_owned(),
         "order-saga > reserve-inventory".to_owned(),
         "process-payment > POST /charges".to_owned(),
-        "refund-payment > POST /refunds".to_owned(),
     ];
     let shown = tree(&spans);
-    for line in &expected {
-        assert!(shown.contains(line), "{line} is not in {shown:#?}");
-    }
+    assert_eq!(shown, expected);
     let (http, run) = (named(&spans, "POST /orders")[0], named(&spans, "order-saga")[0]);
     assert_eq!(http.kind(), SpanKind::Server);
     assert_eq!(attribute(http, "http.response.status_code").as_deref(), Some("201"));
@@ -220,7 +216,7 @@ async fn a_declined_order_is_seen_in_its_lines_its_trace_and_the_metrics() {
     assert_eq!(attribute(attempt, "everfold.outcome").as_deref(), Some("failed"));
     assert!(collector.services.lock().iter().all(|name| name == "everfold"));
     let ids: std::collections::BTreeSet<_> = spans.iter().map(|span| &span.span_id).collect();
-    assert_eq!(ids.len(), spans.len(), "each span is told once: {shown:#?}");
+    assert_eq!(ids.len(), spans.len(), "each span has an id of its own: {shown:#?}");
 
     // The lines: all with the run's names and one trace.
     let lines = lines(&server, &placed.workflow_id);
@@ -264,16 +260,19 @@ async fn a_declined_order_is_seen_in_its_lines_its_trace_and_the_metrics() {
     assert_eq!(moved("everfold_activity_attempt_duration_seconds_count", &[payment]), 1.0);
     assert_eq!(moved("everfold_activity_schedule_to_start_seconds_count", &[payment]), 1.0);
     assert_eq!(
-        moved("everfold_activities_closed_total", &["activity_type=\"refund-payment\"", "completed"]),
+        moved(
+            "everfold_activities_closed_total",
+            &["activity_type=\"release-inventory-reservation\"", "completed"]
+        ),
         1.0
     );
-    assert_eq!(moved("saga_compensations_total", &[saga]), 2.0, "{after:#?}");
+    assert_eq!(moved("saga_compensations_total", &[saga]), 1.0, "{after:#?}");
     assert_eq!(
         moved("everfold_http_requests_total", &["route=\"/orders\"", "method=\"POST\"", "status=\"201\""]),
         1.0
     );
-    assert!(moved("everfold_commit_decisions_sum", &[]) >= 5.0);
-    assert!(moved("everfold_activation_duration_seconds_count", &[]) >= 5.0);
+    assert_eq!(moved("everfold_commit_decisions_sum", &[]), 4.0);
+    assert_eq!(moved("everfold_activation_duration_seconds_count", &[]), 4.0);
     assert_eq!(moved("everfold_spans_dropped_total", &[]), 0.0);
     assert!(
         !after.keys().any(|key| key.contains(&placed.workflow_id) || key.contains(&run_id)),
@@ -288,7 +287,7 @@ async fn a_trace_goes_on_over_kill_9() {
     let mut server = serve(folder.path(), &address, "127.0.0.1:0").await;
     let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
     let traceparent = format!("00-{trace_id}-00f067aa0ba902b7-01");
-    // Paying fails once; the pause before the next attempt is when the host dies.
+    // Paying takes a second, in which the host dies.
     let placed = place(&server, &order("tok_slow_1", "10115"), &traceparent).await;
     let begun = collector
         .trace(trace_id, |spans| {

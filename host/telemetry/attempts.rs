@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everfold_core::failure::{Failure, FailureKind, TimeoutType};
-use everfold_core::ids::{EventId, RunId, Timestamp};
+use everfold_core::ids::{EventId, RunId, Timestamp, WorkflowId};
 use parking_lot::Mutex;
 
 use super::door::Measurement;
-use super::trace::{SpanId, TraceParent};
+use super::trace::{RunTrace, SpanId};
 use crate::activity::{AttemptOutcome, AttemptTask};
 use crate::clock::Clock;
 use crate::guest::MetricKind;
@@ -30,7 +30,7 @@ pub struct AttemptRecord {
 }
 
 struct Inner {
-    task: Option<AttemptTask>,
+    names: Option<AttemptNames>,
     clock: Clock,
     due_at: Timestamp,
     noted: Mutex<Noted>,
@@ -64,6 +64,45 @@ pub(super) struct Call {
     pub(super) error: Option<String>,
 }
 
+/// Which attempt it is, for everything that is said about it. The activity's input is not kept.
+#[derive(Clone, Debug)]
+pub(super) struct AttemptNames {
+    pub(super) workflow_id: WorkflowId,
+    pub(super) run_id: RunId,
+    pub(super) workflow_type: String,
+    /// Short.
+    pub(super) digest: String,
+    pub(super) trace: RunTrace,
+    pub(super) activity_type: String,
+    pub(super) scheduled_event_id: EventId,
+    pub(super) attempt: u32,
+}
+
+impl AttemptNames {
+    fn of(task: &AttemptTask, attempt: u32) -> Self {
+        Self {
+            workflow_id: task.workflow_id.clone(),
+            run_id: task.key.run_id,
+            workflow_type: task.workflow_type.clone(),
+            digest: task.digest.short(),
+            trace: task.trace,
+            activity_type: task.scheduled.activity_type.clone(),
+            scheduled_event_id: task.scheduled_event_id,
+            attempt,
+        }
+    }
+
+    /// The attempt's span.
+    pub(super) fn span(&self) -> SpanId {
+        self.trace.attempt_span(self.scheduled_event_id, self.attempt)
+    }
+
+    /// The span of one of its calls.
+    pub(super) fn call_span(&self, number: u32) -> SpanId {
+        self.trace.call_span(self.scheduled_event_id, self.attempt, number)
+    }
+}
+
 impl fmt::Debug for AttemptRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AttemptRecord").finish_non_exhaustive()
@@ -75,15 +114,15 @@ impl AttemptRecord {
     #[must_use]
     pub fn unread(clock: Clock) -> Self {
         let due_at = clock.now();
-        Self { inner: Arc::new(Inner { task: None, clock, due_at, noted: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { names: None, clock, due_at, noted: Mutex::default() }) }
     }
 
-    fn new(task: AttemptTask, due_at: Timestamp, clock: Clock) -> Self {
-        Self { inner: Arc::new(Inner { task: Some(task), clock, due_at, noted: Mutex::default() }) }
+    fn new(names: AttemptNames, due_at: Timestamp, clock: Clock) -> Self {
+        Self { inner: Arc::new(Inner { names: Some(names), clock, due_at, noted: Mutex::default() }) }
     }
 
-    pub(super) fn task(&self) -> Option<&AttemptTask> {
-        self.inner.task.as_ref()
+    pub(super) fn names(&self) -> Option<&AttemptNames> {
+        self.inner.names.as_ref()
     }
 
     pub(super) fn due_at(&self) -> Timestamp {
@@ -119,12 +158,11 @@ impl AttemptRecord {
     /// The attempt's span, to be passed on to whom it calls.
     #[must_use]
     pub fn traceparent(&self) -> Option<String> {
-        let task = self.task()?;
-        Some(task.trace.at(task.trace.attempt_span(task.scheduled_event_id, task.attempt)).header())
+        let names = self.names()?;
+        Some(names.trace.at(names.span()).header())
     }
 
     /// Begins a call; its span ends when the answer is dropped.
-    #[must_use]
     pub fn client_span(&self, name: impl Into<String>) -> ClientSpan {
         let mut noted = self.inner.noted.lock();
         let number = noted.call_count;
@@ -167,9 +205,8 @@ impl ClientSpan {
     /// The `traceparent` to send with the call.
     #[must_use]
     pub fn traceparent(&self) -> Option<String> {
-        let task = self.record.task()?;
-        let span = task.trace.call_span(task.scheduled_event_id, task.attempt, self.number);
-        Some(task.trace.at(span).header())
+        let names = self.record.names()?;
+        Some(names.trace.at(names.call_span(self.number)).header())
     }
 
     /// Notes that the call went wrong.
@@ -240,8 +277,14 @@ pub(super) enum Closing {
 
 impl Attempting {
     /// Notes an attempt that is due.
-    pub(super) fn due(&self, task: &AttemptTask, due_at: Timestamp, clock: &Clock) -> AttemptRecord {
-        let record = AttemptRecord::new(task.clone(), due_at, clock.clone());
+    pub(super) fn due(
+        &self,
+        task: &AttemptTask,
+        attempt: u32,
+        due_at: Timestamp,
+        clock: &Clock,
+    ) -> AttemptRecord {
+        let record = AttemptRecord::new(AttemptNames::of(task, attempt), due_at, clock.clone());
         let entry = Entry { record: record.clone(), closing: None };
         let mut records = self.records.lock();
         records.entry(task.key.run_id).or_default().insert(task.scheduled_event_id, entry);
@@ -254,7 +297,7 @@ impl Attempting {
         let mut records = self.records.lock();
         let activities = records.entry(task.key.run_id).or_default();
         let entry = activities.entry(task.scheduled_event_id).or_insert_with(|| Entry {
-            record: AttemptRecord::new(task.clone(), clock.now(), clock.clone()),
+            record: AttemptRecord::new(AttemptNames::of(task, task.attempt), clock.now(), clock.clone()),
             closing: None,
         });
         entry.closing = Some(closing);
@@ -276,7 +319,7 @@ impl Attempting {
         let is_ended = {
             let records = self.records.lock();
             let entry = records.get(&run_id)?.get(&id)?;
-            entry.record.task().is_some_and(|task| task.attempt < next)
+            entry.record.names().is_some_and(|names| names.attempt < next)
                 && entry.record.inner.noted.lock().ended.is_some()
         };
         if is_ended { self.take(run_id, id) } else { None }
@@ -286,14 +329,4 @@ impl Attempting {
     pub(super) fn forget_run(&self, run_id: RunId) {
         self.records.lock().remove(&run_id);
     }
-}
-
-/// The span of a call within its attempt.
-pub(super) fn call_span(task: &AttemptTask, call: &Call) -> SpanId {
-    task.trace.call_span(task.scheduled_event_id, task.attempt, call.number)
-}
-
-/// What is passed on is a span of the attempt's trace.
-pub(super) fn attempt_span(task: &AttemptTask) -> TraceParent {
-    task.trace.at(task.trace.attempt_span(task.scheduled_event_id, task.attempt))
 }

@@ -12,6 +12,7 @@ use everfold_core::failure::Failure;
 use everfold_core::ids::{RunId, Timestamp};
 use everfold_core::machine::RunStatus;
 
+use super::attempts::AttemptNames;
 use super::facts::RunNames;
 use crate::guest::LogLevel;
 
@@ -126,11 +127,11 @@ macro_rules! activity_line {
         tracing::$level!(
             target: "everfold::activity",
             workflow_id = %$of.workflow_id,
-            run_id = %$of.key.run_id,
+            run_id = %$of.run_id,
             workflow_type = $of.workflow_type,
-            digest = $of.digest.short(),
+            digest = $of.digest,
             trace_id = %$of.trace.trace_id(),
-            activity = $of.scheduled.activity_type,
+            activity = $of.activity_type,
             event_id = $of.scheduled_event_id.0,
             attempt = $of.attempt,
             $($rest)+
@@ -138,18 +139,18 @@ macro_rules! activity_line {
     };
 }
 
-pub(super) fn attempt_failed(task: &crate::activity::AttemptTask, failure: &Failure, next: Timestamp) {
-    activity_line!(info, task, %failure, next_attempt_at = %next, "an attempt failed and is tried again");
+pub(super) fn attempt_failed(names: &AttemptNames, failure: &Failure, next: Timestamp) {
+    activity_line!(info, names, %failure, next_attempt_at = %next, "an attempt failed and is tried again");
 }
 
-pub(super) fn activity_completed(task: &crate::activity::AttemptTask) {
-    activity_line!(debug, task, "an activity completed");
+pub(super) fn activity_completed(names: &AttemptNames) {
+    activity_line!(debug, names, "an activity completed");
 }
 
-pub(super) fn activity_canceled(task: &crate::activity::AttemptTask) {
-    activity_line!(info, task, "an activity was canceled");
+pub(super) fn activity_canceled(names: &AttemptNames) {
+    activity_line!(info, names, "an activity was canceled");
 }
 
-pub(super) fn activity_closed_badly(task: &crate::activity::AttemptTask, failure: &Failure) {
-    activity_line!(warn, task, %failure, "an activity closed badly");
+pub(super) fn activity_closed_badly(names: &AttemptNames, failure: &Failure) {
+    activity_line!(warn, names, %failure, "an activity closed badly");
 }

@@ -113,7 +113,7 @@ fn an_order_is_shipped_and_its_history_replays() {
     assert!(fields.contains(&("amount_cents".to_owned(), "2500".to_owned())), "{fields:?}");
 
     let replayed = replayed(&component, &script.history, Comparison::SameDigest).expect("it holds");
-    assert_eq!(replayed.state.next(), EventId(11));
+    assert_eq!(replayed.state.next(), EventId(12));
     assert_eq!(replayed.changes, []);
 }
 
@@ -247,7 +247,18 @@ fn descriptions_and_idempotency_keys() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["canceller", "echo", "fan-out", "four-steps", "long", "race", "random", "signals", "sleeper"]
+        [
+            "canceller",
+            "echo",
+            "fan-out",
+            "four-steps",
+            "long",
+            "race",
+            "random",
+            "signals",
+            "sleeper",
+            "talkative"
+        ]
     );
     assert!(samples.description().sdk.starts_with("everfold-guest "), "{}", samples.description().sdk);
     assert!(samples.description().workflow_types.iter().all(|known| !known.summary.is_empty()));

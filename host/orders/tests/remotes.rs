@@ -266,14 +266,13 @@ async fn a_call_carries_the_trace_of_its_attempt() {
     });
     let url = serve(axum::Router::new().route("/charges", charges)).await;
     let bench = bench_with(&folder, Some(&url)).await;
-    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    for (key, value, carried) in [("a", trace, Some(trace)), ("b", "no\nheader", None)] {
-        let mut task = task("process-payment", key, &charge("o1", 1, "t"));
-        let value = Payload::json(&value).expect("JSON");
-        task.scheduled.headers = vec![("traceparent".to_owned(), value)];
+    for key in ["a", "b"] {
+        let task = task("process-payment", key, &charge("o1", 1, "t"));
+        let trace = task.key.run_id.to_string().replace('-', "");
         let heartbeats = bench.attempts.heartbeats(None);
         let outcome = bench.attempts.run(task, CancellationToken::new(), heartbeats).await;
         assert_eq!(line(outcome), format!("completed: {{\"payment_id\":\"{key}\"}}"));
-        assert_eq!(calls.recv().await.expect("it was called").as_deref(), carried);
+        let carried = calls.recv().await.expect("it was called").expect("it carries a trace");
+        assert!(carried.starts_with(&format!("00-{trace}-")) && carried.ends_with("-01"), "{carried}");
     }
 }
