@@ -1,10 +1,13 @@
 //! The routes of the order application and of the sandbox in OpenAPI, to be merged into the server's
 //! document.
 
+use serde_json::json;
 use utoipa::OpenApi as _;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::schema::AdditionalProperties;
-use utoipa::openapi::{OpenApi, RefOr, Schema};
+use utoipa::openapi::{OpenApi, PathItem, RefOr, Response, Schema};
 
+use super::problem::CODES;
 use super::{routes, sandbox};
 
 /// Bodies whose unknown fields are refused, and what is in them.
@@ -17,6 +20,9 @@ const CLOSED: [&str; 6] =
 pub fn openapi() -> OpenApi {
     let mut document = routes::Described::openapi();
     document.merge(sandbox::Described::openapi());
+    for response in document.paths.paths.values_mut().flat_map(responses) {
+        name_codes(response);
+    }
     if let Some(components) = &mut document.components {
         for name in CLOSED {
             if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {
@@ -27,9 +33,31 @@ pub fn openapi() -> OpenApi {
     document
 }
 
+/// All responses of a path.
+fn responses(item: &mut PathItem) -> impl Iterator<Item = &mut Response> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch]
+        .into_iter()
+        .filter_map(Option::as_mut)
+        .flat_map(|operation| operation.responses.responses.values_mut())
+        .filter_map(|response| match response {
+            RefOr::T(response) => Some(response),
+            RefOr::Ref(_) => None,
+        })
+}
+
+/// Says for programs which codes come with a refusal: those that its description names.
+fn name_codes(response: &mut Response) {
+    let quoted: Vec<&str> = response.description.split('`').skip(1).step_by(2).collect();
+    let named: Vec<&str> = CODES.iter().map(|code| code.0).filter(|code| quoted.contains(code)).collect();
+    if !named.is_empty() {
+        response.extensions = Some(Extensions::from_iter([("x-codes", json!(named))]));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
 

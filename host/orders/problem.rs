@@ -31,6 +31,23 @@ pub(super) const NOT_SHIPPED: Code = Code("not_shipped");
 /// The order failed or was canceled.
 pub(super) const ORDER_CLOSED: Code = Code("order_closed");
 
+/// Every code that a route of the application answers with.
+pub(super) const CODES: [Code; 13] = [
+    Code::NOT_FOUND,
+    Code::INVALID_INPUT,
+    Code::PAYLOAD_TOO_LARGE,
+    Code::UNSUPPORTED_MEDIA_TYPE,
+    Code::ALREADY_STARTED,
+    Code::UNKNOWN_WORKFLOW_TYPE,
+    Code::BUSY,
+    REQUEST_ID_REUSED,
+    PRECONDITION_REQUIRED,
+    PRECONDITION_FAILED,
+    ALREADY_SHIPPED,
+    NOT_SHIPPED,
+    ORDER_CLOSED,
+];
+
 /// Every fault of a request at once: in the detail for people, one by one for programs.
 pub(super) fn faulty(status: StatusCode, faults: &[FieldError]) -> Problem {
     let sentence = |fault: &FieldError| format!("{} {}", fault.field, fault.message).trim_start().to_owned();

@@ -82,6 +82,7 @@ pub(super) fn document(applications: impl IntoIterator<Item = Document>) -> Docu
             refusals::add_to_write(operation);
         }
         for operation in operations(item) {
+            refusals::add_shape(operation);
             refusals::add_common(operation);
             if OPEN_PATHS.contains(&path.as_str()) {
                 operation.security = Some(Vec::new());

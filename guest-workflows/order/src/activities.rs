@@ -17,10 +17,9 @@ pub const VALIDATE_ORDER: Activity<Order, ValidOrder> = step("validate-order");
 /// Sets stock aside for the order.
 pub const RESERVE_INVENTORY: Activity<ReserveInventory, Reservation> = step("reserve-inventory");
 
-/// Charges the customer. An attempt asks the gateway three times before it gives up, so that three
-/// attempts are enough.
+/// Charges the customer. An attempt asks the gateway three times before it gives up.
 pub const PROCESS_PAYMENT: Activity<ProcessPayment, Payment> =
-    step("process-payment").start_to_close(Duration::from_secs(30)).retry(attempts(3));
+    step("process-payment").start_to_close(Duration::from_secs(30));
 
 /// Takes the goods out of the stock.
 pub const UPDATE_INVENTORY: Activity<UpdateInventory, InventoryUpdated> = step("update-inventory");
@@ -52,17 +51,14 @@ const INTERVALS: RetryPolicy = RetryPolicy::new()
     .backoff_coefficient(2.0)
     .maximum_interval(Duration::from_secs(60));
 
-/// A step is tried five times unless it says otherwise, and waits for its own end when the run is cancelled, so that its
+/// A step is tried five times, and waits for its own end when the run is cancelled, so that its
 /// undo comes after it.
 const fn step<I, O>(name: &'static str) -> Activity<I, O> {
+    let retry = INTERVALS.maximum_attempts(5).non_retryable_types(&[INVALID_ORDER, "PaymentDeclined"]);
     Activity::new(name)
         .start_to_close(Duration::from_secs(5))
         .cancellation(CancellationType::WaitCancellationCompleted)
-        .retry(attempts(5))
-}
-
-const fn attempts(most: u32) -> RetryPolicy {
-    INTERVALS.maximum_attempts(most).non_retryable_types(&[INVALID_ORDER, "PaymentDeclined"])
+        .retry(retry)
 }
 
 /// What must come about in the end, as an undo, is not given up lightly: it is tried for a day.

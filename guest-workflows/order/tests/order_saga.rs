@@ -104,19 +104,19 @@ fn an_undo_names_the_key_of_its_step() {
 fn options_are_those_of_the_contract() {
     let (_, asked) = drive("arrange-shipping", &Answer::TimeOut(TimeoutType::StartToClose));
     let expected = [
-        ("reserve-inventory", 5, 5_000, None),
-        ("process-payment", 3, 30_000, None),
-        ("update-inventory", 5, 5_000, None),
-        ("arrange-shipping", 5, 600_000, Some(10_000)),
+        ("reserve-inventory", 5_000, None),
+        ("process-payment", 30_000, None),
+        ("update-inventory", 5_000, None),
+        ("arrange-shipping", 600_000, Some(10_000)),
     ];
     let (steps, undos) = asked.split_at(STEPS.len());
-    for (activity, (name, attempts, start_to_close, heartbeat)) in steps.iter().zip(expected) {
+    for (activity, (name, start_to_close, heartbeat)) in steps.iter().zip(expected) {
         assert_eq!(activity.activity_type, name);
         let options = &activity.options;
         assert_eq!(options.timeouts.start_to_close, Some(start_to_close), "{name}");
         assert_eq!(options.timeouts.heartbeat, heartbeat, "{name}");
         assert_eq!(options.timeouts.schedule_to_close, None);
-        assert_eq!(options.retry_policy.maximum_attempts, Some(attempts));
+        assert_eq!(options.retry_policy.maximum_attempts, Some(5));
         assert_eq!(options.retry_policy.non_retryable_types, ["InvalidOrderError", "PaymentDeclined"]);
         assert_eq!(options.cancellation_type, CancellationType::WaitCancellationCompleted);
     }

@@ -22,7 +22,7 @@ use crate::orders::steps::{Found, Step, StepError};
 /// Before the second and the third try.
 const PAUSES_MS: [u64; 2] = [200, 800];
 /// Of one try.
-const LIMIT_MS: u64 = 5_000;
+const LIMIT_MS: u64 = 3_000;
 
 /// `process-payment`.
 pub(in crate::orders) struct ProcessPayment(pub(super) Arc<Shop>);

@@ -117,7 +117,7 @@ async fn a_slow_charge_is_made_at_once_and_undone_though_its_answer_never_came()
         assert_eq!(bench.effects("payments").await, ["charge k 900"]);
         while !slow.is_finished() {
             let now = bench.shop.clock.now();
-            let within_a_try = |at: &Timestamp| at.ms_since(now) <= 5_000;
+            let within_a_try = |at: &Timestamp| at.ms_since(now) <= 3_000;
             if let Some(at) = bench.time.next_wake().filter(within_a_try) {
                 bench.time.advance_to(at);
             }

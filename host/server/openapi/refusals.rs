@@ -22,6 +22,8 @@ const COMMON: [Refusal; 3] = [
     (403, &[Code::FORBIDDEN_HOST, Code::FORBIDDEN_ORIGIN]),
     (500, &[Code::INTERNAL]),
 ];
+/// The content type of every refusal.
+const PROBLEM_JSON: &str = "application/problem+json";
 /// Codes of requests that meet no operation.
 pub(super) const OF_NO_OPERATION: [Code; 2] = [Code::NOT_FOUND, Code::METHOD_NOT_ALLOWED];
 
@@ -106,6 +108,18 @@ pub(super) fn add_to_write(operation: &mut Operation) {
     }
 }
 
+/// Gives each refusal that an application describes the shape that all have.
+pub(super) fn add_shape(operation: &mut Operation) {
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        if let Some(RefOr::T(content)) = response.content.get_mut(PROBLEM_JSON)
+            && content.schema.is_none()
+        {
+            content.schema = Some(Ref::from_schema_name("Problem").into());
+        }
+    }
+}
+
 fn responses(refusals: &[Refusal]) -> BTreeMap<String, RefOr<Response>> {
     refusals.iter().map(|(status, codes)| (status.to_string(), response(*status, codes).into())).collect()
 }
@@ -117,7 +131,7 @@ fn response(status: u16, codes: &[Code]) -> Response {
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let mut response = ResponseBuilder::new()
         .description(format!("{}: {}", title.unwrap_or("Refused"), listed.join(", ")))
-        .content("application/problem+json", problem)
+        .content(PROBLEM_JSON, problem)
         .extensions(Some(Extensions::from_iter([(CODES, json!(names))])));
     if codes.contains(&Code::BUSY) {
         let seconds = HeaderBuilder::new().description(Some("Seconds after which to try again"));
