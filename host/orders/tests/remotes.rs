@@ -125,7 +125,7 @@ async fn a_slow_charge_is_made_at_once_and_undone_though_its_answer_never_came()
         }
         assert_eq!(
             slow.await.expect("it ends"),
-            "failed: PaymentGatewayUnavailable: the payment gateway did not answer within 5000 ms"
+            "failed: PaymentGatewayUnavailable: the payment gateway did not answer within 3000 ms"
         );
         bench.time.advance(Duration::from_secs(10));
     }
@@ -139,11 +139,11 @@ async fn a_slow_charge_is_made_at_once_and_undone_though_its_answer_never_came()
     assert_eq!(bench.effects("payments").await, ["charge k 900", "refund k 900"]);
 
     let slow = tokio::spawn({
-        let (bench, input) = (bench.clone(), charge("o1", 900, "tok_slow_3"));
+        let (bench, input) = (bench.clone(), charge("o1", 900, "tok_slow_2"));
         async move { attempt(&bench.attempts, "process-payment", "k2", &input).await }
     });
     bench.time.until_sleeping(3).await;
-    bench.time.advance(Duration::from_secs(3));
+    bench.time.advance(Duration::from_secs(2));
     assert!(slow.await.expect("it ends").starts_with("completed"), "in time after all");
 }
 
