@@ -11,7 +11,7 @@ use everfold_core::machine::{RunState, RunStatus};
 
 use super::Parts;
 use super::dispatch::{Dispatcher, Left};
-use super::run::{BlockedRun, Phase, Position, Ready, is_signal};
+use super::run::{BlockedRun, Phase, Position, Ready};
 use crate::activity::AttemptTask;
 use crate::store::{RunRow, Store, StoreError};
 
@@ -38,8 +38,7 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, Stor
     Ok(match row.blocked {
         Some(blocked) if !is_due => {
             parts.retry_at(key, blocked.retry_at);
-            let mut at = Position::of(&state);
-            at.signals += inbox.iter().filter(|(_, waiting)| is_signal(&waiting.input)).count() as u64;
+            let at = Position::of(&state).with_waiting(inbox.iter().map(|(_, waiting)| &waiting.input));
             Phase::Blocked(BlockedRun { at, blocked })
         }
         blocked => Phase::Ready(Box::new(Ready {

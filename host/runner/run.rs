@@ -308,8 +308,8 @@ impl Run {
             Ok(instance) => instance,
             Err(fault) => return self.fault(parts, cell, *ready, fault, input, source),
         };
+        let at = Position::of_ready(&ready);
         let Ready { state, digest, instance: _, recorded: _, backlog, blocked } = *ready;
-        let at = Position::of(&state);
         let activation = match Activation::live(state, parts.clock.now(), input, parts.limits) {
             Ok(activation) => activation,
             Err(illegal) => unreachable!("the state awaits the input: {illegal}"),
@@ -384,7 +384,7 @@ impl Run {
     /// Tries a blocked run again that has no input waiting: it is healed if its replay holds.
     fn heal(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
         let Phase::Ready(mut ready) = std::mem::take(&mut self.phase) else { return };
-        let at = Position::of(&ready.state);
+        let at = Position::of_ready(&ready);
         let mut decision = at.decision(&cell.key);
         match block::instance(parts, &mut ready) {
             Ok(instance) => {
@@ -416,7 +416,7 @@ impl Run {
         input: Input,
         source: Source,
     ) {
-        self.block(parts, cell, Position::of(&ready.state), ready.blocked, fault, input, source);
+        self.block(parts, cell, Position::of_ready(&ready), ready.blocked, fault, input, source);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one value for each part of what is blocked")]
@@ -448,6 +448,8 @@ impl Run {
         }
         let mut decision = at.decision(&cell.key);
         let waits_already = matches!(source, Source::Inbox(_));
+        // It was taken out of the backlog to be folded, and goes on waiting.
+        let at = if waits_already { at.with_waiting([&input]) } else { at };
         if !waits_already {
             decision.effects = Effects::of_input(&input);
             decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
@@ -484,8 +486,7 @@ impl Run {
         );
         decision.blocked = BlockChange::Block(blocked.clone());
         parts.residents.remove(&cell.key);
-        let waiting = decision.inbox_put.iter().filter(|waiting| is_signal(&waiting.input)).count();
-        let at = Position { signals: at.signals + waiting as u64, ..at };
+        let at = at.with_waiting(decision.inbox_put.iter().map(|waiting| &waiting.input));
         self.phase = Phase::Blocked(BlockedRun { at, blocked });
         self.submit(parts, cell, decision, None, input, done);
     }
@@ -524,6 +525,8 @@ pub(super) struct Position {
     pub(super) open_activities: u64,
     /// Signals that the run was sent, those that wait in the inbox of a blocked run included.
     pub(super) signals: u64,
+    /// Whether the run was asked to cancel, or the request waits in the inbox of a blocked run.
+    pub(super) is_cancel_requested: bool,
 }
 
 impl Position {
@@ -533,7 +536,22 @@ impl Position {
             time: state.time(),
             open_activities: state.activities().len() as u64,
             signals: state.signals().received(),
+            is_cancel_requested: state.is_cancel_requested(),
         }
+    }
+
+    /// Where a run stands whose backlog goes on waiting.
+    pub(super) fn of_ready(ready: &Ready) -> Self {
+        Self::of(&ready.state).with_waiting(ready.backlog.iter().map(|(_, waiting)| &waiting.input))
+    }
+
+    /// The same run with inputs that wait in its inbox.
+    pub(super) fn with_waiting<'a>(self, inputs: impl IntoIterator<Item = &'a Input>) -> Self {
+        inputs.into_iter().fold(self, |at, input| Self {
+            signals: at.signals + u64::from(is_signal(input)),
+            is_cancel_requested: at.is_cancel_requested || matches!(input, Input::WorkflowCancelRequested(_)),
+            ..at
+        })
     }
 
     pub(super) fn decision(&self, key: &RunKey) -> Decision {
