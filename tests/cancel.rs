@@ -188,7 +188,9 @@ impl Bench {
                 run.pending_activities.iter().any(|activity| activity.attempts.is_some())
             };
             self.test.until("order", failed).await;
-            return self.cancel().await;
+            // Nothing is under way: it gives up at once.
+            assert!(!self.test.cancel("order").await.unwrap().is_duplicate);
+            return;
         }
         self.cancel().await;
         // It reaches the step also where that takes no notice.
@@ -312,7 +314,6 @@ async fn cancelled_while_it_undoes(workflow_type: &str, steps: [&str; 4]) {
             assert!(!call.is_step(), "{place}");
             bench.cancel().await;
             assert!(!call.context.is_cancelled(), "{place}: it is shielded");
-            // Also one that fails and is tried again is not given up.
             bench.answer_well(call);
             assert_eq!(bench.finish(&place).await, RunStatus::Failed, "{place}: it had failed before");
             let scheduled = scheduled(&bench.test.events("order").await);
@@ -354,8 +355,8 @@ async fn cancelled_at_the_moment_at_which_a_step_ends() {
         let status = finish_racing(&mut bench, &place).await;
         match (asked.await.unwrap(), status) {
             (Ok(_), RunStatus::Canceled) => bench.world.assert_undone(&place),
-            // It came while the last step ended.
-            (_, RunStatus::Completed) => assert_eq!(step, 3, "{place}"),
+            // It came while the last step was under way, or later.
+            (_, RunStatus::Completed) => assert!(step >= 2, "{place}"),
             (asked, status) => panic!("{place}: {asked:?}, {status:?}"),
         }
         assert_books(&bench.world, status, &place);

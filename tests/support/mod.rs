@@ -191,8 +191,11 @@ impl TestHost {
     }
 
     /// Ends as a killed process does: what is not committed is lost, and nobody is told.
-    pub async fn kill(self) {
+    pub async fn kill(mut self) {
         self.store.kill().await;
+        if let Some(runtime) = self.runtime.take() {
+            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+        }
     }
 }
 
