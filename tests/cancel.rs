@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use everfold::activity::{ActivityContext, Registry};
@@ -121,7 +122,7 @@ fn well(name: &str) -> Value {
 
 /// A host whose every attempt waits for the test.
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     test: TestHost,
     calls: mpsc::UnboundedReceiver<Call>,
     world: World,
@@ -129,6 +130,22 @@ struct Bench {
 
 impl Bench {
     async fn open(workflow_type: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (test, calls) = Self::host(folder.path()).await;
+        test.deploy("order").await;
+        test.start(workflow_type, "order", &saga_input()).await;
+        Self { folder, test, calls, world: World::default() }
+    }
+
+    /// Kills the host; the next one goes on in the same world.
+    async fn restart(self) -> Self {
+        let Self { folder, test, calls: _, world } = self;
+        test.kill().await;
+        let (test, calls) = Self::host(folder.path()).await;
+        Self { folder, test, calls, world }
+    }
+
+    async fn host(folder: &Path) -> (TestHost, mpsc::UnboundedReceiver<Call>) {
         let (sender, calls) = mpsc::unbounded_channel();
         let mut registry = Registry::default();
         for name in SAGA_ANSWERS.map(|(name, _)| name).into_iter().chain(["validate-order", "cancel-order"]) {
@@ -140,13 +157,9 @@ impl Bench {
                 async move { answered.await.expect("the test answers") }
             });
         }
-        let folder = tempfile::tempdir().unwrap();
         let clock = Clock::from_source(VirtualTime::starting_at(Timestamp(1_700_000_000_000)));
         let (settings, engine) = (HostSettings::default(), EngineSettings::default());
-        let test = TestHost::open_at(folder.path(), registry, &settings, engine, clock).await;
-        test.deploy("order").await;
-        test.start(workflow_type, "order", &saga_input()).await;
-        Self { _folder: folder, test, calls, world: World::default() }
+        (TestHost::open_at(folder, registry, &settings, engine, clock).await, calls)
     }
 
     async fn call(&mut self) -> Call {
@@ -338,6 +351,30 @@ async fn the_order_saga_cancelled_while_it_undoes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_cancelled_while_it_undoes() {
     cancelled_while_it_undoes("order", ORDER).await;
+}
+
+/// The host is killed behind the request to cancel: the attempt under way is lost, and whether it had its
+/// effect nobody knows. It is not made again, and is undone with the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_during_each_step_and_killed() {
+    for (workflow_type, steps) in [("order-saga", SAGA), ("order", ORDER)] {
+        for (step, was_made) in (0..steps.len()).flat_map(|step| [(step, true), (step, false)]) {
+            let place = format!("{workflow_type} killed during {}, made: {was_made}", steps[step]);
+            let mut bench = Bench::open(workflow_type).await;
+            let call = bench.steps(step).await;
+            bench.cancel().await;
+            if was_made {
+                bench.world.make(&call);
+            }
+            let mut bench = bench.restart().await;
+            assert_eq!(bench.finish(&place).await, RunStatus::Canceled, "{place}");
+            let scheduled = scheduled(&bench.test.events("order").await);
+            assert_eq!(scheduled[..=step], steps[..=step], "{place}");
+            assert_eq!(scheduled[step + 1..], undoings(workflow_type, step, Manner::Stops), "{place}");
+            bench.world.assert_undone(&place);
+            bench.test.stop().await;
+        }
+    }
 }
 
 /// Whichever comes first, the answer or the request to cancel, the books are right.

@@ -8,7 +8,8 @@ use everfold_core::event::{Event, EventKind, Input, Note, WorkflowTerminated};
 use super::Parts;
 use super::act::Done;
 use super::cells::Cell;
-use super::run::{Message, Phase, Position, Run, Source, Talk, is_signal};
+use super::position::{Position, is_signal};
+use super::run::{Message, Phase, Run, Source, Talk};
 use super::talk::{Ask, Refusal, Taken};
 
 impl Run {

@@ -11,7 +11,8 @@ use everfold_core::machine::{RunState, RunStatus};
 
 use super::Parts;
 use super::dispatch::{Dispatcher, Left};
-use super::run::{BlockedRun, Phase, Position, Ready};
+use super::position::Position;
+use super::run::{BlockedRun, Phase, Ready};
 use crate::activity::AttemptTask;
 use crate::store::{RunRow, Store, StoreError};
 
