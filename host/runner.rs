@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `api` | what callers say and are answered |
 //! | `cells` | a mailbox for each run with something to do; the folding threads |
-//! | `run` | one run's phases, a step at a time |
+//! | `run`, `position` | one run's phases, a step at a time; where it stands |
 //! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
 //! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
 //! | `succession` | runs that a step begins |
@@ -22,6 +22,7 @@ mod dispatch;
 mod list;
 mod listen;
 mod load;
+mod position;
 mod queries;
 mod residents;
 mod run;

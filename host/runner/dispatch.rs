@@ -16,13 +16,13 @@ use everfold_core::failure::{
 use everfold_core::ids::{EventId, RunKey, Timestamp};
 use everfold_core::retry::{self, AfterFailure};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Parts;
 use super::run::Message;
-use crate::activity::{AttemptOutcome, AttemptTask, Heartbeats};
+use crate::activity::{AttemptOutcome, AttemptTask, Heartbeat};
 
 /// The longest pause between two heartbeats that are written down, in milliseconds.
 const LONGEST_HEARTBEAT_PAUSE_MS: u64 = 30_000;
@@ -174,10 +174,12 @@ impl Driver {
             }
             let attempt = self.task.attempt;
             let heartbeats = self.parts.attempts.heartbeats(self.task.heartbeat_details.clone());
+            // Watched from before the attempt begins: its first act may be a heartbeat.
+            let news = heartbeats.watch();
             let outcome = tokio::select! {
                 biased;
                 outcome = self.parts.attempts.run(self.task.clone(), self.cancellation.clone(), heartbeats.clone()) => outcome,
-                () = self.write_down(&heartbeats) => return,
+                () = self.write_down(news) => return,
                 () = self.parts.dispatcher.interrupted.cancelled() => {
                     self.task.heartbeat_details = heartbeats.last().details;
                     let failure = Failure::application("HostStopped", "the host stopped during the attempt");
@@ -250,8 +252,7 @@ impl Driver {
     /// Writes heartbeats down as they come, the first at once, further ones not more often than
     /// they must: whoever restarts after a crash goes on from the last one written. Returns when the
     /// run is gone.
-    async fn write_down(&self, heartbeats: &Heartbeats) {
-        let mut news = heartbeats.watch();
+    async fn write_down(&self, mut news: watch::Receiver<Heartbeat>) {
         let started_at = self.parts.clock.now();
         loop {
             if news.changed().await.is_err() {

@@ -8,8 +8,9 @@ use everfold_core::event::{Event, EventKind, Input, Note, WorkflowTerminated};
 use super::Parts;
 use super::act::Done;
 use super::cells::Cell;
-use super::run::{Message, Phase, Position, Run, Source, Talk, is_signal};
-use super::talk::{Ask, Refusal};
+use super::position::{Position, is_signal};
+use super::run::{Message, Phase, Run, Source, Talk};
+use super::talk::{Ask, Refusal, Taken};
 
 impl Run {
     /// Does what a caller asks, or tells why not.
@@ -36,6 +37,10 @@ impl Run {
                 let limit = parts.limits.signals;
                 let _ = talk.reply.send(Err(Refusal::Limit(format!("a run takes at most {limit} signals"))));
             }
+            Ask::Take(Input::WorkflowCancelRequested(_)) if at.is_cancel_requested => {
+                let taken = Taken { run_id: cell.key.run_id, is_duplicate: true };
+                let _ = talk.reply.send(Ok(taken));
+            }
             Ask::Take(input) => {
                 let source = Source::Caller { request: talk.request, reply: talk.reply };
                 self.take(parts, cell, at, input, source);
@@ -48,9 +53,7 @@ impl Run {
         let Phase::Blocked(blocked) = self.phase_mut() else {
             return self.fold(parts, cell, input, source);
         };
-        if is_signal(&input) {
-            blocked.at.signals += 1;
-        }
+        blocked.at = at.with_waiting([&input]);
         let mut decision = at.decision(&cell.key);
         decision.effects = Effects::of_input(&input);
         decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];

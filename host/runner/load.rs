@@ -11,7 +11,8 @@ use everfold_core::machine::{RunState, RunStatus};
 
 use super::Parts;
 use super::dispatch::{Dispatcher, Left};
-use super::run::{BlockedRun, Phase, Position, Ready, is_signal};
+use super::position::Position;
+use super::run::{BlockedRun, Phase, Ready};
 use crate::activity::AttemptTask;
 use crate::store::{RunRow, Store, StoreError};
 use crate::telemetry::RunNames;
@@ -44,8 +45,7 @@ pub(super) async fn load(
     let phase = match row.blocked {
         Some(blocked) if !is_due => {
             parts.retry_at(key, blocked.retry_at);
-            let mut at = Position::of(&state);
-            at.signals += inbox.iter().filter(|(_, waiting)| is_signal(&waiting.input)).count() as u64;
+            let at = Position::of(&state).with_waiting(inbox.iter().map(|(_, waiting)| &waiting.input));
             Phase::Blocked(BlockedRun { at, blocked })
         }
         blocked => Phase::Ready(Box::new(Ready {

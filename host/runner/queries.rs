@@ -24,7 +24,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
-use super::api::{ApiError, QueryAnswer, QueryRequest};
+use super::api::{ApiError, QueryAnswer, QueryRequest, RunRef};
 use super::{Host, internal};
 use crate::guest::{LoadedComponent, Replica};
 use crate::store::RunRow;
@@ -98,13 +98,7 @@ impl Host {
         let QueryRequest { run, name, input } = request;
         let parts = &self.parts;
         parts.limits.check_payload("the query's input", input.size()).map_err(ApiError::InvalidInput)?;
-        let row = self.row(&run).await?;
-        if row.next_event_id == EventId::FIRST {
-            return Err(ApiError::Blocked(format!(
-                "run {} has no history yet: its first event waits in the inbox",
-                row.key.run_id
-            )));
-        }
+        let row = self.begun(&run).await?;
         let component = parts.versions.component(row.digest).await.map_err(|error| match error {
             Unavailable::Missing(_) | Unavailable::Refused { .. } => ApiError::Blocked(error.to_string()),
             Unavailable::Store(error) => internal(&error),
@@ -140,6 +134,30 @@ impl Host {
             Asked::Unanswerable => {
                 let digest = row.digest.short();
                 Err(ApiError::UnknownQuery(format!("component {digest} answers no queries: {name}")))
+            }
+        }
+    }
+
+    /// The run's row once it has a history: a run that another one began is folded a moment later.
+    async fn begun(&self, run: &RunRef) -> Result<RunRow, ApiError> {
+        let mut row = self.row(run).await?;
+        let mut watch = self.parts.watchers.watch(&row.key);
+        let in_time = tokio::time::sleep(PATIENCE);
+        tokio::pin!(in_time);
+        loop {
+            row = self.row_of(&row.key).await?;
+            let waits =
+                format!("run {} has no history yet: its first event waits in the inbox", row.key.run_id);
+            if row.next_event_id != EventId::FIRST {
+                return Ok(row);
+            }
+            if row.blocked.is_some() {
+                return Err(ApiError::Blocked(waits));
+            }
+            tokio::select! {
+                _ = watch.changed() => {}
+                () = &mut in_time => return Err(ApiError::Busy(waits)),
+                () = self.parts.stopping.cancelled() => return Err(ApiError::Busy(waits)),
             }
         }
     }

@@ -20,7 +20,7 @@ use everfold_core::decision::{
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
-use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp};
+use everfold_core::ids::{Digest, RunId, RunKey};
 use everfold_core::machine::RunState;
 use tokio::sync::oneshot;
 
@@ -30,6 +30,7 @@ use super::api::{ApiError, Started};
 use super::block::{self, Fault};
 use super::cells::Cell;
 use super::load;
+use super::position::Position;
 use super::succession;
 use super::talk::{Answer, Ask, Refusal, Taken};
 use crate::guest::Instance;
@@ -316,8 +317,8 @@ impl Run {
             Ok(instance) => instance,
             Err(fault) => return self.fault(parts, cell, *ready, fault, input, source),
         };
+        let at = Position::of_ready(&ready);
         let Ready { state, digest, instance: _, recorded: _, backlog, blocked } = *ready;
-        let at = Position::of(&state);
         let folding = Folding::begin(self.arrival.take(), parts.clock.now());
         let activation = match Activation::live(state, parts.clock.now(), input, parts.limits) {
             Ok(activation) => activation,
@@ -393,7 +394,7 @@ impl Run {
     /// Tries a blocked run again that has no input waiting: it is healed if its replay holds.
     fn heal(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
         let Phase::Ready(mut ready) = std::mem::take(&mut self.phase) else { return };
-        let at = Position::of(&ready.state);
+        let at = Position::of_ready(&ready);
         let mut decision = at.decision(&cell.key);
         match block::instance(parts, &mut ready) {
             Ok(instance) => {
@@ -425,7 +426,7 @@ impl Run {
         input: Input,
         source: Source,
     ) {
-        self.block(parts, cell, Position::of(&ready.state), ready.blocked, fault, input, source);
+        self.block(parts, cell, Position::of_ready(&ready), ready.blocked, fault, input, source);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one value for each part of what is blocked")]
@@ -457,6 +458,8 @@ impl Run {
         }
         let mut decision = at.decision(&cell.key);
         let waits_already = matches!(source, Source::Inbox(_));
+        // It was taken out of the backlog to be folded, and goes on waiting.
+        let at = if waits_already { at.with_waiting([&input]) } else { at };
         if !waits_already {
             decision.effects = Effects::of_input(&input);
             decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
@@ -485,8 +488,7 @@ impl Run {
         let blocked = fault.into_blocked(parts.clock.now(), before.as_ref());
         decision.blocked = BlockChange::Block(blocked.clone());
         parts.residents.remove(&cell.key);
-        let waiting = decision.inbox_put.iter().filter(|waiting| is_signal(&waiting.input)).count();
-        let at = Position { signals: at.signals + waiting as u64, ..at };
+        let at = at.with_waiting(decision.inbox_put.iter().map(|waiting| &waiting.input));
         self.phase = Phase::Blocked(BlockedRun { at, blocked });
         self.submit(parts, cell, decision, None, input, done);
     }
@@ -515,46 +517,6 @@ impl Run {
         let (answered_in, answered) = (Arc::clone(parts), Arc::clone(cell));
         let on_done = move |committed| answered_in.cells.committed(&answered, committed);
         parts.committer.submit(decision, Box::new(on_done));
-    }
-}
-
-/// Where a run stands: what a decision needs that folds nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Position {
-    pub(super) next: EventId,
-    /// The time of the last event.
-    pub(super) time: Timestamp,
-    pub(super) open_activities: u64,
-    /// Signals that the run was sent, those that wait in the inbox of a blocked run included.
-    pub(super) signals: u64,
-}
-
-impl Position {
-    pub(super) fn of(state: &RunState) -> Self {
-        Self {
-            next: state.next(),
-            time: state.time(),
-            open_activities: state.activities().len() as u64,
-            signals: state.signals().received(),
-        }
-    }
-
-    pub(super) fn decision(&self, key: &RunKey) -> Decision {
-        Decision::empty(key.clone(), self.next, self.open_activities)
-    }
-}
-
-/// Whether an input counts against the limit of signals.
-pub(super) const fn is_signal(input: &Input) -> bool {
-    match input {
-        Input::SignalReceived(_) => true,
-        Input::WorkflowStarted(_)
-        | Input::WorkflowCancelRequested(_)
-        | Input::ActivityCompleted(_)
-        | Input::ActivityFailed(_)
-        | Input::ActivityTimedOut(_)
-        | Input::ActivityCanceled(_)
-        | Input::TimerFired(_) => false,
     }
 }
 

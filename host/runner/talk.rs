@@ -98,11 +98,12 @@ impl Host {
     ) -> Result<Acknowledged, ApiError> {
         check_request_id(request_id.as_deref())?;
         let stopping = || ApiError::Busy("the host is stopping".to_owned());
-        if !self.is_ready() {
-            return Err(stopping());
-        }
         let request = request_id.map(|request_id| Request { operation, request_id });
         loop {
+            // Asked each time: a host that cannot go on closes its runs, and the store does not.
+            if !self.is_ready() {
+                return Err(stopping());
+            }
             let row = self.row(run).await?;
             if row.status != RunStatus::Running {
                 return self.closed(run, row.key.run_id, request.as_ref()).await;
