@@ -1,6 +1,6 @@
 //! The JSON of the interface, in both directions: what the routes write and what clients read.
 //! Names are snake_case, times RFC 3339, payloads the JSON value itself where they hold JSON.
-//! Here are runs; [`talk`] has what is said to them, [`components`] what folds them.
+//! Here are runs; `talk` has what is said to them, `components` what folds them.
 
 mod components;
 mod convert;
