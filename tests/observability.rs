@@ -170,6 +170,20 @@ fn lines(server: &Server, workflow_id: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_measures_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data")).await;
+    let placed = server.order(&order("tok_ok", "10115")).await;
+    assert_eq!(server.end(&placed.workflow_id).await["status"], "completed");
+    let samples = metrics(&server).await;
+    let (saga, payment) = ("workflow_type=\"order-saga\"", "activity_type=\"process-payment\"");
+    let euros = "currency=\"EUR\"";
+    assert_eq!(sum(&samples, "order_amount_cents_total", &[saga, euros]), 2_500.0, "{samples:#?}");
+    assert_eq!(sum(&samples, "order_payments_cents_total", &[payment, euros]), 2_500.0);
+    assert_eq!(sum(&samples, "order_processing_seconds_count", &[saga, "outcome=\"shipped\""]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_declined_order_is_seen_in_its_lines_its_trace_and_the_metrics() {
     let folder = tempfile::tempdir().unwrap();
     let (collector, address) = Collector::start().await;

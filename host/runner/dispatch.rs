@@ -45,6 +45,8 @@ pub(super) struct Left {
     pub(super) row: Option<PendingActivity>,
     /// Whether the process before this one may have had an attempt under way.
     pub(super) may_have_run: bool,
+    /// Whether the run has asked the activity to stop.
+    pub(super) cancel_requested: bool,
 }
 
 /// With what the driver of an activity begins.
@@ -56,6 +58,8 @@ struct Begin {
     lost: Option<Failure>,
     /// How the attempt before failed, and when.
     last_failure: Option<(Failure, Timestamp)>,
+    /// Asks it to stop.
+    cancellation: CancellationToken,
 }
 
 impl Dispatcher {
@@ -75,30 +79,38 @@ impl Dispatcher {
         let (next_attempt, next_at) =
             left.row.as_ref().map_or((1, now), |row| (row.attempt, row.next_attempt_at));
         let was_due = next_at <= now;
+        let cancellation = CancellationToken::new();
+        if left.cancel_requested {
+            cancellation.cancel();
+        }
         let last_failure =
             left.row.as_ref().and_then(|row| row.last_failure.clone().zip(row.last_failure_at));
         task.heartbeat_details = left.row.and_then(|row| row.heartbeat_details);
         if left.may_have_run && was_due {
-            // The attempt may have begun: it counts, and its outcome is unknown.
+            // The attempt may have begun: it counts, and its outcome is unknown. Where one after another
+            // is lost, the pauses grow, so that a host that dies over and over does not use all of them up.
+            let policy = &task.scheduled.retry_policy;
+            let pause_ms = if next_attempt > 1 { policy.delay_ms(next_attempt - 1) } else { 0 };
             task.attempt = next_attempt + 1;
             let lost = Failure::timed_out(
                 TimeoutType::StartToClose,
                 format!("attempt {next_attempt} was lost when the host stopped"),
             );
-            Self::spawn(parts, task, Begin { not_before: Some(now), lost: Some(lost), last_failure });
+            let not_before = Some(now.plus_ms(pause_ms));
+            Self::spawn(parts, task, Begin { not_before, lost: Some(lost), last_failure, cancellation });
         } else {
             task.attempt = next_attempt;
-            Self::spawn(parts, task, Begin { not_before: Some(next_at), lost: None, last_failure });
+            let not_before = Some(next_at);
+            Self::spawn(parts, task, Begin { not_before, lost: None, last_failure, cancellation });
         }
     }
 
     fn spawn(parts: &Arc<Parts>, task: AttemptTask, begin: Begin) {
-        let Begin { not_before, lost, last_failure } = begin;
+        let Begin { not_before, lost, last_failure, cancellation } = begin;
         let dispatcher = &parts.dispatcher;
         if dispatcher.draining.is_cancelled() {
             return;
         }
-        let cancellation = CancellationToken::new();
         dispatcher
             .open
             .lock()
@@ -160,9 +172,16 @@ impl Driver {
             let attempt = self.task.attempt - 1;
             self.parts.telemetry.attempt_lost(&self.task, attempt, &failure);
             if self.task.scheduled.retry_policy.is_last(attempt) {
-                return self.close_badly(attempt, RetryState::MaximumAttemptsReached, failure);
+                let is_canceled = self.cancellation.is_cancelled();
+                let state = if is_canceled {
+                    RetryState::CancelRequested
+                } else {
+                    RetryState::MaximumAttemptsReached
+                };
+                return self.close_badly(attempt, state, failure);
             }
-            if !self.record(self.task.attempt, self.parts.clock.now(), failure).await {
+            let due_at = not_before.unwrap_or_else(|| self.parts.clock.now());
+            if !self.record(self.task.attempt, due_at, failure).await {
                 return;
             }
         }

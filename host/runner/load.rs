@@ -105,11 +105,12 @@ async fn resume_activities(
         rows.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
     for (id, activity) in state.activities().iter().filter(|(id, _)| unknown(*id)) {
         if let Some(task) = task(key, state, id, 1) {
-            let left = Left { row: rows.remove(&id), may_have_run: !parts.store.was_closed_in_order() };
+            let left = Left {
+                row: rows.remove(&id),
+                may_have_run: !parts.store.was_closed_in_order(),
+                cancel_requested: activity.cancel_requested,
+            };
             Dispatcher::resume(parts, task, left);
-            if activity.cancel_requested {
-                parts.dispatcher.cancel(key, id);
-            }
         }
     }
     Ok(())

@@ -100,7 +100,8 @@ async fn record(shop: &Shop, key: &str, input: &Delivery) -> Result<Recorded, St
         return Ok(recorded);
     }
     let now = shop.clock.now();
-    let arrival = Arrival { order_id, shipment_id, delivered_at: Timestamp(*delivered_at_ms) };
+    let arrival =
+        Arrival { order_id, shipment_id, delivered_at: Timestamp(*delivered_at_ms).min(Timestamp::MAX) };
     if !deliver(&mut write, arrival, now).await? {
         let message = format!("order {order_id} has no shipment {shipment_id} under way");
         return Err(Failure::non_retryable(NO_SUCH_SHIPMENT, message).into());

@@ -49,7 +49,11 @@ impl Activity for ProcessPayment {
     type Output = Charged;
 
     async fn run(&self, context: &ActivityContext, input: Charge) -> Result<Charged, Failure> {
-        Ok(charge(&self.0, context, &input).await?)
+        let charged = charge(&self.0, context, &input).await?;
+        let currency = [("currency", input.currency.as_str())];
+        // A sum of money is exact up to 2⁵³ cents.
+        context.metrics().counter("order_payments_cents_total", input.amount_cents as f64, &currency);
+        Ok(charged)
     }
 }
 
