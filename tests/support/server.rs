@@ -15,6 +15,8 @@ pub struct Server {
     folder: PathBuf,
     port: u16,
     environment: Vec<(String, String)>,
+    /// Bytes of the log that were there before the last start.
+    said_before: usize,
     pub http: reqwest::Client,
 }
 
@@ -33,7 +35,7 @@ impl Server {
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let child = spawn(folder, port, &environment);
-        let mut server = Self { child, folder: folder.to_owned(), port, environment, http };
+        let mut server = Self { child, folder: folder.to_owned(), port, environment, said_before: 0, http };
         server.ready().await;
         let deployed =
             server.everfold(&["deploy", root().join("target/components/order.wasm").to_str().unwrap()]);
@@ -63,10 +65,10 @@ impl Server {
         self.child.wait().unwrap()
     }
 
-    /// Waits until a line of the log contains `text`.
+    /// Waits until a line of the log since the last start contains `text`.
     pub async fn says(&self, text: &str) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
+        while !self.log()[self.said_before..].contains(text) {
             assert!(tokio::time::Instant::now() < deadline, "`{text}` is not in the log: {}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -74,6 +76,7 @@ impl Server {
 
     /// Serves the same folder on the same port again.
     pub async fn restart(&mut self) {
+        self.said_before = self.log().len();
         self.child = spawn(&self.folder, self.port, &self.environment);
         self.ready().await;
     }
