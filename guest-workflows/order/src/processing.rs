@@ -60,6 +60,9 @@ async fn process(run: &Fulfilment) -> Result<Shipped, Failure> {
             return Err(shipping_failed(run, payment_key, inventory_key, shipping_key, error).await);
         }
     };
+    if ctx.is_cancel_requested() {
+        return Err(canceled_while_shipping(run, payment_key, inventory_key, shipping_key).await);
+    }
     info!(ctx, "order shipped", tracking = shipment.tracking_number);
 
     Ok(Shipped {
@@ -117,17 +120,30 @@ async fn shipping_failed(
     if !handler.step_had_no_effect() {
         handler.cancel_shipment(shipping_key).await;
     }
-    handler.restock(inventory_key).await;
-    let money = handler.refund(payment_key, Money::Returned).await;
-    handler.cancel_order().await;
-    handler.fail(money)
+    handler.take_back(payment_key, inventory_key).await
 }
+
+/// The carrier has it, and the customer wants it no more.
+async fn canceled_while_shipping(
+    run: &Fulfilment,
+    payment_key: Uuid,
+    inventory_key: Uuid,
+    shipping_key: Uuid,
+) -> Failure {
+    let mut handler = Handler::canceled(run);
+    handler.cancel_shipment(shipping_key).await;
+    handler.take_back(payment_key, inventory_key).await
+}
+
+/// Why an order is undone that was cancelled, in a clause for the customer.
+const CANCELED: &str = "Your order was cancelled";
 
 /// What the handlers do with a step's failure: each undo out of reach of cancellation, none kept from
 /// running by one that fails.
 struct Handler<'a> {
     run: &'a Fulfilment,
-    error: ActivityError,
+    /// Absent where no step failed.
+    error: Option<ActivityError>,
     end: End,
     /// Why, in a clause for the customer.
     reason: &'static str,
@@ -139,15 +155,29 @@ impl<'a> Handler<'a> {
         let end = run.end_of_step(&error);
         let reason = match end {
             End::Failed => what_went_wrong(step, &error),
-            End::Canceled => "Your order was cancelled",
+            End::Canceled => CANCELED,
         };
         warn!(run.ctx, "order could not be processed", reason = error);
         run.progress.compensating(reason.to_owned());
-        Self { run, error, end, reason, undone: Undone::default() }
+        Self { run, error: Some(error), end, reason, undone: Undone::default() }
+    }
+
+    fn canceled(run: &'a Fulfilment) -> Self {
+        warn!(run.ctx, "order cancelled while it was shipped");
+        run.progress.compensating(CANCELED.to_owned());
+        Self { run, error: None, end: End::Canceled, reason: CANCELED, undone: Undone::default() }
     }
 
     fn step_had_no_effect(&self) -> bool {
-        self.error.had_no_effect()
+        self.error.as_ref().is_some_and(ActivityError::had_no_effect)
+    }
+
+    /// What comes behind the shipment's undo.
+    async fn take_back(mut self, payment_key: Uuid, inventory_key: Uuid) -> Failure {
+        self.restock(inventory_key).await;
+        let money = self.refund(payment_key, Money::Returned).await;
+        self.cancel_order().await;
+        self.fail(money)
     }
 
     async fn cancel_shipment(&mut self, shipping_key: Uuid) {
@@ -184,6 +214,10 @@ impl<'a> Handler<'a> {
             End::Failed => Failure::application(ORDER_PROCESSING_FAILED, message).non_retryable(),
             End::Canceled => self.run.canceled(),
         };
-        self.undone.report_in(failure).with_cause(self.error)
+        let failure = self.undone.report_in(failure);
+        match self.error {
+            Some(error) => failure.with_cause(error),
+            None => failure,
+        }
     }
 }

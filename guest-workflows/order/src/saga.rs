@@ -36,6 +36,12 @@ async fn fulfil_or_undo(run: &Fulfilment) -> Result<Shipped, Failure> {
 
     let mut saga = Saga::new(ctx);
     match fulfil(run, &mut saga, amount_cents).await {
+        Ok(_) if ctx.is_cancel_requested() => {
+            warn!(ctx, "order cancelled while it was shipped, undoing its steps");
+            run.progress.compensating("the order was cancelled".to_owned());
+            let undone = saga.undo().await;
+            Err(failed(run, End::Canceled, &undone))
+        }
         Ok(shipped) => {
             info!(ctx, "order shipped", tracking = shipped.tracking_number);
             Ok(shipped)
@@ -45,7 +51,7 @@ async fn fulfil_or_undo(run: &Fulfilment) -> Result<Shipped, Failure> {
             run.progress.compensating(cause.to_string());
             let end = run.end_of_step(&cause);
             let undone = saga.undo().await;
-            Err(failed(run, end, cause, &undone))
+            Err(failed(run, end, &undone).with_cause(cause))
         }
     }
 }
@@ -101,7 +107,7 @@ impl Steps<'_> {
 
 /// The run's failure: cancelled if the run was cancelled, [`ORDER_FAILED`] otherwise; in both what
 /// could not be undone.
-fn failed(run: &Fulfilment, end: End, cause: ActivityError, undone: &Undone) -> Failure {
+fn failed(run: &Fulfilment, end: End, undone: &Undone) -> Failure {
     let order_id = &run.order.order_id;
     for left in &undone.failures {
         error!(run.ctx, "not undone", compensation = left.compensation, reason = left.failure);
@@ -111,5 +117,5 @@ fn failed(run: &Fulfilment, end: End, cause: ActivityError, undone: &Undone) -> 
         End::Failed => Failure::application(ORDER_FAILED, format!("order {order_id} could not be fulfilled"))
             .non_retryable(),
     };
-    undone.report_in(failure).with_cause(cause)
+    undone.report_in(failure)
 }

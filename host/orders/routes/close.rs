@@ -35,7 +35,7 @@ const ORDER_DELIVERED: &str = "order-delivered";
     ),
     responses(
         (status = 200, description = "It was canceled before", body = View),
-        (status = 202, description = "It is asked to cancel: what is done is undone, and its status tells when. An order that the carrier confirms at this very moment is shipped all the same", body = View),
+        (status = 202, description = "It is asked to cancel: what is done is undone, and its status tells when", body = View),
         (status = 400, description = "`invalid_input`: every fault is in `errors`", content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", content_type = "application/problem+json"),
         (status = 409, description = "`already_shipped`, `order_closed`", content_type = "application/problem+json"),
