@@ -6,15 +6,19 @@
 
 mod attempt;
 mod context;
+mod heartbeat;
 mod registry;
 
 use everfold_core::command::ActivityScheduled;
 use everfold_core::failure::Failure;
-use everfold_core::ids::{EventId, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, RunKey, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
 
+use crate::telemetry::trace::RunTrace;
+
 pub use attempt::{AttemptSettings, Attempts};
-pub use context::{ActivityContext, ActivityInfo};
+pub use context::{ActivityContext, ActivityInfo, ActivityMetrics};
+pub use heartbeat::{Heartbeat, Heartbeats};
 pub use registry::{Activity, NOOP, Registry};
 
 /// The failure types that attempts themselves raise; persisted, so that none is ever renamed.
@@ -40,6 +44,10 @@ pub struct AttemptTask {
     pub workflow_id: WorkflowId,
     /// The run's type.
     pub workflow_type: String,
+    /// The component that the run started on.
+    pub digest: Digest,
+    /// The run's place in its trace.
+    pub trace: RunTrace,
     /// The command that scheduled it.
     pub scheduled_event_id: EventId,
     /// What was asked for.

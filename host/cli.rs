@@ -10,14 +10,19 @@ mod deploy;
 mod export;
 mod failure;
 mod history;
+mod input;
+mod list;
 mod logging;
 mod output;
+mod query;
 mod render;
 mod replay;
 mod result;
 mod serve;
 mod show;
+mod signal;
 mod start;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -71,12 +76,22 @@ enum Command {
     Deploy(deploy::Deploy),
     /// Start a run
     Start(start::Start),
+    /// List runs, the latest first
+    List(list::List),
     /// Describe a run: how it stands and what it waits for
     Show(show::Show),
     /// Show a run's events as a timeline
     History(history::History),
     /// Print a run's result; exit 1 with its failure, 4 while it is running
     Result(result::ResultOf),
+    /// Send a signal to an open run
+    Signal(signal::Signal),
+    /// Ask a run a question and print the answer
+    Query(query::Query),
+    /// Ask a run to cancel: it undoes what is to be undone, and ends
+    Cancel(stop::Stop),
+    /// Close a run without asking its code; nothing is undone
+    Terminate(stop::Stop),
     /// Write a run's whole history to standard output, to be replayed anywhere
     Export(export::Export),
     /// Replay an exported history with a component, without a host
@@ -113,6 +128,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completions(completions) => completions.run(Cli::command()),
         Command::Deploy(deploy) => runtime(Threads::One)?.block_on(deploy.run(&client(connection)?)),
         Command::Start(start) => runtime(Threads::One)?.block_on(start.run(&client(connection)?)),
+        Command::List(list) => runtime(Threads::One)?.block_on(list.run(&client(connection)?)),
+        Command::Signal(signal) => runtime(Threads::One)?.block_on(signal.run(&client(connection)?)),
+        Command::Query(query) => runtime(Threads::One)?.block_on(query.run(&client(connection)?)),
+        Command::Cancel(stop) => runtime(Threads::One)?.block_on(stop.cancel(&client(connection)?)),
+        Command::Terminate(stop) => runtime(Threads::One)?.block_on(stop.terminate(&client(connection)?)),
         Command::Show(show) => runtime(Threads::One)?.block_on(show.run(&client(connection)?)),
         Command::History(history) => runtime(Threads::One)?.block_on(history.run(&client(connection)?)),
         Command::Result(result) => runtime(Threads::One)?.block_on(result.run(&client(connection)?)),

@@ -3,7 +3,7 @@
 //!
 //! A setting `section.name` is `EVERFOLD_SECTION_NAME` in the environment. Short names:
 //! `EVERFOLD_TOKEN` is `server.token`, `EVERFOLD_LISTEN` is `server.listen`, `EVERFOLD_LOG` is
-//! `log.level`. A name that no setting bears is refused, wherever it stands.
+//! `log.level`. OpenTelemetry's `OTEL_EXPORTER_OTLP_ENDPOINT` is `telemetry.otlp_endpoint`. A name that no setting bears is refused, wherever it stands.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) server: ServerSection,
     /// The log.
     pub(crate) log: LogSection,
+    /// Metrics.
+    pub(crate) metrics: MetricsSection,
+    /// Traces.
+    pub(crate) telemetry: TelemetrySection,
     /// What runs, components and instances may use.
     pub(crate) limits: LimitsSection,
     /// The order application.
@@ -63,8 +67,28 @@ pub(crate) struct ServerSection {
 pub(crate) struct LogSection {
     /// `text` (default) or `json`.
     pub(crate) format: LogFormat,
-    /// A level, or directives such as `info,everfold::runner=debug`; default `info`.
+    /// A level, or directives such as `info,everfold::run=debug`; default `info`.
     pub(crate) level: String,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MetricsSection {
+    /// An address and port that serve `GET /metrics` alone, `127.0.0.1:2112` say; default none. The
+    /// server's own port serves it in any case. Anything but loopback needs the server's token.
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TelemetrySection {
+    /// The base address of an OpenTelemetry collector that takes OTLP over HTTP, `http://127.0.0.1:4318`
+    /// say; traces are posted to its `/v1/traces`. Default: the environment's
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, else none, and no traces. The environment's other `OTEL_…` variables
+    /// (headers, batching, resource) count too.
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 /// How log lines look.
@@ -88,6 +112,8 @@ pub(crate) struct LimitsSection {
     pub(crate) history_events: u64,
     /// Activities of a run that are open at once; default 2,000.
     pub(crate) pending_activities: usize,
+    /// Signals that a run may be sent; default 10,000.
+    pub(crate) signals: u64,
     /// Memory of an instance in bytes; default 64 MiB.
     pub(crate) memory_bytes: usize,
     /// Time of one activation in milliseconds; default 1,000.
@@ -154,6 +180,8 @@ impl Default for Settings {
             store: None,
             server: ServerSection::default(),
             log: LogSection::default(),
+            metrics: MetricsSection::default(),
+            telemetry: TelemetrySection::default(),
             limits: LimitsSection::default(),
             orders: OrdersSection::default(),
             activities: ActivitiesSection { max_concurrent: 1_000 },
@@ -176,11 +204,12 @@ impl Default for LogSection {
 impl Default for LimitsSection {
     /// DESIGN.md sections 1 and 6.
     fn default() -> Self {
-        let Limits { payload_bytes, history_events, pending_activities } = Limits::default();
+        let Limits { payload_bytes, history_events, pending_activities, signals } = Limits::default();
         Self {
             payload_bytes,
             history_events,
             pending_activities,
+            signals,
             memory_bytes: 64 * 1024 * 1024,
             activation_time_ms: 1_000,
             component_bytes: 16 * 1024 * 1024,
@@ -251,10 +280,11 @@ impl Settings {
 
     /// What bounds runs.
     pub(crate) fn host_settings(&self) -> HostSettings {
-        let LimitsSection { payload_bytes, history_events, pending_activities, live_instances, .. } =
-            self.limits;
+        let LimitsSection {
+            payload_bytes, history_events, pending_activities, signals, live_instances, ..
+        } = self.limits;
         HostSettings {
-            limits: Limits { payload_bytes, history_events, pending_activities },
+            limits: Limits { payload_bytes, history_events, pending_activities, signals },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
             ..HostSettings::default()
         }
@@ -317,6 +347,9 @@ impl Named {
     fn environment(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let values = variables.into_iter().filter_map(|(variable, text)| {
             let name = setting_of_variable(&variable)?;
+            if text.is_empty() && name == OTLP_ENDPOINT {
+                return None;
+            }
             // A secret of digits is a text all the same.
             let value = if name == "server.token" { Value::from(text) } else { text.parse().ok()? };
             Some((name, value))
@@ -325,8 +358,14 @@ impl Named {
     }
 }
 
+/// The setting that OpenTelemetry's own variable means too.
+const OTLP_ENDPOINT: &str = "telemetry.otlp_endpoint";
+
 /// The setting that an environment variable means, if it means one of the server's.
 fn setting_of_variable(variable: &str) -> Option<String> {
+    if variable == "OTEL_EXPORTER_OTLP_ENDPOINT" {
+        return Some(OTLP_ENDPOINT.to_owned());
+    }
     let name = variable.strip_prefix("EVERFOLD_")?.to_ascii_lowercase();
     match name.as_str() {
         // What clients, the command line and `cargo xtask` read.
@@ -386,6 +425,8 @@ mod tests {
             ("EVERFOLD_LIMITS_PAYLOAD_BYTES", "77"),
             ("EVERFOLD_LOG", "debug"),
             ("EVERFOLD_URL", "http://elsewhere"),
+            ("EVERFOLD_METRICS_LISTEN", "127.0.0.1:2112"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
             ("HOME", "/"),
         ];
         let settings = load(toml, &environment, vec![("log.level", Value::from("trace"))]).expect("valid");
@@ -396,8 +437,12 @@ mod tests {
         assert_eq!(settings.limits.payload_bytes, 77);
         assert_eq!(settings.limits.history_events, 51_200);
         assert_eq!(settings.log.level, "trace");
+        assert_eq!(settings.metrics.listen.map(|listen| listen.port()), Some(2112));
+        assert_eq!(settings.telemetry.otlp_endpoint.as_deref(), Some("http://127.0.0.1:4318"));
         let defaults = load("", &[], Vec::new()).expect("nothing is needed");
         assert_eq!(defaults.server.listen.to_string(), "127.0.0.1:8233");
+        let empty = load("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")], Vec::new()).expect("valid");
+        assert_eq!(empty.telemetry.otlp_endpoint, None, "an empty variable is as good as none");
     }
 
     #[test]
@@ -420,7 +465,7 @@ mod tests {
             lines += &format!("{error}\n");
         }
         insta::assert_snapshot!(lines, @r#"
-        FILE: there is no setting `colour`; here are data, store, server, log, limits, orders, activities
+        FILE: there is no setting `colour`; here are data, store, server, log, metrics, telemetry, limits, orders, activities
         FILE: there is no setting `server.port`; here are listen, token, allowed_hosts
         FILE: server.listen: invalid socket address syntax
         FILE: limits.payload_bytes: invalid type: found string "much", expected usize
@@ -432,7 +477,7 @@ mod tests {
         1 | data
           |     ^
         expected `.`, `=`
-        environment (EVERFOLD_…): there is no setting `colour`; here are data, store, server, log, limits, orders, activities
+        environment (EVERFOLD_…): there is no setting `colour`; here are data, store, server, log, metrics, telemetry, limits, orders, activities
         environment (EVERFOLD_…): there is no setting `server.port`; here are listen, token, allowed_hosts
         environment (EVERFOLD_…): server.token: a token is one or more visible ASCII characters without spaces
         "#);

@@ -18,6 +18,7 @@ mod inspect;
 mod instance;
 mod limiter;
 mod observation;
+mod replica;
 mod state;
 mod ticker;
 
@@ -30,4 +31,5 @@ pub use description::{Description, Handler, HandlerKind, WorkflowType};
 pub use engine::{Engine, EngineError, EngineSettings};
 pub use inspect::InvalidComponent;
 pub use instance::Instance;
-pub use observation::{LogLevel, Observation};
+pub use observation::{LogLevel, MetricKind, Observation};
+pub use replica::Replica;

@@ -13,11 +13,14 @@
 //! is none. Any other SKU is unknown.
 
 mod activities;
+mod changes;
 mod database;
+mod openapi;
 mod order;
 mod problem;
 mod records;
 mod remote;
+mod repair;
 mod request;
 mod routes;
 mod sandbox;
@@ -36,7 +39,9 @@ use database::Database;
 use remote::Remote;
 
 pub use database::DatabaseError;
+pub use openapi::openapi;
 pub use remote::RemoteError;
+pub use repair::RepairError;
 pub use sandbox::{Sandbox, SandboxError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/orders/sqlite");
@@ -107,7 +112,7 @@ impl OrdersApp {
         activities::register(registry, &self.shop);
     }
 
-    /// `POST /orders` and `GET /orders/{id}`, on runs of `host`.
+    /// The routes below `/orders`, on runs of `host`.
     pub fn router(&self, host: Host) -> axum::Router {
         routes::router(Arc::clone(&self.shop), host)
     }

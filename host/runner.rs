@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `api` | what callers say and are answered |
 //! | `cells` | a mailbox for each run with something to do; the folding threads |
-//! | `run` | one run's phases, a step at a time |
+//! | `run`, `position` | one run's phases, a step at a time; where it stands |
 //! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
-//! | `act`, `observe` | what follows a commit |
+//! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
+//! | `succession` | runs that a step begins |
+//! | `queries`, `list` | looking at runs |
+//! | `survey` | counting them, for the metrics |
+//! | `act` | what follows a commit |
 //! | `dispatch` | activities under way, attempt by attempt |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 
@@ -15,11 +19,17 @@ pub mod api;
 mod block;
 mod cells;
 mod dispatch;
+mod list;
+mod listen;
 mod load;
-mod observe;
+mod position;
+mod queries;
 mod residents;
 mod run;
+mod succession;
+mod survey;
 mod suspects;
+mod talk;
 mod timers;
 mod watch;
 
@@ -44,6 +54,7 @@ use crate::clock::Clock;
 use crate::guest::Engine;
 
 use crate::store::{Committer, ComponentRow, RunRow, Store, StoreError};
+use crate::telemetry::Telemetry;
 use crate::version::{Unavailable, Versions};
 use api::{
     ApiError, Deployed, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest,
@@ -51,9 +62,11 @@ use api::{
 };
 use cells::Cells;
 use dispatch::Dispatcher;
+use queries::Replicas;
 pub use residents::ResidentLimits;
 use residents::Residents;
 use run::{Message, Start};
+use survey::Surveyed;
 use suspects::Suspects;
 use timers::Timers;
 use watch::Watchers;
@@ -103,6 +116,8 @@ pub struct HostParts {
     pub attempts: Attempts,
     /// Time and randomness.
     pub clock: Clock,
+    /// What the host tells of itself; the attempts' own.
+    pub telemetry: Telemetry,
     /// Called when the host must not go on: the store may hold something else than it thinks, or
     /// belongs to another host. It should end the process.
     pub on_fatal: Box<dyn Fn(&str) + Send + Sync>,
@@ -134,9 +149,12 @@ struct Parts {
     timers: Timers,
     watchers: Watchers,
     residents: Residents,
+    replicas: Replicas,
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
     starts: Semaphore,
+    telemetry: Telemetry,
+    survey: Surveyed,
     stopping: CancellationToken,
     runtime: tokio::runtime::Handle,
     on_fatal: Box<dyn Fn(&str) + Send + Sync>,
@@ -185,10 +203,11 @@ impl Host {
     /// within a tokio runtime.
     #[must_use]
     pub fn open(parts: HostParts, settings: &HostSettings) -> Self {
-        let HostParts { store, engine, attempts, clock, on_fatal } = parts;
+        let HostParts { store, engine, attempts, clock, telemetry, on_fatal } = parts;
+        let attempts = attempts.with_telemetry(telemetry.clone());
         let (cells, queues) = Cells::new();
         let parts = Arc::new(Parts {
-            committer: Committer::new(Arc::clone(&store)),
+            committer: Committer::new(Arc::clone(&store), telemetry.clone()),
             versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
             store,
             attempts,
@@ -199,9 +218,12 @@ impl Host {
             timers: Timers::default(),
             watchers: Watchers::default(),
             residents: Residents::new(settings.residents),
+            replicas: Replicas::new(settings.fold_threads),
             suspects: Suspects::default(),
             retries: Mutex::default(),
             starts: Semaphore::new(settings.starts_under_way),
+            telemetry,
+            survey: Surveyed::default(),
             stopping: CancellationToken::new(),
             runtime: tokio::runtime::Handle::current(),
             on_fatal,
@@ -210,6 +232,7 @@ impl Host {
         let background = [
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
+            parts.runtime.spawn(parts.telemetry.clone().keep_up()),
         ];
         let stopping = parts.stopping.clone();
         parts.runtime.spawn(async move {
@@ -245,6 +268,7 @@ impl Host {
             headers: request.headers,
             seed: parts.clock.new_seed(),
             attempt: 1,
+            continued_from_run_id: None,
         };
         let new_run = NewRun {
             workflow_id,
@@ -321,6 +345,8 @@ impl Host {
             blocked: row.blocked.clone(),
             pending_activities: Vec::new(),
             timers: Vec::new(),
+            unread_signals: Vec::new(),
+            cancel_requested: false,
             inbox_length: 0,
             key: row.key.clone(),
         };
@@ -333,6 +359,9 @@ impl Host {
         let inbox = store.inbox(&row.key).await.map_err(|error| internal(&error))?;
         description.inbox_length = inbox.len() as u64;
         description.timers = state.timers().iter().collect();
+        description.cancel_requested = state.is_cancel_requested();
+        description.unread_signals =
+            state.signals().unread().into_iter().map(|(id, signal)| (*id, signal.name.clone())).collect();
         for (id, activity) in state.activities().iter() {
             let row = attempts.iter().position(|row| row.scheduled_event_id == id);
             description.pending_activities.push(PendingActivityInfo {

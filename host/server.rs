@@ -1,13 +1,15 @@
 //! The HTTP interface: JSON over the host's public functions.
 //!
 //! This module owns paths, bodies, refusals and the listener. It decides nothing about runs and
-//! never meets a store or a guest. `router` puts the pieces together, outermost first: panics become
-//! an answer, [`access`] refuses what must not come in, then the routes. An application's own routes
+//! never meets a store or a guest. `router` puts the pieces together, outermost first: requests are counted
+//! and traced, panics become an answer, [`access`] refuses what must not come in, then the routes. An application's own routes
 //! are passed in as a router; they get the same treatment, and write their errors as [`problem::Problem`].
 
 pub mod access;
 mod components;
 pub mod extract;
+pub mod metrics;
+mod openapi;
 pub mod problem;
 #[cfg(test)]
 mod tests;
@@ -20,22 +22,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi as Document;
 
 use crate::runner::Host;
 use crate::runner::api::ApiError;
+use crate::telemetry;
 use access::{Access, AllowedHost, Token};
+use openapi::{refusals, shapes};
 use problem::{Answer, Code, Problem};
 
 /// How the server listens and whom it lets in.
@@ -75,6 +79,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     settings: ServerSettings,
+    /// The description of all routes, as JSON.
+    document: Arc<str>,
 }
 
 impl Server {
@@ -90,7 +96,14 @@ impl Server {
         let failed = |source| ServeError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, settings })
+        Ok(Self { listener, address, settings, document: openapi::text([]) })
+    }
+
+    /// Adds what applications say of their routes to the document at `/api/v1/openapi.json`.
+    #[must_use]
+    pub fn describing(mut self, applications: impl IntoIterator<Item = Document>) -> Self {
+        self.document = openapi::text(applications);
+        self
     }
 
     /// Where it listens.
@@ -105,6 +118,7 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, host: Host, application: Router, stopping: CancellationToken) -> io::Result<()> {
+        let application = application.merge(openapi::routes(self.document));
         let router = router(host, application, &self.settings, self.address, stopping.clone());
         // Without it an answer in two writes waits for a delayed acknowledgement.
         let listener = self.listener.tap_io(|stream| {
@@ -146,9 +160,11 @@ fn router(
     stopping: CancellationToken,
 ) -> Router {
     let access = Access::new(address, &settings.allowed_hosts, settings.token.clone());
+    let telemetry = host.telemetry().clone();
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route(metrics::PATH, get(scrape))
         .merge(workflows::routes(settings.payload_bytes))
         .merge(components::routes(settings.component_bytes))
         .with_state(Served { host, stopping })
@@ -157,19 +173,39 @@ fn router(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(access), access::guard))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(log_request))
+        .layer(middleware::from_fn_with_state(telemetry, telemetry::http::observe))
 }
 
+/// Whether the process is alive
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "operations",
+    responses((status = 200, description = "It is", body = shapes::Health))
+)]
 async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
+/// Whether the host takes requests
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "operations",
+    responses((status = 200, description = "It does", body = shapes::Health), refusals::Ready)
+)]
 async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
     if served.stopping.is_cancelled() || !served.host.is_ready() {
         let detail = "the host is starting, stopping, or cannot reach its store";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail));
     }
     Ok(Json(json!({ "status": "ready" })))
+}
+
+async fn scrape(State(served): State<Served>) -> Response {
+    metrics::reply(&served.host).await
 }
 
 async fn nothing_there(method: Method, uri: Uri) -> Problem {
@@ -190,12 +226,4 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     tracing::error!(message, "a request handler panicked");
     let detail = "the request met a fault of the host; its log says more";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::INTERNAL, detail).into_response()
-}
-
-async fn log_request(request: Request, next: Next) -> Response {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let began = Instant::now();
-    let response = next.run(request).await;
-    tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), elapsed = ?began.elapsed(), "request");
-    response
 }

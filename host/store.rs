@@ -12,7 +12,7 @@ mod sql;
 mod sqlite;
 
 use async_trait::async_trait;
-use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity};
+use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
@@ -82,6 +82,29 @@ pub trait Store: Send + Sync + 'static {
         workflow_id: &WorkflowId,
     ) -> Result<Option<RunRow>, StoreError>;
 
+    /// The run that did a request before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn request(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+        request: &Request,
+    ) -> Result<Option<RunId>, StoreError>;
+
+    /// Runs that match, the latest first by the time in their ids, behind `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn runs(
+        &self,
+        namespace: &Namespace,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError>;
+
     /// A run's events behind `after`, in order: whole rows, at least one event if there is one, at
     /// most about `limit` events.
     ///
@@ -109,6 +132,12 @@ pub trait Store: Send + Sync + 'static {
     async fn needing_attention(&self, after: Option<RunKey>, limit: usize)
     -> Result<Vec<RunKey>, StoreError>;
 
+    /// How many runs are open, of each type on each component, over all namespaces.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError>;
+
     /// Timers that fire up to `until`, earliest first, behind `after`.
     ///
     /// # Errors
@@ -129,6 +158,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the host before this one stopped in order ([`Store::close`]).
     fn was_closed_in_order(&self) -> bool;
+}
+
+/// Open runs of one type on one component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenCount {
+    /// The type.
+    pub workflow_type: String,
+    /// The component.
+    pub digest: Digest,
+    /// How many.
+    pub open: u64,
+    /// How many of them are blocked.
+    pub blocked: u64,
 }
 
 /// What became of one decision of a committed batch.
@@ -205,6 +247,25 @@ pub struct RunRow {
     pub outcome: Option<Outcome>,
     /// Why it is blocked, if it is.
     pub blocked: Option<Blocked>,
+}
+
+/// Which runs to list: those that match all that is given.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Of that type.
+    pub workflow_type: Option<String>,
+    /// With that workflow id.
+    pub workflow_id: Option<WorkflowId>,
+    /// That stand so.
+    pub status: Option<RunStatus>,
+    /// That this component folds.
+    pub digest: Option<Digest>,
+    /// That are blocked, or are not.
+    pub blocked: Option<bool>,
+    /// Started at this time or later.
+    pub started_from: Option<Timestamp>,
+    /// Started before this time.
+    pub started_before: Option<Timestamp>,
 }
 
 /// A timer as the store keeps it; ordered by time.

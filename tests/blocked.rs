@@ -16,8 +16,9 @@ use everfold_core::machine::RunStatus;
 use serde_json::{Value, json};
 use support::{PATIENCE, TestHost, lines, request, run};
 
-fn quick() -> EngineSettings {
-    EngineSettings { activation_time: Duration::from_millis(200), ..EngineSettings::default() }
+/// An activation may take long enough to fill its memory, also on a busy machine.
+fn patient() -> EngineSettings {
+    EngineSettings { activation_time: Duration::from_secs(2), ..EngineSettings::default() }
 }
 
 /// Waits until a run is blocked.
@@ -38,7 +39,7 @@ async fn blocked(test: &TestHost, id: &str) -> Blocked {
 async fn each_fault_blocks_its_run_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let test =
-        TestHost::open_with(folder.path(), Registry::default(), &HostSettings::default(), quick()).await;
+        TestHost::open_with(folder.path(), Registry::default(), &HostSettings::default(), patient()).await;
     test.deploy("hostile").await;
     test.deploy("samples").await;
     for hostile in ["spin", "eat-memory", "panic", "deep-recursion"] {

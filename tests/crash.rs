@@ -149,15 +149,17 @@ async fn assert_books(server: &Server, placed: &[Placed], ends: &[Value]) {
         }
     }
     let mut completed = 0;
-    for (placed, end) in placed.iter().zip(ends) {
+    for (n, (placed, end)) in placed.iter().zip(ends).enumerate() {
         let is_completed = end["status"] == "completed";
         completed += usize::from(is_completed);
+        // Half of all kinds go through; only the kills can take all attempts of one of their steps.
+        let is_killed = end["failure"].to_string().contains("was lost when the host stopped");
+        assert!(is_completed || n % 8 < 4 || is_killed, "order {n}: {end}");
         let id = placed.order_id.as_str();
         let money = charged.get(id).copied().unwrap_or(0);
         let goods = shipped.get(id).copied().unwrap_or(0);
         let expected = if is_completed { (2_500, 1) } else { (0, 0) };
         assert_eq!((money, goods), expected, "order {id}: {end}");
     }
-    // Four of eight kinds always go through, unless five attempts were killed.
-    assert!(completed >= ORDERS / 2, "only {completed} orders went through");
+    assert!(completed > 0, "no order went through");
 }

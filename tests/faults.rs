@@ -15,11 +15,13 @@ use everfold::guest::{Engine, EngineSettings};
 use everfold::runner::api::ApiError;
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, RunRow, SqliteStore, Store, StoreError, TimerRow, Verdict,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, SqliteStore, Store,
+    StoreError, TimerRow, Verdict,
 };
-use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity};
+use everfold::telemetry::Telemetry;
+use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
-use everfold_core::ids::{Digest, EventId, Namespace, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use serde_json::json;
 use support::{PATIENCE, component, request, run};
@@ -73,6 +75,25 @@ impl Store for Faulty {
         self.inner.latest_run(namespace, id).await
     }
 
+    async fn request(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+        request: &Request,
+    ) -> Result<Option<RunId>, StoreError> {
+        self.inner.request(namespace, workflow_id, request).await
+    }
+
+    async fn runs(
+        &self,
+        namespace: &Namespace,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.runs(namespace, filter, after, limit).await
+    }
+
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.inner.history(key, after, limit).await
     }
@@ -91,6 +112,10 @@ impl Store for Faulty {
         limit: usize,
     ) -> Result<Vec<RunKey>, StoreError> {
         self.inner.needing_attention(after, limit).await
+    }
+
+    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
+        self.inner.survey().await
     }
 
     async fn timers_due(
@@ -125,6 +150,7 @@ async fn host(
         engine: Engine::new(EngineSettings::default(), None).unwrap(),
         attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
         clock,
+        telemetry: Telemetry::default(),
         on_fatal: Box::new(move |reason| fatal.send(reason.to_owned()).unwrap()),
     };
     let host = Host::open(parts, &HostSettings::default());

@@ -9,22 +9,39 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everfold::activity::Registry;
+use everfold::clock::{Clock, VirtualTime};
+use everfold::guest::EngineSettings;
+use everfold::runner::HostSettings;
 use everfold::store::{SqliteStore, Store, Verdict};
 use everfold_core::command::Command;
-use everfold_core::decision::{Decision, NewRun};
-use everfold_core::event::{Event, EventKind, Input};
+use everfold_core::decision::{Decision, InboxInput, Kinship, NewRun, NextRun};
+use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
 use everfold_core::failure::Failure;
 use everfold_core::fold::{Folded, activations};
-use everfold_core::ids::RunKey;
-use everfold_core::machine::RunState;
+use everfold_core::ids::{RunId, RunKey, Timestamp};
+use everfold_core::machine::{RunState, RunStatus};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use support::{SAGA_ANSWERS, TestHost, component, lines, saga_input};
+use support::{SAGA_ANSWERS, TestHost, component, lines, saga_input, signals};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often each activity ran.
 type Ran = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// What a sample needs from outside to come to its end.
+#[derive(Clone, Copy)]
+enum Drive {
+    /// Nothing.
+    Nothing,
+    /// A day passes while the first run waits; the second one is told of the delivery.
+    DayThenDelivery,
+    /// So many numbers.
+    Numbers(i64),
+}
 
 /// A workflow to restart: where it is, what it gets, and how its activities answer.
 struct Sample {
@@ -32,9 +49,31 @@ struct Sample {
     workflow_type: &'static str,
     input: Value,
     answers: Vec<(&'static str, Result<Value, Failure>)>,
+    drive: Drive,
+}
+
+/// The runs of a sample, each going on from the one before, with their events.
+type Chain = Vec<(RunId, Vec<Event>)>;
+
+/// A host and the clock that its test may move.
+struct Bench {
+    test: TestHost,
+    /// The machine's own where it is absent.
+    time: Option<VirtualTime>,
 }
 
 impl Sample {
+    async fn open(&self, folder: &Path, ran: &Ran) -> Bench {
+        let time = match self.drive {
+            Drive::DayThenDelivery => Some(VirtualTime::starting_at(Timestamp(1_700_000_000_000))),
+            Drive::Nothing | Drive::Numbers(_) => None,
+        };
+        let clock = time.clone().map_or_else(Clock::system, Clock::from_source);
+        let (settings, engine) = (HostSettings::default(), EngineSettings::default());
+        let test = TestHost::open_at(folder, self.registry(ran), &settings, engine, clock).await;
+        Bench { test, time }
+    }
+
     fn registry(&self, ran: &Ran) -> Registry {
         let mut registry = Registry::default();
         for (name, answer) in &self.answers {
@@ -48,26 +87,59 @@ impl Sample {
         registry
     }
 
-    async fn record(&self) -> (Vec<Event>, Value) {
+    async fn record(&self) -> (Chain, Value) {
         let folder = tempfile::tempdir().unwrap();
-        let test = TestHost::open(folder.path(), self.registry(&Ran::default())).await;
-        test.deploy(self.component).await;
-        test.start(self.workflow_type, "sample", &self.input).await;
-        let end = outcome(&test).await;
-        let events = test.events("sample").await;
-        test.stop().await;
-        (events, end)
+        let bench = self.open(folder.path(), &Ran::default()).await;
+        bench.test.deploy(self.component).await;
+        bench.test.start(self.workflow_type, "sample", &self.input).await;
+        let end = bench.outcome(self.drive, &[]).await;
+        let chain = bench.test.chain("sample").await;
+        bench.test.stop().await;
+        (chain, end)
     }
 }
 
-/// How a run ended, in words.
-async fn outcome(test: &TestHost) -> Value {
-    let end = test.end("sample").await;
-    json!({ "status": end.status, "outcome": format!("{:?}", end.outcome) })
+impl Bench {
+    /// Brings the sample to its end and tells that in words; `recorded` is what has happened.
+    async fn outcome(&self, drive: Drive, recorded: &[Event]) -> Value {
+        let has_ended = recorded.iter().any(|event| match &event.kind {
+            EventKind::Command(Command::WorkflowContinuedAsNew(_)) => false,
+            EventKind::Command(command) => command.closes_run(),
+            EventKind::Input(_) | EventKind::Note(_) => false,
+        });
+        let told = signals(recorded);
+        match drive {
+            Drive::Nothing => {}
+            _ if has_ended => {}
+            Drive::Numbers(count) => {
+                for number in i64::try_from(told.len()).unwrap()..count {
+                    self.test.signal("sample", "add", &json!(number)).await.unwrap();
+                }
+            }
+            Drive::DayThenDelivery => self.day_then_delivery(recorded, told.is_empty()).await,
+        }
+        let end = self.test.end("sample").await;
+        json!({ "status": end.status, "outcome": format!("{:?}", end.outcome) })
+    }
+
+    async fn day_then_delivery(&self, recorded: &[Event], is_under_way: bool) {
+        let fires = recorded.iter().any(|event| matches!(event.kind, EventKind::Input(Input::TimerFired(_))));
+        if !fires {
+            let first = self.test.until("sample", |run| run.timers.len() == 1).await.key;
+            self.time.as_ref().unwrap().advance(DAY);
+            self.test.until("sample", |run| run.key != first).await;
+        }
+        if is_under_way {
+            self.test.until("sample", |run| run.timers.len() == 1).await;
+            let delivered = json!({ "delivered_at_ms": 7 });
+            self.test.signal("sample", "order-delivered", &delivered).await.unwrap();
+        }
+    }
 }
 
-/// Puts the first `cut` activations on disk, as a host that was killed behind them left them.
-async fn leave_prefix(folder: &Path, history: &[Event], cut: usize, wasm: &str) {
+/// Puts the first `cut` activations of a chain on disk, as a host that was killed behind them left
+/// them.
+async fn leave_prefix(folder: &Path, chain: &Chain, cut: usize, wasm: &str) {
     {
         let test = TestHost::open(folder, Registry::default()).await;
         test.deploy(wasm).await;
@@ -75,45 +147,106 @@ async fn leave_prefix(folder: &Path, history: &[Event], cut: usize, wasm: &str) 
     }
     let store = SqliteStore::open(folder).await.unwrap();
     let mut state = RunState::new();
-    let mut decisions = Vec::new();
-    for events in activations(history.to_vec()).take(cut) {
-        events.iter().for_each(|event| state.apply(event).unwrap());
-        let EventKind::Input(Input::WorkflowStarted(started)) = &history[0].kind else {
-            panic!("a history begins with WorkflowStarted")
+    for events in steps(chain).into_iter().take(cut) {
+        let begins = match &events[0].kind {
+            EventKind::Input(Input::WorkflowStarted(started)) => Some(started.clone()),
+            EventKind::Input(_) | EventKind::Command(_) | EventKind::Note(_) => None,
         };
+        if begins.is_some() {
+            state = RunState::new();
+        }
+        events.iter().for_each(|event| state.apply(event).unwrap());
+        let started = state.started().expect("a history begins with WorkflowStarted").clone();
         let key = RunKey { namespace: started.namespace.clone(), run_id: started.run_id };
+        let time = events[0].time;
+        let next_runs = events.iter().filter_map(|event| next_run(event, &started, chain)).collect();
         let (mut decision, _) =
-            Decision::of(key, Folded { state: state.clone(), events, changes: Vec::new() });
-        decision.new_run = decisions.is_empty().then(|| NewRun {
-            workflow_id: started.workflow_id.clone(),
-            workflow_type: started.workflow_type.clone(),
-            digest: started.digest,
-            started_at: history[0].time,
-            request_id: None,
-        });
-        decisions.push(decision);
+            Decision::of(key.clone(), Folded { state: state.clone(), events, changes: Vec::new() });
+        decision.next_runs = next_runs;
+        if begins.is_some() {
+            match started.continued_from_run_id {
+                None => decision.new_run = Some(new_run(&started, time)),
+                Some(_) => decision.inbox_taken = vec![store.inbox(&key).await.unwrap()[0].0],
+            }
+        }
+        let verdicts = store.commit(vec![decision]).await.unwrap();
+        assert_eq!(verdicts, [Verdict::Committed]);
     }
-    let verdicts = store.commit(decisions).await.unwrap();
-    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Committed), "{verdicts:?}");
     // Dropped without `close`: not stopped in order.
 }
 
-/// The activities that a prefix has recorded as closed.
-fn closed(prefix: &[Event]) -> Vec<String> {
-    let name = |id| {
-        prefix.iter().find(|event| event.id == id).and_then(|event| match &event.kind {
-            EventKind::Command(Command::ActivityScheduled(activity)) => Some(activity.activity_type.clone()),
+/// The activations of all runs, one after the other.
+fn steps(chain: &Chain) -> Vec<Vec<Event>> {
+    chain.iter().flat_map(|(_, events)| activations(events.clone())).collect()
+}
+
+fn new_run(started: &WorkflowStarted, at: Timestamp) -> NewRun {
+    NewRun {
+        workflow_id: started.workflow_id.clone(),
+        workflow_type: started.workflow_type.clone(),
+        digest: started.digest,
+        started_at: at,
+        request_id: None,
+    }
+}
+
+/// The run that an event begins, if it begins one.
+fn next_run(event: &Event, from: &WorkflowStarted, chain: &Chain) -> Option<NextRun> {
+    let (first, kinship) = match &event.kind {
+        EventKind::Command(Command::WorkflowContinuedAsNew(next)) => {
+            let (_, events) = chain.iter().find(|(run_id, _)| *run_id == next.new_run_id)?;
+            let EventKind::Input(Input::WorkflowStarted(first)) = &events[0].kind else {
+                panic!("a history begins with WorkflowStarted")
+            };
+            (first.as_ref().clone(), Kinship::Successor)
+        }
+        EventKind::Command(Command::DetachedWorkflowStarted(next)) => {
+            let first = WorkflowStarted {
+                workflow_type: next.workflow_type.clone(),
+                workflow_id: next.workflow_id.clone(),
+                run_id: next.run_id,
+                original_run_id: next.run_id,
+                input: next.input.clone(),
+                headers: next.headers.clone(),
+                ..from.clone()
+            };
+            (first, Kinship::Detached)
+        }
+        EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => return None,
+    };
+    Some(NextRun {
+        run_id: first.run_id,
+        new_run: new_run(&first, event.time),
+        inputs: vec![InboxInput { received_at: event.time, input: Input::WorkflowStarted(Box::new(first)) }],
+        kinship,
+    })
+}
+
+/// The activities that a prefix has recorded as closed; event numbers begin again with each run.
+fn closed(prefix: &[Vec<Event>]) -> Vec<String> {
+    let mut open = BTreeMap::new();
+    let mut names = Vec::new();
+    for event in prefix.iter().flatten() {
+        let closes = match &event.kind {
+            EventKind::Command(Command::ActivityScheduled(activity)) => {
+                open.insert(event.id, activity.activity_type.clone());
+                None
+            }
+            EventKind::Input(Input::WorkflowStarted(_)) => {
+                open.clear();
+                None
+            }
+            EventKind::Input(Input::ActivityCompleted(closed)) => Some(closed.scheduled_event_id),
+            EventKind::Input(
+                Input::ActivityFailed(closed)
+                | Input::ActivityTimedOut(closed)
+                | Input::ActivityCanceled(closed),
+            ) => Some(closed.scheduled_event_id),
             _ => None,
-        })
-    };
-    let closes = |event: &Event| match &event.kind {
-        EventKind::Input(Input::ActivityCompleted(closed)) => name(closed.scheduled_event_id),
-        EventKind::Input(
-            Input::ActivityFailed(closed) | Input::ActivityTimedOut(closed) | Input::ActivityCanceled(closed),
-        ) => name(closed.scheduled_event_id),
-        _ => None,
-    };
-    prefix.iter().filter_map(closes).collect()
+        };
+        names.extend(closes.and_then(|id| open.remove(&id)));
+    }
+    names
 }
 
 fn scheduled(history: &[Event]) -> BTreeMap<String, usize> {
@@ -128,25 +261,32 @@ fn scheduled(history: &[Event]) -> BTreeMap<String, usize> {
 
 /// Restarts a sample at every prefix of its history.
 async fn restarts_at_every_prefix(sample: Sample) {
-    let (history, end) = sample.record().await;
-    let batches: Vec<_> = activations(history.clone()).collect();
+    let (chain, end) = sample.record().await;
+    let batches = steps(&chain);
+    let history: Vec<Event> = batches.concat();
     for cut in 1..=batches.len() {
         let folder = tempfile::tempdir().unwrap();
-        leave_prefix(folder.path(), &history, cut, sample.component).await;
+        leave_prefix(folder.path(), &chain, cut, sample.component).await;
 
         let ran = Ran::default();
-        let test = TestHost::open(folder.path(), sample.registry(&ran)).await;
-        let end_again = outcome(&test).await;
-        let again = test.events("sample").await;
-        test.stop().await;
-
-        let place = format!("{} restarted behind activation {cut}", sample.workflow_type);
-        assert_eq!(end_again["status"], end["status"], "{place}");
-        assert_eq!(lines(&again), lines(&history), "{place}");
+        let bench = sample.open(folder.path(), &ran).await;
         let prefix = batches[..cut].concat();
+        let end_again = bench.outcome(sample.drive, &prefix).await;
+        let chain_again = bench.test.chain("sample").await;
+        let place = format!("{} restarted behind activation {cut}", sample.workflow_type);
+        if let Some(id) = detached(&history) {
+            bench.test.until(&id, |run| run.status == RunStatus::Running && run.timers.len() == 1).await;
+            assert_eq!(bench.test.chain(&id).await.len(), 1, "{place}: {id} runs");
+        }
+        bench.test.stop().await;
+
+        assert_eq!(end_again["status"], end["status"], "{place}");
+        let lines_of = |chain: &Chain| chain.iter().map(|(_, events)| lines(events)).collect::<Vec<_>>();
+        assert_eq!(lines_of(&chain_again), lines_of(&chain), "{place}");
+        let again = steps(&chain_again).concat();
         assert_eq!(again[..prefix.len()], prefix, "{place}: what is recorded stays");
         let mut to_run = scheduled(&history);
-        for name in closed(&prefix) {
+        for name in closed(&batches[..cut]) {
             *to_run.get_mut(&name).expect("a closed activity was scheduled") -= 1;
         }
         to_run.retain(|_, count| *count > 0);
@@ -154,46 +294,110 @@ async fn restarts_at_every_prefix(sample: Sample) {
     }
 }
 
+/// The workflow id of the run that a history starts beside its own.
+fn detached(history: &[Event]) -> Option<String> {
+    history.iter().find_map(|event| match &event.kind {
+        EventKind::Command(Command::DetachedWorkflowStarted(next)) => Some(next.workflow_id.0.clone()),
+        EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
+    })
+}
+
 fn noop() -> Vec<(&'static str, Result<Value, Failure>)> {
     vec![("noop", Ok(Value::Null))]
 }
 
-fn order(answers: Vec<(&'static str, Result<Value, Failure>)>) -> Sample {
+fn order(
+    workflow_type: &'static str,
+    input: Value,
+    answers: Vec<(&'static str, Result<Value, Failure>)>,
+) -> Sample {
     let mut all: Vec<_> = SAGA_ANSWERS.map(|(name, answer)| (name, Ok(answer()))).into();
+    all.push(("validate-order", Ok(json!({ "amount_cents": 2_500 }))));
+    all.push(("cancel-order", Ok(json!({ "canceled": true }))));
+    all.push(("record-delivery", Ok(json!({}))));
     all.retain(|(name, _)| answers.iter().all(|(answered, _)| answered != name));
     all.extend(answers);
-    Sample { component: "order", workflow_type: "order-saga", input: saga_input(), answers: all }
+    Sample { component: "order", workflow_type, input, answers: all, drive: Drive::Nothing }
+}
+
+fn refused() -> Vec<(&'static str, Result<Value, Failure>)> {
+    let refused = Failure::non_retryable("ShipmentRefused", "the carrier does not go there");
+    vec![("arrange-shipping", Err(refused))]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_saga() {
-    restarts_at_every_prefix(order(Vec::new())).await;
+    restarts_at_every_prefix(order("order-saga", saga_input(), Vec::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_saga_that_is_undone() {
-    let refused = Failure::non_retryable("ShipmentRefused", "the carrier does not go there");
-    restarts_at_every_prefix(order(vec![("arrange-shipping", Err(refused))])).await;
+    restarts_at_every_prefix(order("order-saga", saga_input(), refused())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order() {
+    restarts_at_every_prefix(order("order", saga_input(), Vec::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_that_is_undone() {
+    restarts_at_every_prefix(order("order", saga_input(), refused())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tracking_of_an_order_that_goes_on_once() {
+    let input = json!({ "order_id": "o-1", "shipment_id": "s-1", "tracking_number": "t-1", "since_ms": 0 });
+    let sample = order("order-tracking", input, Vec::new());
+    restarts_at_every_prefix(Sample { drive: Drive::DayThenDelivery, ..sample }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_in_one_run_and_in_several() {
+    for continue_every in [Value::Null, json!(2)] {
+        let input = json!({ "count": 5, "continue_every": continue_every });
+        let sample = Sample {
+            component: "samples",
+            workflow_type: "signals",
+            input,
+            answers: Vec::new(),
+            drive: Drive::Numbers(5),
+        };
+        restarts_at_every_prefix(sample).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_steps() {
     let input = json!({ "activity": "noop" });
-    let sample = Sample { component: "samples", workflow_type: "four-steps", input, answers: noop() };
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "four-steps",
+        input,
+        answers: noop(),
+        drive: Drive::Nothing,
+    };
     restarts_at_every_prefix(sample).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fan_out() {
     let input = json!({ "width": 4 });
-    let sample = Sample { component: "samples", workflow_type: "fan-out", input, answers: noop() };
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "fan-out",
+        input,
+        answers: noop(),
+        drive: Drive::Nothing,
+    };
     restarts_at_every_prefix(sample).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long() {
     let input = json!({ "steps": 5 });
-    let sample = Sample { component: "samples", workflow_type: "long", input, answers: noop() };
+    let sample =
+        Sample { component: "samples", workflow_type: "long", input, answers: noop(), drive: Drive::Nothing };
     restarts_at_every_prefix(sample).await;
 }
 
@@ -201,21 +405,33 @@ async fn long() {
 async fn a_race_whose_loser_is_a_timer() {
     let input = json!({ "timeout_ms": 3_600_000 });
     let answers = vec![("slow", Ok(Value::Null))];
-    let sample = Sample { component: "samples", workflow_type: "race", input, answers };
+    let sample =
+        Sample { component: "samples", workflow_type: "race", input, answers, drive: Drive::Nothing };
     restarts_at_every_prefix(sample).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sleeper() {
     let input = json!({ "sleep_ms": 50 });
-    let sample = Sample { component: "samples", workflow_type: "sleeper", input, answers: Vec::new() };
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "sleeper",
+        input,
+        answers: Vec::new(),
+        drive: Drive::Nothing,
+    };
     restarts_at_every_prefix(sample).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random() {
-    let sample =
-        Sample { component: "samples", workflow_type: "random", input: Value::Null, answers: Vec::new() };
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "random",
+        input: Value::Null,
+        answers: Vec::new(),
+        drive: Drive::Nothing,
+    };
     restarts_at_every_prefix(sample).await;
 }
 

@@ -5,6 +5,7 @@
 //!      │                   │                    │                   │
 //!      │                   ├─ schedule-to-start ┤                   │   first attempt: from scheduled_at
 //!      │                                        ├── start-to-close ─┤
+//!      │                                        ├─ heartbeat ─┤ …   │   from the last heartbeat
 //!      ├──────────────────── schedule-to-close ─────────────────────┤
 //! ```
 
@@ -21,8 +22,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::registry::ErasedActivity;
-use super::{ActivityContext, ActivityInfo, AttemptOutcome, AttemptTask, Registry, failure_type};
+use super::{ActivityContext, ActivityInfo, AttemptOutcome, AttemptTask, Heartbeats, Registry, failure_type};
 use crate::clock::Clock;
+use crate::telemetry::{AttemptRecord, Telemetry};
 
 /// What attempts may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,7 @@ pub struct Attempts {
     clock: Clock,
     settings: AttemptSettings,
     slots: Semaphore,
+    telemetry: Telemetry,
 }
 
 /// A time-out that is to come.
@@ -67,7 +70,7 @@ impl Deadline {
         [schedule_to_close, other].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 
-    fn failure(&self, task: AttemptTask) -> Failure {
+    fn failure(&self, last_heartbeat_details: Option<Payload>) -> Failure {
         let allowed_ms = self.allowed_ms;
         let message = match self.timeout_type {
             TimeoutType::ScheduleToStart => format!("no slot was free within {allowed_ms} ms"),
@@ -77,7 +80,7 @@ impl Deadline {
         };
         let timeout = TimeoutFailure {
             timeout_type: self.timeout_type,
-            last_heartbeat_details: task.heartbeat_details.into_iter().collect(),
+            last_heartbeat_details: last_heartbeat_details.into_iter().collect(),
         };
         Failure::new(message, FailureKind::TimedOut(timeout))
     }
@@ -88,7 +91,15 @@ impl Attempts {
     #[must_use]
     pub fn new(registry: Registry, clock: Clock, settings: AttemptSettings) -> Self {
         let slots = Semaphore::new(settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS));
-        Self { registry, clock, settings, slots }
+        let telemetry = Telemetry::new(clock.clone());
+        Self { registry, clock, settings, slots, telemetry }
+    }
+
+    /// Tells of attempts through the host's own telemetry.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        telemetry.know_activities(self.registry.types());
+        Self { telemetry, ..self }
     }
 
     /// The activities that can be attempted.
@@ -97,10 +108,38 @@ impl Attempts {
         &self.registry
     }
 
-    /// Makes one attempt. It waits for a slot first; `cancellation` asks the activity to stop.
+    /// The heartbeats of an attempt to come; `details` is what the attempt before left.
+    #[must_use]
+    pub fn heartbeats(&self, details: Option<Payload>) -> Heartbeats {
+        Heartbeats::new(self.clock.clone(), details)
+    }
+
+    /// Makes one attempt. It waits for a slot first; `cancellation` asks the activity to stop, and
+    /// `heartbeats` are those that it sends.
     ///
     /// Dropping the future drops the activity's with it.
-    pub async fn run(&self, task: AttemptTask, cancellation: CancellationToken) -> AttemptOutcome {
+    pub async fn run(
+        &self,
+        task: AttemptTask,
+        cancellation: CancellationToken,
+        heartbeats: Heartbeats,
+    ) -> AttemptOutcome {
+        // A later attempt becomes due when it is handed over, not when the activity was scheduled.
+        let due_at = if task.attempt <= 1 { task.scheduled_at } else { self.clock.now() };
+        let record = self.telemetry.attempt_due(&task, due_at);
+        let outcome = self.run_recorded(task, due_at, cancellation, heartbeats, &record).await;
+        record.end(&outcome);
+        outcome
+    }
+
+    async fn run_recorded(
+        &self,
+        task: AttemptTask,
+        due_at: Timestamp,
+        cancellation: CancellationToken,
+        heartbeats: Heartbeats,
+        record: &AttemptRecord,
+    ) -> AttemptOutcome {
         let Some(activity) = self.registry.get(&task.scheduled.activity_type) else {
             return AttemptOutcome::Failed(self.not_registered(&task));
         };
@@ -108,22 +147,24 @@ impl Attempts {
         let schedule_to_close =
             Deadline::new(TimeoutType::ScheduleToClose, task.scheduled_at, timeouts.schedule_to_close_ms);
         let now = self.clock.now();
-        // A later attempt becomes due when it is handed over, not when the activity was scheduled.
-        let due_at = if task.attempt <= 1 { task.scheduled_at } else { now };
         let schedule_to_start =
             Deadline::new(TimeoutType::ScheduleToStart, due_at, timeouts.schedule_to_start_ms);
 
         let start_by = Deadline::first(schedule_to_close, schedule_to_start);
         let _slot = match self.slot(start_by, now, &cancellation).await {
             Slot::Taken(slot) => slot,
-            Slot::Late(deadline) => return AttemptOutcome::Failed(deadline.failure(task)),
+            Slot::Late(deadline) => {
+                return AttemptOutcome::Failed(deadline.failure(heartbeats.last().details));
+            }
             Slot::Canceled => return AttemptOutcome::Canceled(canceled_before_start(&task)),
         };
 
-        let start_to_close =
-            Deadline::new(TimeoutType::StartToClose, self.clock.now(), timeouts.start_to_close_ms);
-        self.run_until(activity, task, Deadline::first(schedule_to_close, start_to_close), &cancellation)
-            .await
+        record.begin();
+        let started_at = self.clock.now();
+        let start_to_close = Deadline::new(TimeoutType::StartToClose, started_at, timeouts.start_to_close_ms);
+        let deadline = Deadline::first(schedule_to_close, start_to_close);
+        let pulse = Pulse { heartbeats, started_at, allowed_ms: timeouts.heartbeat_ms };
+        self.run_until(activity, task, deadline, &cancellation, pulse, record).await
     }
 
     async fn slot(
@@ -160,16 +201,25 @@ impl Attempts {
         task: AttemptTask,
         deadline: Option<Deadline>,
         cancellation: &CancellationToken,
+        pulse: Pulse,
+        record: &AttemptRecord,
     ) -> AttemptOutcome {
         // A child: running out of time stops this attempt and says nothing to the next.
         let stop = cancellation.child_token();
-        let context = ActivityContext::new(info(&task, deadline), stop.clone());
-        let mut running = activity.run(&context, &task.scheduled.input);
+        let context = ActivityContext::new(
+            info(&task, deadline),
+            stop.clone(),
+            pulse.heartbeats.clone(),
+            record.clone(),
+        );
+        let mut running: BoxFuture<'_, _> =
+            Box::pin(record.clone().scope(activity.run(&context, &task.scheduled.input)));
         let ended = tokio::select! {
             biased;
             ended = AssertUnwindSafe(&mut running).catch_unwind() => Ok(ended),
             // Polled, and the timer made, only if the activity did not end at once.
             deadline = self.passed(deadline) => Err(deadline),
+            deadline = self.silent(&pulse) => Err(deadline),
         };
         match ended {
             Ok(Ok(Ok(result))) => self.completed(result),
@@ -188,7 +238,7 @@ impl Attempts {
                 stop.cancel();
                 drop_quietly(running);
                 drop(context);
-                AttemptOutcome::Failed(deadline.failure(task))
+                AttemptOutcome::Failed(deadline.failure(pulse.heartbeats.last().details))
             }
         }
     }
@@ -202,6 +252,19 @@ impl Attempts {
             }
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits until no heartbeat has come for as long as is allowed; for ever if that has no limit.
+    async fn silent(&self, pulse: &Pulse) -> Deadline {
+        let mut from = pulse.started_at;
+        while let Some(deadline) = Deadline::new(TimeoutType::Heartbeat, from, pulse.allowed_ms) {
+            self.passed(Some(deadline)).await;
+            match pulse.heartbeats.last().at {
+                Some(at) if at > from => from = at,
+                Some(_) | None => return deadline,
+            }
+        }
+        std::future::pending().await
     }
 
     fn completed(&self, result: Payload) -> AttemptOutcome {
@@ -223,6 +286,13 @@ impl Attempts {
             format!("no activity `{}` is registered here; registered: {known}", task.scheduled.activity_type),
         )
     }
+}
+
+/// The heartbeats of an attempt, and how long they may stay away.
+struct Pulse {
+    heartbeats: Heartbeats,
+    started_at: Timestamp,
+    allowed_ms: Option<u64>,
 }
 
 /// What came of the wait for a slot.

@@ -3,7 +3,14 @@
 use everfold_core::failure::{CanceledFailure, Failure, FailureKind};
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
+
+use super::failure_type;
+use super::heartbeat::Heartbeats;
+use crate::guest::MetricKind;
+use crate::telemetry::{AttemptRecord, ClientSpan};
 
 /// Facts about one attempt.
 #[derive(Clone, Debug)]
@@ -35,19 +42,86 @@ pub struct ActivityInfo {
 pub struct ActivityContext {
     info: ActivityInfo,
     cancellation: CancellationToken,
+    heartbeats: Heartbeats,
+    record: AttemptRecord,
+}
+
+/// What an activity measures. It is told once the attempt's end is on disk; what passes the bounds is
+/// dropped and counted: a name is `[a-z][a-z0-9_]*` and does not begin with `everfold`, with at most five
+/// attributes of such names and values of at most 64 bytes. A name keeps the kind that it was first used with.
+#[derive(Clone, Copy, Debug)]
+pub struct ActivityMetrics<'a>(&'a AttemptRecord);
+
+impl ActivityMetrics<'_> {
+    /// Adds to a sum. Names of sums end in `_total`.
+    pub fn counter(&self, name: &str, value: f64, attributes: &[(&str, &str)]) {
+        self.0.measure(MetricKind::Counter, name, value, attributes);
+    }
+
+    /// Counts a value in buckets: those of seconds where the name ends in `_seconds`, else powers of four.
+    pub fn histogram(&self, name: &str, value: f64, attributes: &[(&str, &str)]) {
+        self.0.measure(MetricKind::Histogram, name, value, attributes);
+    }
 }
 
 impl ActivityContext {
     /// The context of one attempt.
     #[must_use]
-    pub const fn new(info: ActivityInfo, cancellation: CancellationToken) -> Self {
-        Self { info, cancellation }
+    pub const fn new(
+        info: ActivityInfo,
+        cancellation: CancellationToken,
+        heartbeats: Heartbeats,
+        record: AttemptRecord,
+    ) -> Self {
+        Self { info, cancellation, heartbeats, record }
     }
 
     /// Facts about the attempt.
     #[must_use]
     pub const fn info(&self) -> &ActivityInfo {
         &self.info
+    }
+
+    /// Says that the attempt is alive and how far it is. The details of the last heartbeat reach the
+    /// next attempt; a crash of the host may lose those of the last seconds.
+    ///
+    /// # Errors
+    /// [`ActivityContext::canceled_failure`] when the activity was asked to stop, so that `?` stops it;
+    /// a final failure when the details are no JSON.
+    pub fn heartbeat(&self, details: &impl Serialize) -> Result<(), Failure> {
+        let details = Payload::json(details).map_err(|error| {
+            Failure::non_retryable(
+                failure_type::INVALID_OUTPUT,
+                format!("a heartbeat does not encode: {error}"),
+            )
+        })?;
+        self.heartbeats.send(details);
+        if self.is_cancelled() { Err(self.canceled_failure()) } else { Ok(()) }
+    }
+
+    /// What the last heartbeat said, of this attempt or of the one before; absent where there was none,
+    /// or where it said something else than a `T`.
+    #[must_use]
+    pub fn heartbeat_details<T: DeserializeOwned>(&self) -> Option<T> {
+        self.heartbeats.last().details.and_then(|details| details.decode().ok())
+    }
+
+    /// What the activity measures.
+    #[must_use]
+    pub const fn metrics(&self) -> ActivityMetrics<'_> {
+        ActivityMetrics(&self.record)
+    }
+
+    /// The `traceparent` (W3C Trace Context) of this attempt's span.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<String> {
+        self.record.traceparent()
+    }
+
+    /// Begins a call to somebody else: a span of its own, which ends when the answer is dropped and has
+    /// the `traceparent` to send with the call.
+    pub fn client_span(&self, name: &str) -> ClientSpan {
+        self.record.client_span(name)
     }
 
     /// The failure by which an activity says that it stopped because it was asked to.

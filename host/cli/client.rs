@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::{RequestBuilder, Url};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -89,16 +90,19 @@ impl Client {
         what: &[&str],
         query: &[(&str, String)],
     ) -> Result<T, Failure> {
-        if matches!(run.workflow_id.as_str(), "" | "." | "..") {
-            return Err(Failure::new(
-                Exit::NotFound,
-                format!("no workflow has the id `{}`", run.workflow_id),
-            ));
-        }
-        let path = [&["workflows", run.workflow_id.as_str()], what].concat();
-        let run_id = run.run_id.iter().map(|run_id| ("run_id", run_id.to_string()));
-        let query: Vec<_> = query.iter().cloned().chain(run_id).collect();
+        let (path, query) = address(run, what, query)?;
         self.get(&path, &query).await
+    }
+
+    /// Says something to a run.
+    pub(super) async fn post_run<T: DeserializeOwned>(
+        &self,
+        run: &Run,
+        what: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let (path, query) = address(run, what, &[])?;
+        self.answer(self.http.post(self.url(&path, &query)?).json(body)).await
     }
 
     /// Asks about a run and waits in the host. One that restarts goes on where it was: so does who
@@ -165,6 +169,25 @@ impl Client {
     }
 }
 
+/// A segment of a path that URLs would resolve away names nothing.
+const NO_NAMES: [&str; 3] = ["", ".", ".."];
+
+/// The segments of a path, and a query.
+type Address<'a> = (Vec<&'a str>, Vec<(&'a str, String)>);
+
+/// The path and the query of a run.
+fn address<'a>(run: &'a Run, what: &[&'a str], query: &[(&'a str, String)]) -> Result<Address<'a>, Failure> {
+    if NO_NAMES.contains(&run.workflow_id.as_str()) {
+        return Err(Failure::new(Exit::NotFound, format!("no workflow has the id `{}`", run.workflow_id)));
+    }
+    if let Some(name) = what.iter().find(|name| NO_NAMES.contains(name)) {
+        return Err(Failure::new(Exit::Usage, format!("nothing is named `{name}`")));
+    }
+    let run_id = run.run_id.iter().map(|run_id| ("run_id", run_id.to_string()));
+    let query = query.iter().cloned().chain(run_id).collect();
+    Ok(([&["workflows", run.workflow_id.as_str()], what].concat(), query))
+}
+
 fn innermost(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .last()
@@ -186,6 +209,8 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
         "already_started" => {
             (Exit::Conflict, Some("follow it with `everfold history ID --follow`, or choose another --id"))
         }
+        "unknown_query" => (Exit::NotFound, None),
+        "blocked" => (Exit::Conflict, Some("see why with `everfold show ID`")),
         "conflict" => (Exit::Conflict, None),
         "invalid_input" | "payload_too_large" => (Exit::Usage, None),
         "busy" => (Exit::Unreachable, Some("try again in a moment")),

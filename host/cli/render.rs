@@ -2,12 +2,15 @@
 //! strips them where nothing shows them.
 
 pub(super) mod description;
+pub(super) mod runs;
 pub(super) mod timeline;
 
 use everfold_core::failure::{Failure, FailureKind};
 use everfold_core::ids::Timestamp;
+use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
 use jiff::tz::TimeZone;
+use owo_colors::Style;
 
 /// A span of time, readable: `12 ms`, `1.24 s`, `45.3 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`.
 pub(super) fn duration(ms: u64) -> String {
@@ -57,6 +60,17 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// The colour of a status.
+pub(super) fn status_style(status: RunStatus) -> Style {
+    match status {
+        RunStatus::Running => Style::new().blue().bold(),
+        RunStatus::Completed | RunStatus::ContinuedAsNew => Style::new().green().bold(),
+        RunStatus::Failed | RunStatus::Canceled | RunStatus::Terminated | RunStatus::TimedOut => {
+            Style::new().red().bold()
+        }
+    }
+}
+
 /// A payload in one line.
 pub(super) fn payload(payload: &Payload) -> String {
     match payload.to_value() {
@@ -73,6 +87,27 @@ pub(super) fn failure(failure: &Failure) -> String {
     let parts = failure.chain().filter(says_more);
     let parts: Vec<String> = parts.map(|part| format!("{}: {}", part.type_name(), part.message)).collect();
     one_line(&parts.join(" ← "))
+}
+
+/// How a run ended that was ended by people: `was terminated: the shop is closed`. A cancelled run
+/// may have left something behind.
+pub(super) fn ended(failure: &Failure) -> Option<String> {
+    let what = failure.message.strip_prefix("the workflow ").unwrap_or(&failure.message);
+    match &failure.kind {
+        FailureKind::Terminated => Some(one_line(what)),
+        FailureKind::Canceled(canceled) => {
+            let left: Vec<String> =
+                canceled.details.iter().map(payload).filter(|text| !text.is_empty()).collect();
+            let left =
+                if left.is_empty() { String::new() } else { format!(", and left {}", left.join(", ")) };
+            Some(one_line(&format!("{what}{left}")))
+        }
+        FailureKind::Application(_)
+        | FailureKind::TimedOut(_)
+        | FailureKind::Activity(_)
+        | FailureKind::ChildWorkflow(_)
+        | FailureKind::Other(_) => None,
+    }
 }
 
 /// At most `width` characters, with `…` where something is missing.

@@ -9,6 +9,7 @@ use super::Run;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output::{Form, Output};
+use super::render;
 
 #[derive(Debug, Args)]
 pub(super) struct ResultOf {
@@ -31,15 +32,19 @@ impl ResultOf {
     }
 }
 
-/// Waits for a run's end, however long it takes, and prints it.
+/// Waits for a run's end, however long it takes and whatever runs it continues as, and prints it.
 pub(super) async fn wait_and_print(client: &Client, run: &Run, form: Form) -> Result<(), Failure> {
     // A host that is not there at all is said to be so, at once.
     let mut result: RunResult = client.get_run(run, &["result"], &[]).await?;
+    let mut run = Run { workflow_id: run.workflow_id.clone(), run_id: run.run_id };
     loop {
-        if result.standing.status != RunStatus::Running {
+        if let Some(End::ContinuedAsRunId(next)) = &result.standing.end {
+            anstream::eprintln!("{}", format!("{} goes on as run {next}", run.workflow_id).dimmed());
+            run.run_id = Some(*next);
+        } else if result.standing.status != RunStatus::Running {
             return print(&result, form);
         }
-        result = client.await_run(run, &["result"], &[]).await?;
+        result = client.await_run(&run, &["result"], &[]).await?;
     }
 }
 
@@ -61,10 +66,10 @@ fn print(result: &RunResult, form: Form) -> Result<(), Failure> {
         }
         Some(End::Failure(failure)) => {
             if !form.is_json() {
-                anstream::eprintln!(
-                    "{} {failure}",
-                    format!("{}:", result.standing.status.name()).red().bold()
-                );
+                let status = result.standing.status.name();
+                let text = render::ended(failure).map(|how| format!("it {how}"));
+                let text = text.unwrap_or_else(|| failure.to_string());
+                anstream::eprintln!("{} {text}", format!("{status}:").red().bold());
             }
             Err(Failure::Silent(Exit::Failed))
         }

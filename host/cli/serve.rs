@@ -11,10 +11,12 @@ use clap::Args;
 use everfold::activity::{Attempts, Registry};
 use everfold::clock::Clock;
 use everfold::guest::{CodeCache, Engine};
-use everfold::orders::{OrdersApp, Sandbox};
+use everfold::orders::{self, OrdersApp, Sandbox};
 use everfold::runner::{Host, HostParts};
+use everfold::server::metrics::MetricsServer;
 use everfold::server::{ServeError, Server};
 use everfold::store::SqliteStore;
+use everfold::telemetry::Telemetry;
 use figment::value::Value;
 use owo_colors::OwoColorize as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,10 +69,21 @@ impl Serve {
         // Signals count from here on: one that comes while the host starts is not lost.
         let mut signals = Signals::new()?;
         let server = Server::bind(settings.server_settings()).await.map_err(|error| refused(&error))?;
+        let server = server.describing([orders::openapi()]);
+        let metrics = match settings.metrics.listen {
+            Some(listen) => {
+                let server = MetricsServer::bind(listen, &settings.server_settings()).await;
+                Some(server.map_err(|error| refused(&error))?)
+            }
+            None => None,
+        };
         create_private(&settings.data)?;
         let parts = compose(&settings, self.sandbox).await?;
-        greet(server.address(), &settings, parts.sandbox.as_ref());
-        serve(server, parts, &mut signals).await
+        greet(&server, metrics.as_ref(), &settings, parts.sandbox.as_ref());
+        let telemetry = parts.host.telemetry().clone();
+        let served = serve(server, metrics, parts, &mut signals).await;
+        telemetry.shut_down().await;
+        served
     }
 
     fn settings(&self, token: Option<String>) -> Result<Settings, Failure> {
@@ -105,6 +118,10 @@ impl Serve {
 async fn compose(settings: &Settings, wants_sandbox: bool) -> anyhow::Result<Composition> {
     let data = &settings.data;
     let clock = Clock::system();
+    let telemetry = match &settings.telemetry.otlp_endpoint {
+        Some(endpoint) => Telemetry::tracing_to(endpoint, clock.clone())?,
+        None => Telemetry::new(clock.clone()),
+    };
     // First: it locks the folder, so that nothing else here is opened twice.
     let store = SqliteStore::open(settings.store_folder()).await?;
     let engine = Engine::new(settings.engine_settings(), Some(CodeCache::open(&data.join("code-cache"))?))?;
@@ -120,22 +137,40 @@ async fn compose(settings: &Settings, wants_sandbox: bool) -> anyhow::Result<Com
         engine,
         attempts,
         clock,
+        telemetry,
         // What is on disk is right; what this process believes may not be. A new one reads it again.
         on_fatal: Box::new(|_| std::process::exit(FATAL)),
     };
     let host = Host::open(parts, &settings.host_settings());
     let mut application = orders.router(host.clone());
+    tokio::spawn(repair(orders, host.clone()));
     if let Some(sandbox) = &sandbox {
         application = application.merge(sandbox.router());
     }
     Ok(Composition { host, application, sandbox })
 }
 
+/// Writes what an earlier process left unwritten, beside what is asked of this one.
+async fn repair(orders: OrdersApp, host: Host) {
+    match orders.repair(&host).await {
+        Ok(repaired) => tracing::debug!(repaired, "the rows of orders were looked over"),
+        Err(error) => tracing::warn!(%error, "the rows of orders could not be looked over"),
+    }
+}
+
 /// Serves until a signal, then lets what is under way end. A second signal ends the process.
-async fn serve(server: Server, parts: Composition, signals: &mut Signals) -> Result<(), Failure> {
+async fn serve(
+    server: Server,
+    metrics: Option<MetricsServer>,
+    parts: Composition,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
     let stopping = CancellationToken::new();
     // The sandbox serves attempts under way until the host has let them end.
     let Composition { host, application, sandbox: _sandbox } = parts;
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(host.clone(), stopping.clone()));
+    }
     let mut serving = tokio::spawn(server.serve(host.clone(), application, stopping.clone()));
     tokio::select! {
         ended = &mut serving => {
@@ -209,13 +244,17 @@ fn refused(error: &ServeError) -> Failure {
 }
 
 /// One readable block: where the host is, and what to do next.
-fn greet(address: SocketAddr, settings: &Settings, sandbox: Option<&Sandbox>) {
+fn greet(server: &Server, metrics: Option<&MetricsServer>, settings: &Settings, sandbox: Option<&Sandbox>) {
+    let address = server.address();
     let url = format!("http://{address}");
     let client = if address.port() == 8233 { String::new() } else { format!("EVERFOLD_URL={url} ") };
     let data = std::path::absolute(&settings.data).unwrap_or_else(|_| settings.data.clone());
     anstream::eprintln!("{} {}", "everfold".bold(), env!("CARGO_PKG_VERSION"));
     anstream::eprintln!("  {}  {url}", "address".dimmed());
     anstream::eprintln!("  {}     {}", "data".dimmed(), data.display());
+    if let Some(metrics) = metrics {
+        anstream::eprintln!("  {}  http://{}/metrics", "metrics".dimmed(), metrics.address());
+    }
     if let Some(sandbox) = sandbox {
         let (gateway, carrier) = (&sandbox.gateway_url, &sandbox.carrier_url);
         anstream::eprintln!("  {}  gateway {gateway}, carrier {carrier}", "sandbox".dimmed());

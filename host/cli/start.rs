@@ -1,15 +1,13 @@
 //! `everfold start`.
 
-use std::io::Read as _;
-
 use clap::Args;
 use everfold::server::wire::{StartBody, Started};
 use owo_colors::OwoColorize as _;
-use serde_json::Value;
 
 use super::Run;
 use super::client::Client;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
+use super::input;
 use super::output::{Form, Output};
 use super::result;
 
@@ -39,7 +37,7 @@ impl Start {
         let body = StartBody {
             workflow_type: self.workflow_type,
             workflow_id: self.id,
-            input: parse_input(&self.input)?,
+            input: input::parse("--input", &self.input)?,
             request_id: self.request_id,
             digest: None,
             headers: serde_json::Map::new(),
@@ -60,29 +58,4 @@ impl Start {
         anstream::eprintln!("{}", format!("follow it with `everfold history {id} --follow`").dimmed());
         Ok(())
     }
-}
-
-/// JSON, `@FILE` or `@-`.
-fn parse_input(input: &str) -> Result<Value, Failure> {
-    let (text, source) = match input.strip_prefix('@') {
-        None => (input.to_owned(), "--input".to_owned()),
-        Some("-") => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| {
-                Failure::new(Exit::Failed, format!("standard input cannot be read: {error}"))
-            })?;
-            (text, "standard input".to_owned())
-        }
-        Some(file) => {
-            let text = std::fs::read_to_string(file).map_err(|error| {
-                Failure::new(Exit::Usage, format!("--input: {file} cannot be read: {error}"))
-            })?;
-            (text, file.to_owned())
-        }
-    };
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::new(Exit::Usage, format!("{source} is not JSON: {error}")).hint(
-            "quote it for the shell, as in --input '{\"name\": \"Ada\"}', or read it from a file with @FILE",
-        )
-    })
 }

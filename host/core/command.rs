@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::ActivityTimeouts;
 use crate::failure::Failure;
-use crate::ids::EventId;
+use crate::ids::{EventId, RunId, WorkflowId};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 
@@ -34,6 +34,15 @@ pub enum Command {
     /// The workflow ended because it was asked to.
     #[n(6)]
     WorkflowCanceled(#[n(0)] WorkflowCanceled),
+    /// The guest took a signal that waited for it.
+    #[n(7)]
+    SignalTaken(#[n(0)] SignalTaken),
+    /// The workflow goes on in a new run under the same workflow id.
+    #[n(8)]
+    WorkflowContinuedAsNew(#[n(0)] Box<WorkflowContinuedAsNew>),
+    /// A run that goes its own way began.
+    #[n(9)]
+    DetachedWorkflowStarted(#[n(0)] Box<DetachedWorkflowStarted>),
 }
 
 /// An activity that the guest asked for.
@@ -143,6 +152,74 @@ pub struct WorkflowCanceled {
     pub details: Vec<Payload>,
 }
 
+/// A signal that the guest took.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct SignalTaken {
+    /// The event that brought it.
+    #[n(0)]
+    pub received_event_id: EventId,
+    /// Which signal.
+    #[n(1)]
+    pub name: String,
+}
+
+/// The end of a run that another one goes on from.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowContinuedAsNew {
+    /// The run that goes on.
+    #[n(0)]
+    pub new_run_id: RunId,
+    /// Its type.
+    #[n(1)]
+    pub workflow_type: String,
+    /// Its input.
+    #[n(2)]
+    pub input: Payload,
+    /// Named payloads beside the input.
+    #[n(3)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Payload)>,
+    /// Which component folds it.
+    #[n(4)]
+    #[serde(default)]
+    pub version: VersionChoice,
+}
+
+/// Which component folds a run that goes on from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum VersionChoice {
+    /// The one that new runs of its type start on.
+    #[n(0)]
+    #[default]
+    FollowRoute,
+    /// The one that folded the run before.
+    #[n(1)]
+    StayPinned,
+}
+
+/// The beginning of a run of which this one hears nothing more.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct DetachedWorkflowStarted {
+    /// Its type.
+    #[n(0)]
+    pub workflow_type: String,
+    /// Its workflow id; if that has an open run, none was started.
+    #[n(1)]
+    pub workflow_id: WorkflowId,
+    /// Its id.
+    #[n(2)]
+    pub run_id: RunId,
+    /// Its input.
+    #[n(3)]
+    pub input: Payload,
+    /// Named payloads beside the input.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Payload)>,
+}
+
 impl Command {
     /// The name of the event that records it.
     #[must_use]
@@ -155,17 +232,23 @@ impl Command {
             Self::WorkflowCompleted(_) => "WorkflowCompleted",
             Self::WorkflowFailed(_) => "WorkflowFailed",
             Self::WorkflowCanceled(_) => "WorkflowCanceled",
+            Self::SignalTaken(_) => "SignalTaken",
+            Self::WorkflowContinuedAsNew(_) => "WorkflowContinuedAsNew",
+            Self::DetachedWorkflowStarted(_) => "DetachedWorkflowStarted",
         }
     }
 
     /// Which operation it concerns, for people and for the check on another digest: an activity's
-    /// type, the number of the operation that is cancelled.
+    /// or a workflow's type, a signal's name, the number of the operation that is cancelled.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
             Self::ActivityScheduled(activity) => activity.activity_type.clone(),
             Self::ActivityCancelRequested(request) => request.scheduled_event_id.to_string(),
             Self::TimerCanceled(timer) => timer.started_event_id.to_string(),
+            Self::SignalTaken(signal) => signal.name.clone(),
+            Self::WorkflowContinuedAsNew(next) => next.workflow_type.clone(),
+            Self::DetachedWorkflowStarted(started) => started.workflow_type.clone(),
             Self::TimerStarted(_)
             | Self::WorkflowCompleted(_)
             | Self::WorkflowFailed(_)
@@ -177,11 +260,16 @@ impl Command {
     #[must_use]
     pub const fn closes_run(&self) -> bool {
         match self {
-            Self::WorkflowCompleted(_) | Self::WorkflowFailed(_) | Self::WorkflowCanceled(_) => true,
+            Self::WorkflowCompleted(_)
+            | Self::WorkflowFailed(_)
+            | Self::WorkflowCanceled(_)
+            | Self::WorkflowContinuedAsNew(_) => true,
             Self::ActivityScheduled(_)
             | Self::ActivityCancelRequested(_)
             | Self::TimerStarted(_)
-            | Self::TimerCanceled(_) => false,
+            | Self::TimerCanceled(_)
+            | Self::SignalTaken(_)
+            | Self::DetachedWorkflowStarted(_) => false,
         }
     }
 }

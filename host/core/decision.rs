@@ -4,8 +4,8 @@
 use minicbor::{Decode, Encode};
 
 use crate::command::Command;
-use crate::event::{Event, EventKind, Input};
-use crate::failure::Failure;
+use crate::event::{Event, EventKind, Input, Note};
+use crate::failure::{CanceledFailure, Failure, FailureKind};
 use crate::fold::Folded;
 use crate::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 use crate::machine::{RunState, RunStatus};
@@ -37,6 +37,69 @@ pub struct Decision {
     pub attempts: Vec<PendingActivity>,
     /// Whether the run is blocked behind this step.
     pub blocked: BlockChange,
+    /// De-duplicates the caller's request that this step answers; a start's stands in `new_run`.
+    pub request: Option<Request>,
+    /// Runs that this step begins.
+    pub next_runs: Vec<NextRun>,
+}
+
+/// A caller's request that is done once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What it asks for.
+    pub operation: Operation,
+    /// The caller's name for it; unique for the workflow id and the operation.
+    pub request_id: String,
+}
+
+/// What a request asks of a workflow. Names are those of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A run.
+    Start,
+    /// A signal to be delivered.
+    Signal,
+    /// The run to be cancelled.
+    Cancel,
+    /// The run to be terminated.
+    Terminate,
+}
+
+impl Operation {
+    /// Its name in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal => "signal",
+            Self::Cancel => "cancel",
+            Self::Terminate => "terminate",
+        }
+    }
+}
+
+/// A run that another one's step begins: its row, and what waits in its inbox, `WorkflowStarted`
+/// first. It is folded after the commit, like any run with a full inbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NextRun {
+    /// Its id.
+    pub run_id: RunId,
+    /// Its row.
+    pub new_run: NewRun,
+    /// Its inbox, in order.
+    pub inputs: Vec<InboxInput>,
+    /// How it stands to the run that begins it.
+    pub kinship: Kinship,
+}
+
+/// How a run stands to the one that began it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinship {
+    /// It goes on under the same workflow id, and takes over the inbox: signals and requests to
+    /// cancel, behind its own inputs.
+    Successor,
+    /// It goes its own way. If its workflow id has an open run, it is not begun.
+    Detached,
 }
 
 /// The row of a run that a decision creates.
@@ -135,6 +198,9 @@ pub struct PendingActivity {
     /// What its last heartbeat said.
     #[n(6)]
     pub heartbeat_details: Option<Payload>,
+    /// When the attempt under way last sent a heartbeat, as far as that is written down.
+    #[n(7)]
+    pub last_heartbeat_at: Option<Timestamp>,
 }
 
 /// What a decision does to the run's being blocked.
@@ -219,6 +285,8 @@ impl Decision {
             inbox_taken: Vec::new(),
             attempts: Vec::new(),
             blocked: BlockChange::Keep,
+            request: None,
+            next_runs: Vec::new(),
         }
     }
 
@@ -234,6 +302,15 @@ impl Decision {
             ..Self::empty(key, expected, state.activities().len() as u64)
         };
         (decision, state)
+    }
+
+    /// Takes the input that the step folded, if it folded one.
+    #[must_use]
+    pub fn take_input(&mut self) -> Option<Input> {
+        match self.events.drain(..).next().map(|event| event.kind) {
+            Some(EventKind::Input(input)) => Some(input),
+            Some(EventKind::Command(_) | EventKind::Note(_)) | None => None,
+        }
     }
 
     /// The run's next event number behind the step.
@@ -275,7 +352,7 @@ impl Effects {
                 self.activities_closed.push(closed.scheduled_event_id);
             }
             Input::TimerFired(fired) => self.timers_closed.push(fired.started_event_id),
-            Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) => {}
+            Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) | Input::SignalReceived(_) => {}
         }
     }
 
@@ -289,7 +366,12 @@ impl Effects {
                 self.timers_started.push((event.id, event.time.plus_ms(timer.duration_ms)));
             }
             Command::TimerCanceled(timer) => self.timers_closed.push(timer.started_event_id),
-            Command::WorkflowCompleted(_) | Command::WorkflowFailed(_) | Command::WorkflowCanceled(_) => {}
+            Command::SignalTaken(_)
+            | Command::DetachedWorkflowStarted(_)
+            | Command::WorkflowContinuedAsNew(_)
+            | Command::WorkflowCompleted(_)
+            | Command::WorkflowFailed(_)
+            | Command::WorkflowCanceled(_) => {}
         }
     }
 }
@@ -298,23 +380,39 @@ impl Closed {
     /// The close that an event brings about, if any.
     #[must_use]
     pub fn by(event: &Event) -> Option<Self> {
-        let EventKind::Command(command) = &event.kind else { return None };
-        let (status, outcome) = match command {
+        let (status, outcome) = match &event.kind {
+            EventKind::Input(_) | EventKind::Note(Note::VersionMoved(_) | Note::RunReset(_)) => return None,
+            EventKind::Command(command) => Self::by_command(command)?,
+            EventKind::Note(Note::WorkflowTerminated(terminated)) => {
+                let message = match terminated.reason.as_str() {
+                    "" => "the workflow was terminated".to_owned(),
+                    reason => format!("the workflow was terminated: {reason}"),
+                };
+                (RunStatus::Terminated, Outcome::Failure(Failure::new(message, FailureKind::Terminated)))
+            }
+        };
+        Some(Self { status, at: event.time, outcome })
+    }
+
+    fn by_command(command: &Command) -> Option<(RunStatus, Outcome)> {
+        Some(match command {
             Command::WorkflowCompleted(completed) => {
                 (RunStatus::Completed, Outcome::Result(completed.result.clone()))
             }
             Command::WorkflowFailed(failed) => (RunStatus::Failed, Outcome::Failure(failed.failure.clone())),
             Command::WorkflowCanceled(canceled) => {
-                let kind = crate::failure::FailureKind::Canceled(crate::failure::CanceledFailure {
-                    details: canceled.details.clone(),
-                });
+                let kind = FailureKind::Canceled(CanceledFailure { details: canceled.details.clone() });
                 (RunStatus::Canceled, Outcome::Failure(Failure::new("the workflow was canceled", kind)))
+            }
+            Command::WorkflowContinuedAsNew(next) => {
+                (RunStatus::ContinuedAsNew, Outcome::ContinuedAs(next.new_run_id))
             }
             Command::ActivityScheduled(_)
             | Command::ActivityCancelRequested(_)
             | Command::TimerStarted(_)
-            | Command::TimerCanceled(_) => return None,
-        };
-        Some(Self { status, at: event.time, outcome })
+            | Command::TimerCanceled(_)
+            | Command::SignalTaken(_)
+            | Command::DetachedWorkflowStarted(_) => return None,
+        })
     }
 }

@@ -66,6 +66,9 @@ pub enum Input {
     /// A timer fired.
     #[n(6)]
     TimerFired(#[n(0)] TimerFired),
+    /// Somebody sent a signal; it waits until the guest takes it.
+    #[n(7)]
+    SignalReceived(#[n(0)] Box<SignalReceived>),
 }
 
 /// The run's beginning.
@@ -102,6 +105,10 @@ pub struct WorkflowStarted {
     /// Which try of the workflow's own retry policy it is, from 1.
     #[n(9)]
     pub attempt: u32,
+    /// The run that continued as this one.
+    #[n(10)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_from_run_id: Option<RunId>,
 }
 
 /// The request to stop a run.
@@ -148,6 +155,21 @@ pub struct TimerFired {
     pub started_event_id: EventId,
 }
 
+/// A message to the run.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct SignalReceived {
+    /// Which signal.
+    #[n(0)]
+    pub name: String,
+    /// What it says.
+    #[n(1)]
+    pub input: Payload,
+    /// Named payloads beside the input.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Payload)>,
+}
+
 /// Something to know about a run that its guest never sees. The numbers are persisted: none is
 /// ever reused.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
@@ -159,6 +181,9 @@ pub enum Note {
     /// The events before this one were copied from another run.
     #[n(1)]
     RunReset(#[n(0)] RunReset),
+    /// The run was closed from outside, without asking its guest.
+    #[n(2)]
+    WorkflowTerminated(#[n(0)] WorkflowTerminated),
 }
 
 /// A move to another component.
@@ -181,6 +206,14 @@ pub struct RunReset {
     /// Its last event that was copied.
     #[n(1)]
     pub to_event_id: EventId,
+}
+
+/// The end of a run from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowTerminated {
+    /// Why.
+    #[n(0)]
+    pub reason: String,
 }
 
 /// An activity's time-outs. One of start-to-close and schedule-to-close must be given.
@@ -227,7 +260,7 @@ impl EventKind {
 
 impl Input {
     /// All names of inputs.
-    pub const TYPES: [&'static str; 7] = [
+    pub const TYPES: [&'static str; 8] = [
         "WorkflowStarted",
         "WorkflowCancelRequested",
         "ActivityCompleted",
@@ -235,6 +268,7 @@ impl Input {
         "ActivityTimedOut",
         "ActivityCanceled",
         "TimerFired",
+        "SignalReceived",
     ];
 
     /// The event's name.
@@ -248,13 +282,14 @@ impl Input {
             Self::ActivityTimedOut(_) => "ActivityTimedOut",
             Self::ActivityCanceled(_) => "ActivityCanceled",
             Self::TimerFired(_) => "TimerFired",
+            Self::SignalReceived(_) => "SignalReceived",
         }
     }
 }
 
 impl Note {
     /// All names of notes.
-    pub const TYPES: [&'static str; 2] = ["VersionMoved", "RunReset"];
+    pub const TYPES: [&'static str; 3] = ["VersionMoved", "RunReset", "WorkflowTerminated"];
 
     /// The event's name.
     #[must_use]
@@ -262,6 +297,7 @@ impl Note {
         match self {
             Self::VersionMoved(_) => "VersionMoved",
             Self::RunReset(_) => "RunReset",
+            Self::WorkflowTerminated(_) => "WorkflowTerminated",
         }
     }
 }

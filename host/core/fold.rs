@@ -4,10 +4,10 @@
 //! while it runs and gives it back: live, each call is appended behind the input; on replay, each
 //! call is checked *as it is made* against what was recorded. The guest cannot tell which.
 
-use crate::command::Command;
+use crate::command::{Command, SignalTaken};
 use crate::divergence::{Change, Comparison, Nondeterminism};
-use crate::event::{Event, EventKind, Input};
-use crate::ids::{EventId, Timestamp};
+use crate::event::{Event, EventKind, Input, SignalReceived};
+use crate::ids::{EventId, RunId, Timestamp};
 use crate::limits::Limits;
 use crate::machine::{IllegalEvent, RunState};
 
@@ -157,6 +157,36 @@ impl Activation {
             Some(started) => format!("{}/{}", started.run_id, self.state.next()),
             None => unreachable!("the first input of a state is WorkflowStarted"),
         }
+    }
+
+    /// The id of a run that the next command begins: the recorded one on a replay, else a fresh one.
+    #[must_use]
+    pub fn new_run_id(&self) -> RunId {
+        let recorded = match &self.mode {
+            Mode::Live { .. } => None,
+            Mode::Replay { made, .. } => self.events.get(*made + 1),
+        };
+        match recorded.map(|event| &event.kind) {
+            Some(EventKind::Command(Command::WorkflowContinuedAsNew(next))) => return next.new_run_id,
+            Some(EventKind::Command(Command::DetachedWorkflowStarted(started))) => return started.run_id,
+            Some(EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_)) | None => {}
+        }
+        match self.state.started() {
+            Some(started) => started.run_id.following(&started.seed, self.state.next(), self.events[0].time),
+            None => unreachable!("the first input of a state is WorkflowStarted"),
+        }
+    }
+
+    /// Gives the guest the oldest unread signal of that name, if there is one; that is a command.
+    ///
+    /// # Errors
+    /// As [`Activation::command`].
+    pub fn take_signal(&mut self, name: &str) -> Result<Option<(EventId, SignalReceived)>, Refused> {
+        let Some((received_event_id, signal)) = self.state.signals().oldest(name).cloned() else {
+            return Ok(None);
+        };
+        self.command(Command::SignalTaken(SignalTaken { received_event_id, name: name.to_owned() }))?;
+        Ok(Some((received_event_id, signal)))
     }
 
     /// Takes one call of the guest: appends it, or checks it against the record.

@@ -107,6 +107,31 @@ impl fmt::Display for WorkflowId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(pub [u8; 16]);
 
+impl RunId {
+    /// The id of a run that this one begins by event `event_id` at `time`: a UUIDv7 (RFC 9562) that
+    /// sorts behind this one's, its random part drawn from the run's own seed.
+    #[must_use]
+    pub fn following(self, seed: &Seed, event_id: EventId, time: Timestamp) -> Self {
+        let word = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| seed.0[at + byte]));
+        let own = u128::from_be_bytes(self.0);
+        // Mixed with the run's id: a reset copies the seed to another run.
+        let mix = |number: u64| split_mix_64(number ^ split_mix_64(event_id.0) ^ own as u64);
+        let random = u128::from(mix(word(0))) << 64 | u128::from(mix(word(8)));
+        let ms = u128::from(time.0.unsigned_abs()).max((own >> 80) + 1);
+        let variant_and_version = 0x7 << 76 | 0b10 << 62;
+        let free = !(0xF << 76 | 0b11 << 62) & ((1 << 80) - 1);
+        Self((ms << 80 | random & free | variant_and_version).to_be_bytes())
+    }
+}
+
+/// One step of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+const fn split_mix_64(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         uuid::Uuid::from_bytes(self.0).fmt(f)
@@ -246,6 +271,20 @@ impl fmt::Display for RunKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_following_run_id_is_a_uuid_v7_behind_the_one_before() {
+        let first: RunId = "019aa0c0-0000-7000-8000-00000000002a".parse().expect("an id");
+        let seed = Seed([7; 32]);
+        let next = |event| first.following(&seed, EventId(event), Timestamp(0));
+        let uuid = uuid::Uuid::from_bytes(next(5).0);
+        assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
+        assert!(next(5) > first);
+        assert_eq!(next(5), next(5));
+        assert_ne!(next(5), next(6));
+        let at = |ms| first.following(&seed, EventId(5), Timestamp(ms));
+        assert_eq!(&at(0x0A00_0000_0000).0[..6], [0x0A, 0, 0, 0, 0, 0]);
+    }
 
     #[test]
     fn the_latest_time_reads_back_and_is_never_passed() {

@@ -14,12 +14,19 @@ pub struct Limits {
     pub history_events: u64,
     /// Activities that are open at once.
     pub pending_activities: usize,
+    /// Signals that a run may be sent.
+    pub signals: u64,
 }
 
 impl Default for Limits {
     /// DESIGN.md section 6; the events are Temporal's limit.
     fn default() -> Self {
-        Self { payload_bytes: 2 * 1024 * 1024, history_events: 51_200, pending_activities: 2_000 }
+        Self {
+            payload_bytes: 2 * 1024 * 1024,
+            history_events: 51_200,
+            pending_activities: 2_000,
+            signals: 10_000,
+        }
     }
 }
 
@@ -50,9 +57,16 @@ impl Limits {
                     self.check_payload("a cancellation's details", details.size())?;
                 }
             }
+            Command::WorkflowContinuedAsNew(next) => {
+                self.check_payload("the input of the next run", next.input.size())?;
+            }
+            Command::DetachedWorkflowStarted(started) => {
+                self.check_payload("the input of a detached workflow", started.input.size())?;
+            }
             Command::ActivityCancelRequested(_)
             | Command::TimerStarted(_)
             | Command::TimerCanceled(_)
+            | Command::SignalTaken(_)
             | Command::WorkflowFailed(_) => {}
         }
         Ok(())

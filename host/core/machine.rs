@@ -2,14 +2,16 @@
 //! come next. One file for each kind of operation, each with its own diagram.
 //!
 //! ```text
-//!            WorkflowStarted              WorkflowCompleted │ WorkflowFailed │ WorkflowCanceled
-//! (nothing) ────────────────▶ running ─────────────────────────────────────────────▶ closed
+//!            WorkflowStarted              WorkflowCompleted │ …Failed │ …Canceled │ …ContinuedAsNew
+//! (nothing) ────────────────▶ running ───────────────────────────────────────────────────────▶ closed
+//!     └──────────────────────────┴─── WorkflowTerminated ──────────────────────────────────────────▶
 //! ```
 //!
 //! An event that no diagram allows is refused. From a guest that is a fault of its code; from
 //! outside it is a host fault, because the runner asks before it folds ([`RunState::awaits`]).
 
 pub mod activity;
+pub mod signal;
 pub mod timer;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,7 @@ use crate::command::Command;
 use crate::event::{Event, EventKind, Input, Note, WorkflowStarted};
 use crate::ids::{EventId, Timestamp};
 use activity::Activities;
+use signal::Signals;
 use timer::Timers;
 
 /// How a run stands. Text in JSON and in the store.
@@ -94,6 +97,7 @@ pub struct RunState {
     cancel_requested: bool,
     activities: Activities,
     timers: Timers,
+    signals: Signals,
 }
 
 impl Default for RunState {
@@ -114,6 +118,7 @@ impl RunState {
             cancel_requested: false,
             activities: Activities::new(),
             timers: Timers::new(),
+            signals: Signals::new(),
         }
     }
 
@@ -165,6 +170,18 @@ impl RunState {
         &self.timers
     }
 
+    /// The signals that wait until the guest takes them.
+    #[must_use]
+    pub const fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// Whether somebody asked the run to stop.
+    #[must_use]
+    pub const fn is_cancel_requested(&self) -> bool {
+        self.cancel_requested
+    }
+
     /// Whether an input would be taken: false for a duplicate, or for news of an operation that is
     /// closed. Such an input is dropped, not folded.
     #[must_use]
@@ -180,6 +197,7 @@ impl RunState {
             | Input::ActivityTimedOut(closed)
             | Input::ActivityCanceled(closed) => self.activities.is_open(closed.scheduled_event_id),
             Input::TimerFired(fired) => self.timers.is_open(fired.started_event_id),
+            Input::SignalReceived(_) => self.started.is_some(),
         }
     }
 
@@ -195,8 +213,12 @@ impl RunState {
             )));
         }
         match &event.kind {
-            EventKind::Input(input) => self.apply_input(input)?,
+            EventKind::Input(input) => self.apply_input(event.id, input)?,
             EventKind::Command(command) => self.apply_command(event.id, event.time, command)?,
+            EventKind::Note(Note::WorkflowTerminated(_)) => {
+                self.must_run("WorkflowTerminated")?;
+                self.status = RunStatus::Terminated;
+            }
             EventKind::Note(Note::VersionMoved(_) | Note::RunReset(_)) => {}
         }
         self.next = self.next.next();
@@ -204,7 +226,7 @@ impl RunState {
         Ok(())
     }
 
-    fn apply_input(&mut self, input: &Input) -> Result<(), IllegalEvent> {
+    fn apply_input(&mut self, id: EventId, input: &Input) -> Result<(), IllegalEvent> {
         self.must_run(input.type_name())?;
         if self.started.is_none() && !matches!(input, Input::WorkflowStarted(_)) {
             return Err(IllegalEvent::new(format!(
@@ -225,6 +247,7 @@ impl RunState {
             | Input::ActivityTimedOut(closed)
             | Input::ActivityCanceled(closed) => self.activities.close(closed.scheduled_event_id)?,
             Input::TimerFired(fired) => self.timers.close(fired.started_event_id)?,
+            Input::SignalReceived(signal) => self.signals.receive(id, signal),
         }
         Ok(())
     }
@@ -241,6 +264,9 @@ impl RunState {
             }
             Command::TimerStarted(timer) => self.timers.start(id, time.plus_ms(timer.duration_ms)),
             Command::TimerCanceled(timer) => self.timers.close(timer.started_event_id)?,
+            Command::SignalTaken(taken) => self.signals.take(taken)?,
+            Command::DetachedWorkflowStarted(_) => {}
+            Command::WorkflowContinuedAsNew(_) => self.status = RunStatus::ContinuedAsNew,
             Command::WorkflowCompleted(_) => self.status = RunStatus::Completed,
             Command::WorkflowFailed(_) => self.status = RunStatus::Failed,
             Command::WorkflowCanceled(_) => {

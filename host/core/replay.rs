@@ -40,7 +40,19 @@ pub fn replay<G: Guest>(
     activations: impl IntoIterator<Item = Vec<Event>>,
     comparison: Comparison,
 ) -> Result<Replayed, ReplayFault> {
-    let mut state = RunState::new();
+    replay_on(guest, RunState::new(), activations, comparison)
+}
+
+/// Goes on from `state`, up to which the guest has folded its history.
+///
+/// # Errors
+/// The first activation that does not hold.
+pub fn replay_on<G: Guest>(
+    guest: &mut G,
+    mut state: RunState,
+    activations: impl IntoIterator<Item = Vec<Event>>,
+    comparison: Comparison,
+) -> Result<Replayed, ReplayFault> {
     let mut changes = Vec::new();
     for events in activations {
         if let [note @ Event { kind: EventKind::Note(_), .. }] = events.as_slice() {

@@ -8,7 +8,7 @@ use everfold_core::fold::GuestFault;
 use everfold_core::ids::Digest;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Store;
-use wasmtime::component::Component;
+use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::bindings::{WorkflowComponent, WorkflowComponentPre};
 use super::description::Description;
@@ -16,6 +16,7 @@ use super::engine::Engine;
 use super::fault;
 use super::inspect::{InvalidComponent, check_binary, check_interfaces};
 use super::instance::Instance;
+use super::replica::{QUERY_INTERFACE, query_function};
 use super::state::GuestState;
 use super::ticker::Ticker;
 
@@ -31,6 +32,8 @@ struct Inner {
     digest: Digest,
     size: usize,
     description: Description,
+    /// Present if it answers questions.
+    query: Option<ComponentExportIndex>,
     compile_time: Option<Duration>,
 }
 
@@ -64,13 +67,16 @@ impl LoadedComponent {
             .map_err(|error| InvalidComponent::WrongHostSignature(format!("{error:#}")))?;
         let pre = WorkflowComponentPre::new(pre)
             .map_err(|error| InvalidComponent::WrongWorkflowSignature(format!("{error:#}")))?;
-        let description = describe(engine, &pre)?;
+        let query = component
+            .get_export_index(None, QUERY_INTERFACE)
+            .and_then(|interface| component.get_export_index(Some(&interface), "query"));
+        let description = describe(engine, &pre, query.as_ref())?;
         if let (Some(cache), Some(_)) = (engine.code_cache(), compile_time) {
             cache.put(engine.wasmtime(), digest, &component);
         }
         let engine = engine.clone();
         let size = wasm.len();
-        Ok(Self { inner: Arc::new(Inner { engine, pre, digest, size, description, compile_time }) })
+        Ok(Self { inner: Arc::new(Inner { engine, pre, digest, size, description, query, compile_time }) })
     }
 
     /// The SHA-256 of its bytes.
@@ -109,6 +115,19 @@ impl LoadedComponent {
         }
     }
 
+    pub(super) fn new_store(&self) -> Store<GuestState> {
+        new_store(self.engine())
+    }
+
+    pub(super) fn pre(&self) -> &WorkflowComponentPre<GuestState> {
+        &self.inner.pre
+    }
+
+    /// Where its answers to questions are exported, if it answers any.
+    pub(super) fn query_index(&self) -> Option<&ComponentExportIndex> {
+        self.inner.query.as_ref()
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         &self.inner.engine
     }
@@ -118,6 +137,7 @@ impl LoadedComponent {
 fn describe(
     engine: &Engine,
     pre: &WorkflowComponentPre<GuestState>,
+    query: Option<&ComponentExportIndex>,
 ) -> Result<Description, InvalidComponent> {
     let mut store = new_store(engine);
     let instance = pre
@@ -126,6 +146,10 @@ fn describe(
         .map_err(|error| InvalidComponent::StartFailed(fault_of(error, &mut store, engine)))?;
     let guest = WorkflowComponent::new(&mut store, &instance)
         .map_err(|error| InvalidComponent::WrongWorkflowSignature(format!("{error:#}")))?;
+    if let Some(query) = query {
+        query_function(query, &instance, &mut store)
+            .map_err(|error| InvalidComponent::WrongQuerySignature(format!("{error:#}")))?;
+    }
     set_deadline(&mut store, engine);
     let description = guest
         .everfold_workflow_workflow()

@@ -1,17 +1,19 @@
 //! The WIT interface `host`: a guest's calls become commands and observations.
 
 use everfold_core::command::{
-    ActivityCancelRequested, Command, TimerCanceled, TimerStarted, WorkflowCanceled, WorkflowCompleted,
-    WorkflowFailed,
+    ActivityCancelRequested, Command, DetachedWorkflowStarted, TimerCanceled, TimerStarted, VersionChoice,
+    WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
 };
-use everfold_core::ids::EventId;
+use everfold_core::ids::{EventId, WorkflowId};
 use everfold_core::payload::Payload;
 
-use super::bindings::everfold::workflow::host::{Host, LogLevel as WitLogLevel};
+use super::bindings::everfold::workflow::host::{
+    Host, LogLevel as WitLogLevel, MetricKind as WitMetricKind, Signal, VersionChoice as WitVersionChoice,
+};
 use super::bindings::everfold::workflow::types;
-use super::convert::lift;
-use super::fault::Panic;
-use super::observation::LogLevel;
+use super::convert::{lift, lower};
+use super::fault::{Panic, Stop};
+use super::observation::{LogLevel, MetricKind};
 use super::state::GuestState;
 
 /// The interface's name in a component.
@@ -22,7 +24,7 @@ pub(super) const TYPES_INTERFACE: &str = "everfold:workflow/types@0.1.0";
 pub(super) const WORKFLOW_INTERFACE: &str = "everfold:workflow/workflow@0.1.0";
 
 /// The functions of the interface. wasmtime cannot list what a linker has.
-pub(super) const FUNCTIONS: [&str; 9] = [
+pub(super) const FUNCTIONS: [&str; 13] = [
     "schedule-activity",
     "request-cancel-activity",
     "start-timer",
@@ -30,8 +32,12 @@ pub(super) const FUNCTIONS: [&str; 9] = [
     "complete-workflow",
     "fail-workflow",
     "cancel-workflow",
+    "take-signal",
+    "continue-as-new",
+    "start-detached-workflow",
     "log",
     "report-panic",
+    "record-metric",
 ];
 
 /// Bytes of a reported panic's message and of its place.
@@ -49,7 +55,7 @@ impl Host for GuestState {
         let function = "schedule-activity";
         let activation = self.activation(function)?;
         let activity = lift::activity(activity_type, input, options, || activation.idempotency_key())?;
-        let headers: usize = activity.headers.iter().map(|(name, value)| name.len() + value.size()).sum();
+        let headers = lift::headers_bytes(&activity.headers);
         let types: usize = activity.retry_policy.non_retryable_types.iter().map(String::len).sum();
         let bytes = activity.input.size() + headers + types;
         Ok(self.command(function, bytes, Command::ActivityScheduled(Box::new(activity)))?.0)
@@ -94,6 +100,61 @@ impl Host for GuestState {
         Ok(self.command("cancel-workflow", bytes, command)?.0)
     }
 
+    fn take_signal(&mut self, name: String) -> wasmtime::Result<Option<Signal>> {
+        let taken = self.activation("take-signal")?.take_signal(&name).map_err(Stop::from)?;
+        Ok(taken.map(|(received, signal)| Signal {
+            received_event_id: received.0,
+            input: lower::payload(&signal.input),
+            headers: lower::headers(&signal.headers),
+        }))
+    }
+
+    fn continue_as_new(
+        &mut self,
+        workflow_type: String,
+        input: types::Payload,
+        headers: Vec<types::Header>,
+        version: WitVersionChoice,
+    ) -> wasmtime::Result<u64> {
+        let function = "continue-as-new";
+        lift::check_name("a workflow type", &workflow_type)?;
+        let (input, headers) = (lift::payload(input), lift::headers(headers));
+        let bytes = input.size() + lift::headers_bytes(&headers);
+        let command = Command::WorkflowContinuedAsNew(Box::new(WorkflowContinuedAsNew {
+            new_run_id: self.activation(function)?.new_run_id(),
+            workflow_type,
+            input,
+            headers,
+            version: match version {
+                WitVersionChoice::FollowRoute => VersionChoice::FollowRoute,
+                WitVersionChoice::StayPinned => VersionChoice::StayPinned,
+            },
+        }));
+        Ok(self.command(function, bytes, command)?.0)
+    }
+
+    fn start_detached_workflow(
+        &mut self,
+        workflow_type: String,
+        workflow_id: String,
+        input: types::Payload,
+        headers: Vec<types::Header>,
+    ) -> wasmtime::Result<u64> {
+        let function = "start-detached-workflow";
+        lift::check_name("a workflow type", &workflow_type)?;
+        lift::check_name("a workflow id", &workflow_id)?;
+        let (input, headers) = (lift::payload(input), lift::headers(headers));
+        let bytes = input.size() + lift::headers_bytes(&headers);
+        let command = Command::DetachedWorkflowStarted(Box::new(DetachedWorkflowStarted {
+            workflow_type,
+            workflow_id: WorkflowId(workflow_id),
+            run_id: self.activation(function)?.new_run_id(),
+            input,
+            headers,
+        }));
+        Ok(self.command(function, bytes, command)?.0)
+    }
+
     fn log(
         &mut self,
         level: WitLogLevel,
@@ -108,7 +169,22 @@ impl Host for GuestState {
             WitLogLevel::Warn => LogLevel::Warn,
             WitLogLevel::Error => LogLevel::Error,
         };
-        self.logs.push(level, target, message, fields);
+        self.observations.log(level, target, message, fields);
+        Ok(())
+    }
+
+    fn record_metric(
+        &mut self,
+        kind: WitMetricKind,
+        name: String,
+        value: f64,
+        attributes: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        let kind = match kind {
+            WitMetricKind::Counter => MetricKind::Counter,
+            WitMetricKind::Histogram => MetricKind::Histogram,
+        };
+        self.observations.metric(kind, name, value, attributes);
         Ok(())
     }
 

@@ -56,6 +56,9 @@ pub enum InvalidComponent {
     /// It exports the interface with other functions or signatures.
     #[error("the component exports `{WORKFLOW_INTERFACE}` with other functions or signatures: {0}")]
     WrongWorkflowSignature(String),
+    /// It exports the `query` interface with another function or signature.
+    #[error("the component exports `everfold:workflow/query@0.1.0` with another signature: {0}")]
+    WrongQuerySignature(String),
     /// It trapped or passed a limit before it could say what it offers.
     #[error("the component cannot be started: {0}")]
     StartFailed(GuestFault),

@@ -50,6 +50,11 @@ impl Instance {
         &self.component
     }
 
+    /// The store that it lives in.
+    pub(super) const fn store_mut(&mut self) -> &mut Store<GuestState> {
+        &mut self.store
+    }
+
     /// Bytes of its linear memory: what it can have touched, more than what is resident.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

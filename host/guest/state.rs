@@ -8,14 +8,14 @@ use everfold_core::ids::EventId;
 use super::engine::EngineSettings;
 use super::fault::{Panic, Stop};
 use super::limiter::Limiter;
-use super::observation::{LogBuffer, Observation};
+use super::observation::{Observation, ObservationBuffer};
 
 /// The data of an instance's store.
 #[derive(Debug)]
 pub(super) struct GuestState {
     /// Present while `activate` runs, and only then: `describe` and start functions have none.
     activation: Option<Activation>,
-    pub(super) logs: LogBuffer,
+    pub(super) observations: ObservationBuffer,
     pub(super) panic: Option<Panic>,
     pub(super) limiter: Limiter,
     /// Bytes that this activation may still hand over in commands.
@@ -27,7 +27,7 @@ impl GuestState {
     pub(super) const fn new(settings: &EngineSettings) -> Self {
         Self {
             activation: None,
-            logs: LogBuffer::new(),
+            observations: ObservationBuffer::new(),
             panic: None,
             limiter: Limiter::new(settings.memory_bytes),
             bytes_left: 0,
@@ -45,7 +45,7 @@ impl GuestState {
     /// Takes the activation back, with what the guest said meanwhile.
     pub(super) fn take_back(&mut self) -> (Activation, Vec<Observation>) {
         match self.activation.take() {
-            Some(activation) => (activation, self.logs.take()),
+            Some(activation) => (activation, self.observations.take()),
             None => unreachable!("no call of the guest takes the activation away"),
         }
     }

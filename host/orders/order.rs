@@ -1,6 +1,7 @@
 //! What an order is: the shapes that the HTTP routes, the workflow and the tables share.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The namespace in which orders run.
 pub(super) fn namespace() -> everfold_core::ids::Namespace {
@@ -12,14 +13,23 @@ pub(super) fn workflow_id(order_id: &str) -> everfold_core::ids::WorkflowId {
     everfold_core::ids::WorkflowId(format!("order-{order_id}"))
 }
 
+/// The workflow id of the run that follows an order's parcel.
+pub(super) fn tracking_id(order_id: &str) -> everfold_core::ids::WorkflowId {
+    everfold_core::ids::WorkflowId(format!("order-tracking-{order_id}"))
+}
+
 /// One line of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = OrderItem)]
 pub(super) struct Item {
     /// What.
+    #[schema(min_length = 1, max_length = 64, example = "book")]
     pub(super) sku: String,
     /// How many; not 0.
+    #[schema(minimum = 1, maximum = 4294967295_u32, value_type = i64, example = 2)]
     pub(super) quantity: u32,
     /// The price of one.
+    #[schema(minimum = 0, maximum = 9007199254740991_i64, example = 1250)]
     pub(super) unit_price_cents: i64,
 }
 
@@ -31,11 +41,16 @@ pub(super) struct Quantity {
 }
 
 /// Where an order goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
 pub(super) struct ShipTo {
+    /// The recipient.
+    #[schema(min_length = 1, max_length = 200, example = "Ada Lovelace")]
     pub(super) name: String,
     /// ISO 3166-1 alpha-2.
+    #[schema(pattern = "^[A-Z]{2}$", example = "DE")]
     pub(super) country: String,
+    /// As the carrier wants it.
+    #[schema(min_length = 1, max_length = 200, example = "80331")]
     pub(super) postcode: String,
 }
 

@@ -1,12 +1,16 @@
-//! Error replies of the order application and of the sandbox (RFC 9457).
+//! What the order application and the sandbox refuse, beside what every route may answer.
 
-use axum::Json;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-/// One fault of a request's body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) use crate::problem::{Code, Problem};
+
+use super::steps::StepError;
+use crate::runner::api::ApiError;
+
+/// One fault of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldError {
     /// Where, as `items[0].quantity`; empty for the body as a whole.
     pub(super) field: String,
@@ -14,51 +18,66 @@ pub(super) struct FieldError {
     pub(super) message: String,
 }
 
-/// `application/problem+json`.
-#[derive(Debug)]
-pub(super) struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
-    errors: Vec<FieldError>,
+/// The `request_id` names another order.
+pub(super) const REQUEST_ID_REUSED: Code = Code("request_id_reused");
+/// A change needs `If-Match`.
+pub(super) const PRECONDITION_REQUIRED: Code = Code("precondition_required");
+/// Somebody else changed the order meanwhile.
+pub(super) const PRECONDITION_FAILED: Code = Code("precondition_failed");
+/// The carrier has the order, or is being asked to take it.
+pub(super) const ALREADY_SHIPPED: Code = Code("already_shipped");
+/// The carrier does not have the order yet.
+pub(super) const NOT_SHIPPED: Code = Code("not_shipped");
+/// The order failed or was canceled.
+pub(super) const ORDER_CLOSED: Code = Code("order_closed");
+
+/// Every code that a route of the application answers with.
+pub(super) const CODES: [Code; 13] = [
+    Code::NOT_FOUND,
+    Code::INVALID_INPUT,
+    Code::PAYLOAD_TOO_LARGE,
+    Code::UNSUPPORTED_MEDIA_TYPE,
+    Code::ALREADY_STARTED,
+    Code::UNKNOWN_WORKFLOW_TYPE,
+    Code::BUSY,
+    REQUEST_ID_REUSED,
+    PRECONDITION_REQUIRED,
+    PRECONDITION_FAILED,
+    ALREADY_SHIPPED,
+    NOT_SHIPPED,
+    ORDER_CLOSED,
+];
+
+/// Every fault of a request at once: in the detail for people, one by one for programs.
+pub(super) fn faulty(status: StatusCode, faults: &[FieldError]) -> Problem {
+    let sentence = |fault: &FieldError| format!("{} {}", fault.field, fault.message).trim_start().to_owned();
+    let detail = faults.iter().map(sentence).collect::<Vec<_>>().join("; ");
+    let errors = serde_json::to_value(faults).unwrap_or_default();
+    Problem::new(status, Code::INVALID_INPUT, detail).with("errors", errors)
 }
 
-impl Problem {
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new() }
+/// There is no such order.
+pub(super) fn no_such_order(order_id: &str) -> Problem {
+    Problem::not_found(format!("there is no order {order_id}"))
+}
+
+/// The order cannot be read or written at the moment.
+pub(super) fn busy(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail)
+}
+
+/// The host's refusal to start an order. A shop that is not set up is no fault of the customer's.
+pub(super) fn not_started(error: ApiError) -> Problem {
+    match error {
+        ApiError::UnknownWorkflowType(detail) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::UNKNOWN_WORKFLOW_TYPE, detail)
+        }
+        error => error.into(),
     }
-
-    /// The same with the single faults of the body.
-    pub(super) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
-        self.errors = errors;
-        self
-    }
 }
 
-#[derive(Serialize)]
-struct Shape<'a> {
-    r#type: &'static str,
-    title: &'a str,
-    status: u16,
-    code: &'static str,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = Json(Shape {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: &self.detail,
-            errors: &self.errors,
-        });
-        let mut response = (self.status, body).into_response();
-        let problem_json = header::HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, problem_json);
-        response
+impl From<StepError> for Problem {
+    fn from(error: StepError) -> Self {
+        busy(error.to_string())
     }
 }

@@ -11,13 +11,15 @@
 
 use std::time::Duration;
 
-use everfold_core::failure::Failure;
+use everfold_core::failure::{Failure, FailureKind};
 use reqwest::header::HeaderValue;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::steps::STEP_UNDONE;
+use crate::telemetry::trace::TRACEPARENT;
+use crate::telemetry::{ClientSpan, client_span};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The activity's own time-out is the rule; this one is for an activity that has none.
@@ -116,7 +118,7 @@ impl Remote {
         Ok(Self { role, target: Some((client, url.trim_end_matches('/').to_owned())) })
     }
 
-    /// Posts `body` under `key`.
+    /// Posts `body` under `key`, as a part of the attempt's trace.
     pub(super) async fn post<R: DeserializeOwned>(
         &self,
         path: &str,
@@ -132,9 +134,21 @@ impl Remote {
         let key = HeaderValue::from_str(key).map_err(|_| {
             Failure::non_retryable(self.role.rejected, format!("not an idempotency key for HTTP: {key:?}"))
         })?;
-        let sent =
-            client.post(format!("{base}{path}")).header("idempotency-key", key).json(body).send().await;
-        let response = sent.map_err(|error| self.unreachable(error))?;
+        let mut span = client_span(&format!("POST {path}"));
+        let mut request = client.post(format!("{base}{path}")).header("idempotency-key", key).json(body);
+        if let Some(traceparent) = span.as_ref().and_then(ClientSpan::traceparent) {
+            request = request.header(TRACEPARENT, traceparent);
+        }
+        let answered = self.read_answer(request).await;
+        if let (Some(span), Err(failure)) = (&mut span, &answered) {
+            span.failed(failure);
+        }
+        answered
+    }
+
+    async fn read_answer<R: DeserializeOwned>(&self, request: RequestBuilder) -> Result<R, Failure> {
+        let name = self.role.name;
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let answer = read(response).await.map_err(|error| self.unreachable(error))?;
         if status.is_success() {
@@ -172,8 +186,26 @@ impl Remote {
         self.unavailable(format!("the {} cannot be reached: {reason}", self.role.name))
     }
 
+    /// The failure of a call that was given up after `limit_ms`.
+    pub(super) fn silent(&self, limit_ms: u64) -> Failure {
+        self.unavailable(format!("the {} did not answer within {limit_ms} ms", self.role.name))
+    }
+
     fn unavailable(&self, message: String) -> Failure {
         Failure::application(self.role.unavailable, message)
+    }
+}
+
+/// Whether asking again would change nothing.
+pub(super) fn is_final(failure: &Failure) -> bool {
+    match &failure.kind {
+        FailureKind::Application(application) => application.non_retryable,
+        FailureKind::TimedOut(_)
+        | FailureKind::Canceled(_)
+        | FailureKind::Terminated
+        | FailureKind::Activity(_)
+        | FailureKind::ChildWorkflow(_)
+        | FailureKind::Other(_) => false,
     }
 }
 

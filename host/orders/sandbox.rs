@@ -15,11 +15,13 @@
 //! | `REFUSED` | refuses for good (422) |
 //! | `FLAKY_N` | fails N times under each idempotency key (503), then ships |
 //! | `DOWN` | always fails (503) |
+//! | `SLOW_S` | takes the booking (202), and ships S seconds after it was first asked |
 //! | anything else | ships |
 //!
 //! Every effect is on disk (`sandbox.db`) before it is answered, and is there once, however often it
 //! is asked for. Taking back what has not arrived makes its later arrival be refused (410, `voided`).
 
+mod bookings;
 mod carrier;
 mod gateway;
 mod ledger;
@@ -29,20 +31,25 @@ mod scenario;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use utoipa::{IntoParams, OpenApi};
 
 use super::database::DatabaseError;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
+use super::routes::Pairs;
 use crate::clock::Clock;
 use ledger::{Effect, Kind, Ledger, LedgerError};
+
+/// A stand-in that cannot, or was told not to be able to.
+const UNAVAILABLE: Code = Code("unavailable");
 
 /// A sandbox that cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +61,11 @@ pub enum SandboxError {
     #[error("the sandbox cannot listen on 127.0.0.1: {0}")]
     Listen(#[from] std::io::Error),
 }
+
+/// The sandbox's routes as the interface's description has them.
+#[derive(OpenApi)]
+#[openapi(paths(payments, shipments))]
+pub(super) struct Described;
 
 /// A running sandbox; its servers stop when it is dropped.
 #[derive(Debug)]
@@ -113,32 +125,65 @@ async fn serve(router: Router, stop: CancellationToken) -> Result<String, Sandbo
     Ok(url)
 }
 
-#[derive(Deserialize)]
+/// The parameters as they are sent.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "the shape is for the interface's description; `order_of` reads it")]
 struct Filter {
+    /// Only what was done for this order.
     order_id: Option<String>,
 }
 
-async fn payments(
-    State(shared): State<Arc<Shared>>,
-    Query(filter): Query<Filter>,
-) -> Result<Json<Vec<Effect>>, Problem> {
-    Ok(Json(shared.ledger.effects(Kind::Charge, filter.order_id.as_deref()).await?))
+/// What the payment gateway's stand-in did, in its order.
+#[utoipa::path(
+    get,
+    path = "/sandbox/payments",
+    operation_id = "sandbox_payments",
+    tag = "sandbox",
+    params(Filter),
+    responses(
+        (status = 200, description = "Charges and refunds", body = Vec<Effect>),
+        (status = 400, description = "`invalid_input`: every fault is in `errors`", content_type = "application/problem+json"),
+    )
+)]
+async fn payments(State(shared): State<Arc<Shared>>, query: Pairs) -> Result<Json<Vec<Effect>>, Problem> {
+    Ok(Json(shared.ledger.effects(Kind::Charge, order_of(&query)?.as_deref()).await?))
 }
 
-async fn shipments(
-    State(shared): State<Arc<Shared>>,
-    Query(filter): Query<Filter>,
-) -> Result<Json<Vec<Effect>>, Problem> {
-    Ok(Json(shared.ledger.effects(Kind::Shipment, filter.order_id.as_deref()).await?))
+/// What the carrier's stand-in did, in its order.
+#[utoipa::path(
+    get,
+    path = "/sandbox/shipments",
+    operation_id = "sandbox_shipments",
+    tag = "sandbox",
+    params(Filter),
+    responses(
+        (status = 200, description = "Shipments and their cancellations", body = Vec<Effect>),
+        (status = 400, description = "`invalid_input`: every fault is in `errors`", content_type = "application/problem+json"),
+    )
+)]
+async fn shipments(State(shared): State<Arc<Shared>>, query: Pairs) -> Result<Json<Vec<Effect>>, Problem> {
+    Ok(Json(shared.ledger.effects(Kind::Shipment, order_of(&query)?.as_deref()).await?))
+}
+
+/// Whose effects are wanted; everybody's if absent.
+fn order_of(Pairs(query): &Pairs) -> Result<Option<String>, Problem> {
+    super::request::read_query(query, super::request::effects)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Self {
         let detail = error.to_string();
         match error {
-            LedgerError::Voided => Self::new(StatusCode::GONE, super::remote::VOIDED, detail),
-            LedgerError::KeyReused => Self::new(StatusCode::BAD_REQUEST, "idempotency_key_reused", detail),
-            LedgerError::Database(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
+            LedgerError::Voided => Self::new(StatusCode::GONE, Code(super::remote::VOIDED), detail),
+            LedgerError::KeyReused => {
+                Self::new(StatusCode::BAD_REQUEST, Code("idempotency_key_reused"), detail)
+            }
+            LedgerError::Database(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, detail),
         }
     }
 }

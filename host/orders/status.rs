@@ -4,11 +4,15 @@ use everfold_core::decision::Outcome;
 use everfold_core::failure::{Failure, FailureKind};
 use everfold_core::machine::RunStatus;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::records::Progress;
 
+/// The failure type of a run whose message is written for the customer as it is.
+const ORDER_PROCESSING_FAILED: &str = "OrderProcessingFailed";
+
 /// How an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum OrderStatus {
     /// Its run is on disk.
@@ -26,7 +30,7 @@ pub(super) enum OrderStatus {
 }
 
 /// Why an order failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct OrderFailure {
     /// The failure type at the root: `PaymentDeclined`, `OutOfStock`, …
     r#type: String,
@@ -34,11 +38,31 @@ pub(super) struct OrderFailure {
     message: String,
 }
 
+impl OrderStatus {
+    /// Its name in text and JSON.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Paid => "paid",
+            Self::Shipped => "shipped",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    /// All of them.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Accepted, Self::Paid, Self::Shipped, Self::Delivered, Self::Failed, Self::Canceled];
+}
+
 /// How an order stands. While its run is open, only what has not been undone counts.
 pub(super) fn status(progress: &Progress, run: Option<RunStatus>) -> OrderStatus {
     match run {
-        Some(RunStatus::Failed | RunStatus::Terminated | RunStatus::TimedOut) => OrderStatus::Failed,
         Some(RunStatus::Canceled) => OrderStatus::Canceled,
+        // A workflow may cancel the order and fail then, to say why.
+        _ if progress.cancellation.is_some() => OrderStatus::Canceled,
+        Some(RunStatus::Failed | RunStatus::Terminated | RunStatus::TimedOut) => OrderStatus::Failed,
         // Without a run (its history may be gone) the tables alone tell.
         Some(RunStatus::Running | RunStatus::Completed | RunStatus::ContinuedAsNew) | None => {
             let shipment = progress.shipment.as_ref().map(|shipment| shipment.state.as_str());
@@ -53,18 +77,21 @@ pub(super) fn status(progress: &Progress, run: Option<RunStatus>) -> OrderStatus
     }
 }
 
-/// Why the order failed, if it did.
-pub(super) fn failure(status: OrderStatus, outcome: Option<&Outcome>) -> Option<OrderFailure> {
-    match (status, outcome) {
-        (OrderStatus::Failed, Some(Outcome::Failure(failure))) => Some(OrderFailure::of(failure)),
-        (OrderStatus::Failed, Some(Outcome::Result(_) | Outcome::ContinuedAs(_)) | None)
-        | (
-            OrderStatus::Accepted
-            | OrderStatus::Paid
-            | OrderStatus::Shipped
-            | OrderStatus::Delivered
-            | OrderStatus::Canceled,
-            _,
+/// Why the order's run failed, if it did.
+pub(super) fn failure(run: Option<RunStatus>, outcome: Option<&Outcome>) -> Option<OrderFailure> {
+    match (run?, outcome?) {
+        (RunStatus::Failed | RunStatus::Terminated | RunStatus::TimedOut, Outcome::Failure(failure)) => {
+            Some(OrderFailure::of(failure))
+        }
+        (
+            RunStatus::Running
+            | RunStatus::Completed
+            | RunStatus::Canceled
+            | RunStatus::ContinuedAsNew
+            | RunStatus::Failed
+            | RunStatus::Terminated
+            | RunStatus::TimedOut,
+            Outcome::Failure(_) | Outcome::Result(_) | Outcome::ContinuedAs(_),
         ) => None,
     }
 }
@@ -77,7 +104,8 @@ impl OrderFailure {
             .filter(|link| !matches!(link.kind, FailureKind::Activity(_) | FailureKind::ChildWorkflow(_)))
             .last()
             .unwrap_or(failure);
-        let message = if failure.message.contains(&root.message) {
+        let is_for_customers = failure.type_name() == ORDER_PROCESSING_FAILED;
+        let message = if is_for_customers || failure.message.contains(&root.message) {
             failure.message.clone()
         } else {
             format!("{}: {}", failure.message, root.message)
@@ -92,7 +120,7 @@ mod tests {
     use everfold_core::ids::EventId;
 
     use super::*;
-    use crate::orders::records::{Payment, Shipment};
+    use crate::orders::records::{Cancellation, Payment, Shipment};
 
     fn progress(payment: Option<&str>, shipment: Option<&str>) -> Progress {
         Progress {
@@ -101,7 +129,9 @@ mod tests {
                 shipment_id: "s".to_owned(),
                 tracking_number: "t".to_owned(),
                 state: state.to_owned(),
+                delivered_at: None,
             }),
+            cancellation: None,
         }
     }
 
@@ -129,6 +159,13 @@ mod tests {
                 "{payment:?} {shipment:?} {run:?}"
             );
         }
+        let canceled = Progress {
+            cancellation: Some(Cancellation { reason: "no payment".to_owned() }),
+            ..progress(Some("refunded"), None)
+        };
+        for run in [RunStatus::Running, RunStatus::Failed, RunStatus::Canceled, RunStatus::Completed] {
+            assert_eq!(status(&canceled, Some(run)), S::Canceled, "{run:?}");
+        }
     }
 
     #[test]
@@ -139,18 +176,19 @@ mod tests {
             attempt: 1,
             retry_state: RetryState::NonRetryableFailure,
         };
-        let chain = |outer: &str| {
+        let chain = |r#type: &str, outer: &str| {
             Outcome::Failure(
-                Failure::non_retryable("OrderFailed", outer).caused_by(
+                Failure::non_retryable(r#type, outer).caused_by(
                     Failure::new("activity failed", FailureKind::Activity(activity.clone()))
                         .caused_by(Failure::non_retryable("PaymentDeclined", "the card was declined")),
                 ),
             )
         };
-        let shown = |outer| {
-            let failure = failure(OrderStatus::Failed, Some(&chain(outer))).expect("it failed");
+        let shown_as = |r#type, outer| {
+            let failure = failure(Some(RunStatus::Failed), Some(&chain(r#type, outer))).expect("it failed");
             format!("{} | {}", failure.r#type, failure.message)
         };
+        let shown = |outer| shown_as("OrderFailed", outer);
         assert_eq!(
             shown("the order failed at the payment"),
             "PaymentDeclined | the order failed at the payment: the card was declined"
@@ -159,6 +197,11 @@ mod tests {
             shown("no payment, the card was declined"),
             "PaymentDeclined | no payment, the card was declined"
         );
-        assert_eq!(failure(OrderStatus::Paid, Some(&chain("x"))), None);
+        assert_eq!(
+            shown_as(ORDER_PROCESSING_FAILED, "we could not take your payment"),
+            "PaymentDeclined | we could not take your payment"
+        );
+        assert_eq!(failure(Some(RunStatus::Canceled), Some(&chain("OrderFailed", "x"))), None);
+        assert_eq!(failure(None, None), None);
     }
 }

@@ -1,7 +1,11 @@
 //! The activities against the real sandbox, over HTTP and in a real folder.
 
+mod changes;
+mod closing;
 mod inventory;
 mod remotes;
+mod routes;
+mod shipping;
 mod steps;
 
 use std::path::Path;
@@ -10,7 +14,7 @@ use std::sync::Arc;
 use everfold_core::command::{ActivityScheduled, CancellationType};
 use everfold_core::event::ActivityTimeouts;
 use everfold_core::failure::FailureKind;
-use everfold_core::ids::{EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
 use everfold_core::retry::RetryPolicy;
 use serde_json::{Value, json};
@@ -21,7 +25,10 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::activity::{AttemptOutcome, AttemptSettings, AttemptTask, Attempts};
 use crate::clock::VirtualTime;
+use crate::telemetry::trace::RunTrace;
 
+/// No activity pauses longer before it asks again.
+const LONGEST_PAUSE_MS: u64 = 2_000;
 const T0: Timestamp = Timestamp(1_700_000_000_000);
 
 /// An open order application and what is around it. Time stands still unless a test moves it.
@@ -47,15 +54,37 @@ impl Bench {
         Self { time, shop, attempts, sandbox: Arc::new(sandbox) }
     }
 
-    /// One attempt; its end in a line.
+    /// One attempt, with time moved through its pauses; its end in a line.
     async fn run(&self, activity_type: &str, key: &str, input: &Value) -> String {
-        attempt(&self.attempts, activity_type, key, input).await
+        self.paced(attempt(&self.attempts, activity_type, key, input)).await.0
+    }
+
+    /// Moves time through every pause of an attempt; its end, and how long each pause was.
+    async fn paced<T>(&self, attempt: impl Future<Output = T>) -> (T, Vec<u64>) {
+        tokio::pin!(attempt);
+        let mut pauses = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut attempt => return (outcome, pauses),
+                () = tokio::task::yield_now() => {}
+            }
+            let now = self.shop.clock.now();
+            // Whatever sleeps longer is a time-out.
+            let pause = self.time.next_wake().filter(|at| at.ms_since(now) <= LONGEST_PAUSE_MS);
+            if let Some(at) = pause {
+                pauses.push(at.ms_since(now));
+                self.time.advance_to(at);
+            }
+        }
     }
 
     /// One attempt that must succeed; its result.
     async fn result(&self, activity_type: &str, key: &str, input: &Value) -> Value {
-        let outcome = self.attempts.run(task(activity_type, key, input), CancellationToken::new()).await;
-        match outcome {
+        let heartbeats = self.attempts.heartbeats(None);
+        let task = task(activity_type, key, input);
+        let attempt = self.attempts.run(task, CancellationToken::new(), heartbeats);
+        match self.paced(attempt).await.0 {
             AttemptOutcome::Completed(result) => result.to_value(),
             AttemptOutcome::Failed(failure) | AttemptOutcome::Canceled(failure) => {
                 panic!("{activity_type} failed: {failure}")
@@ -96,7 +125,13 @@ async fn open_app(folder: &Path, settings: OrdersSettings, clock: Clock) -> (Arc
 }
 
 async fn attempt(attempts: &Attempts, activity_type: &str, key: &str, input: &Value) -> String {
-    match attempts.run(task(activity_type, key, input), CancellationToken::new()).await {
+    let heartbeats = attempts.heartbeats(None);
+    line(attempts.run(task(activity_type, key, input), CancellationToken::new(), heartbeats).await)
+}
+
+/// An attempt's end in a line.
+fn line(outcome: AttemptOutcome) -> String {
+    match outcome {
         AttemptOutcome::Completed(result) => format!("completed: {}", result.to_value()),
         AttemptOutcome::Canceled(failure) => format!("canceled: {failure}"),
         AttemptOutcome::Failed(failure) => {
@@ -112,12 +147,14 @@ fn task(activity_type: &str, key: &str, input: &Value) -> AttemptTask {
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
         workflow_id: WorkflowId("order-o1".to_owned()),
         workflow_type: "order-saga".to_owned(),
+        digest: Digest([7; 32]),
+        trace: RunTrace::of_run(RunId([7; 16])),
         scheduled_event_id: EventId(2),
         scheduled: ActivityScheduled {
             activity_type: activity_type.to_owned(),
             input: Payload::json(input).expect("JSON"),
             task_queue: "default".to_owned(),
-            timeouts: ActivityTimeouts { start_to_close_ms: Some(5_000), ..ActivityTimeouts::default() },
+            timeouts: ActivityTimeouts { start_to_close_ms: Some(60_000), ..ActivityTimeouts::default() },
             retry_policy: RetryPolicy::default(),
             cancellation_type: CancellationType::default(),
             headers: Vec::new(),

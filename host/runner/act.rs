@@ -13,6 +13,7 @@ use super::cells::Cell;
 use super::dispatch::Dispatcher;
 use super::load;
 use super::run::{Committed, InFlight, Message, Phase, Ready};
+use super::talk::{Answer, Refusal, Taken};
 use crate::store::{CommitError, Verdict};
 
 /// Whom to answer when a decision is on disk.
@@ -25,6 +26,11 @@ pub(super) enum Done {
         started: Started,
         /// Where it goes.
         reply: oneshot::Sender<Result<Started, ApiError>>,
+    },
+    /// The caller who talks to the run.
+    Caller {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Answer>,
     },
     /// The driver of an activity.
     Attempt {
@@ -55,12 +61,21 @@ pub(super) fn after_commit(
             }
             Phase::Closed
         }
-        Ok(Verdict::SameRequest(run_id)) => {
-            if let Done::Start { started, reply } = flight.done {
+        Ok(Verdict::SameRequest(run_id)) => match flight.done {
+            Done::Start { started, reply } => {
                 let _ = reply.send(Ok(Started { run_id, is_duplicate: true, ..started }));
+                Phase::Closed
             }
-            Phase::Closed
-        }
+            Done::Caller { reply } => {
+                // What was folded past the store goes; the run is read again.
+                parts.residents.remove(&cell.key);
+                let _ = reply.send(Ok(Taken { run_id, is_duplicate: true }));
+                Phase::Unloaded
+            }
+            Done::Nothing | Done::Attempt { .. } => {
+                unreachable!("only callers' requests are done once")
+            }
+        },
         Err(error) => match error.as_ref() {
             CommitError::RolledBack(reason) => undo(parts, cell, flight, reason),
             CommitError::EpochOver | CommitError::Uncertain(_) => {
@@ -73,16 +88,23 @@ pub(super) fn after_commit(
 
 /// The commit happened.
 fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
-    let InFlight { after, effects, closed, observed, input: _, done } = flight;
+    let InFlight { after, effects, closed, next_runs, facts, input: _, done } = flight;
     let key = &cell.key;
     match done {
         Done::Nothing => {}
         Done::Start { started, reply } => {
             let _ = reply.send(Ok(started));
         }
-        Done::Attempt { reply, .. } => {
+        Done::Caller { reply } => {
+            let _ = reply.send(Ok(Taken { run_id: key.run_id, is_duplicate: false }));
+        }
+        Done::Attempt { pending, reply } => {
+            parts.telemetry.attempt_recorded(key, &pending);
             let _ = reply.send(true);
         }
+    }
+    for run_id in next_runs {
+        parts.send(&RunKey { namespace: key.namespace.clone(), run_id }, Message::Wake);
     }
     parts.watchers.tell(key, closed.as_ref());
     for id in &effects.activities_closed {
@@ -98,9 +120,7 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
         }
         Phase::Unloaded | Phase::InFlight(_) => {}
     }
-    if let Some(observed) = observed {
-        observed.emit(key, closed.as_ref());
-    }
+    parts.telemetry.committed(facts);
     after
 }
 
@@ -115,7 +135,10 @@ fn act_ready(parts: &Arc<Parts>, key: &RunKey, ready: &Ready, effects: &everfold
     }
     if let Some(instance) = &ready.instance {
         let events = ready.state.next().0;
-        for victim in parts.residents.touch(key, events, instance.memory_bytes()) {
+        let workflow_type = ready.state.started().map_or("", |started| &started.workflow_type);
+        let of = (workflow_type, ready.digest);
+        for victim in parts.residents.touch(key, of, events, instance.memory_bytes()) {
+            parts.telemetry.evicted();
             parts.cells.send_if_present(&victim, Message::Evict);
         }
     }
@@ -130,6 +153,12 @@ fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight, reason: &str) ->
             let _ = reply.send(Err(ApiError::Busy(format!("the run was not started: {reason}"))));
             return Phase::Closed;
         }
+        Done::Caller { reply } => {
+            let _ = reply.send(Err(Refusal::Busy(reason.to_owned())));
+            parts.send_later(&cell.key, Message::Wake);
+        }
+        // A driver that waits no more has written a later row since.
+        Done::Attempt { reply, .. } if reply.is_closed() => parts.send_later(&cell.key, Message::Wake),
         Done::Attempt { pending, reply } => {
             parts.send_later(&cell.key, Message::Attempt { pending, reply });
         }
@@ -145,5 +174,6 @@ fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight, reason: &str) ->
 pub(super) fn forget(parts: &Parts, key: &RunKey, input: &Input) {
     if let Some(id) = load::closes_activity(input) {
         parts.dispatcher.closed(key, id);
+        parts.telemetry.activity_forgotten(key, id);
     }
 }

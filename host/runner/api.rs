@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use everfold_core::decision::{Blocked, Outcome, PendingActivity};
 use everfold_core::event::Event;
+use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
+
+pub use crate::store::RunFilter;
 
 /// Which run is meant: the one named, or the open (else the latest) one of a workflow id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,110 @@ pub struct Started {
     pub is_duplicate: bool,
 }
 
+/// A signal to send. It goes to the run named, else to the open run of the workflow id.
+#[derive(Clone, Debug)]
+pub struct SignalRequest {
+    /// To whom.
+    pub run: RunRef,
+    /// Which signal.
+    pub name: String,
+    /// What it says.
+    pub input: Payload,
+    /// Named payloads beside the input.
+    pub headers: Vec<(String, Payload)>,
+    /// De-duplicates: the same id for the same workflow id is one signal.
+    pub request_id: Option<String>,
+}
+
+/// A run to cancel or to terminate.
+#[derive(Clone, Debug)]
+pub struct StopRequest {
+    /// Which one.
+    pub run: RunRef,
+    /// Why; may be empty.
+    pub reason: String,
+    /// De-duplicates: the same id for the same workflow id is one request.
+    pub request_id: Option<String>,
+}
+
+/// A request to a run that is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The run's workflow id.
+    pub workflow_id: WorkflowId,
+    /// The run that took it.
+    pub run_id: RunId,
+    /// Whether it was done before: by the same `request_id`, or because nothing was left to do.
+    pub is_duplicate: bool,
+}
+
+/// A question to a run, open or closed.
+#[derive(Clone, Debug)]
+pub struct QueryRequest {
+    /// Which one.
+    pub run: RunRef,
+    /// Which question.
+    pub name: String,
+    /// What is asked with it.
+    pub input: Payload,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueryAnswer {
+    /// The run's workflow id.
+    pub workflow_id: WorkflowId,
+    /// The run that was asked.
+    pub run_id: RunId,
+    /// Its answer.
+    pub result: Payload,
+}
+
+/// Runs to list, the latest first.
+#[derive(Clone, Debug)]
+pub struct ListRequest {
+    /// Where.
+    pub namespace: Namespace,
+    /// Which.
+    pub filter: RunFilter,
+    /// Only runs behind this one in the list: the last of the page before.
+    pub after: Option<RunId>,
+    /// At most that many.
+    pub limit: usize,
+}
+
+/// A page of the list of runs.
+#[derive(Clone, Debug)]
+pub struct RunPage {
+    /// The latest first, by the time in their ids.
+    pub runs: Vec<RunSummary>,
+    /// The `after` of the next page; absent on the last one.
+    pub next: Option<RunId>,
+}
+
+/// A run in a list.
+#[derive(Clone, Debug)]
+pub struct RunSummary {
+    /// Its key.
+    pub key: RunKey,
+    /// Its workflow id.
+    pub workflow_id: WorkflowId,
+    /// Its type.
+    pub workflow_type: String,
+    /// The component that folds it.
+    pub digest: Digest,
+    /// How it stands.
+    pub status: RunStatus,
+    /// Events in its history.
+    pub history_length: u64,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it closed.
+    pub closed_at: Option<Timestamp>,
+    /// Why it is blocked, if it is.
+    pub blocked: Option<Blocked>,
+}
+
 /// A run as its caller sees it.
 #[derive(Clone, Debug)]
 pub struct Description {
@@ -76,6 +183,10 @@ pub struct Description {
     pub pending_activities: Vec<PendingActivityInfo>,
     /// Its open timers: the starting command, and when each fires.
     pub timers: Vec<(EventId, Timestamp)>,
+    /// Signals that its guest has not taken: the event that brought each, and its name.
+    pub unread_signals: Vec<(EventId, String)>,
+    /// Whether somebody asked it to cancel.
+    pub cancel_requested: bool,
     /// Inputs that wait in its inbox.
     pub inbox_length: u64,
 }
@@ -178,6 +289,18 @@ pub enum ApiError {
     /// The bytes are no component that can be deployed.
     #[error("{0}")]
     InvalidComponent(String),
+    /// The run has no answer to such a question.
+    #[error("{0}")]
+    UnknownQuery(String),
+    /// The run's code could not answer.
+    #[error("the query failed: {0}")]
+    QueryFailed(Failure),
+    /// The run's code is at fault; it takes no question before it is healed.
+    #[error("{0}")]
+    Blocked(String),
+    /// The run was sent all that it may be sent.
+    #[error("{0}")]
+    LimitExceeded(String),
     /// The host is full, draining or its store failed: nothing was done, try again later.
     #[error("{0}")]
     Busy(String),

@@ -78,11 +78,14 @@ pub(super) fn instance(parts: &Arc<Parts>, ready: &mut Ready) -> Result<Instance
         })?;
     let mut instance = component.instantiate().map_err(|fault| Fault::guest(here, fault))?;
     if !ready.recorded.is_empty() {
+        let (events, began) = (ready.recorded.len(), std::time::Instant::now());
         let activations = fold::activations(std::mem::take(&mut ready.recorded));
         replay::replay(&mut instance, activations, Comparison::SameDigest).map_err(|fault| match fault {
             ReplayFault::Malformed(error) => Fault::Host(error.to_string()),
             ReplayFault::Guest { event_id, fault } => Fault::guest(event_id, fault),
         })?;
+        let workflow_type = ready.state.started().map_or("", |started| &started.workflow_type);
+        parts.telemetry.replayed(workflow_type, events, began.elapsed());
     }
     Ok(instance)
 }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::Parts;
 use super::run::{Committed, Message, Run};
+use crate::telemetry::Arrival;
 
 /// Messages handled before another cell gets the thread.
 const TURN: usize = 32;
@@ -29,7 +30,8 @@ pub(super) struct Cell {
 
 #[derive(Default)]
 struct Mailbox {
-    messages: VecDeque<Message>,
+    /// Each with the time of its arrival.
+    messages: VecDeque<(Arrival, Message)>,
     /// The answer to the decision under way; comes before any message.
     committed: Option<Committed>,
     /// Whether the cell is in the queue of the threads, or on one.
@@ -83,7 +85,7 @@ impl Cells {
             Arc::new(Cell { key: key.clone(), mailbox: Mutex::default(), run: Mutex::default() })
         });
         let mut mailbox = cell.mailbox.lock();
-        mailbox.messages.push_back(message);
+        mailbox.messages.push_back((Arrival::now(), message));
         self.queue(cell, mailbox);
     }
 
@@ -92,7 +94,7 @@ impl Cells {
         let cells = self.cells.lock();
         if let Some(cell) = cells.get(key) {
             let mut mailbox = cell.mailbox.lock();
-            mailbox.messages.push_back(message);
+            mailbox.messages.push_back((Arrival::now(), message));
             self.queue(cell, mailbox);
         }
     }
@@ -202,7 +204,9 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, lane: Lane) {
     let mut run = cell.run.lock();
     for _ in 0..TURN {
         let mut mailbox = cell.mailbox.lock();
-        if lane == Lane::Open && run.belongs_apart(parts, mailbox.messages.front()) {
+        if lane == Lane::Open
+            && run.belongs_apart(parts, mailbox.messages.front().map(|(_, message)| message))
+        {
             drop(mailbox);
             drop(run);
             // It stays queued: only the lane changes.
@@ -218,9 +222,10 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, lane: Lane) {
             drop(mailbox);
             run.committed(parts, cell, committed);
         } else if !run.is_in_flight()
-            && let Some(message) = mailbox.messages.pop_front()
+            && let Some((arrival, message)) = mailbox.messages.pop_front()
         {
             drop(mailbox);
+            run.arrival = Some(arrival);
             run.handle(parts, cell, message);
         } else {
             mailbox.is_queued = false;

@@ -16,13 +16,16 @@ use everfold_core::failure::{
 use everfold_core::ids::{EventId, RunKey, Timestamp};
 use everfold_core::retry::{self, AfterFailure};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Parts;
 use super::run::Message;
-use crate::activity::{AttemptOutcome, AttemptTask};
+use crate::activity::{AttemptOutcome, AttemptTask, Heartbeat};
+
+/// The longest pause between two heartbeats that are written down, in milliseconds.
+const LONGEST_HEARTBEAT_PAUSE_MS: u64 = 30_000;
 
 /// The activities under way, by run.
 #[derive(Debug, Default)]
@@ -42,6 +45,21 @@ pub(super) struct Left {
     pub(super) row: Option<PendingActivity>,
     /// Whether the process before this one may have had an attempt under way.
     pub(super) may_have_run: bool,
+    /// Whether the run has asked the activity to stop.
+    pub(super) cancel_requested: bool,
+}
+
+/// With what the driver of an activity begins.
+#[derive(Debug, Default)]
+struct Begin {
+    /// When the first attempt here may begin; at once if absent.
+    not_before: Option<Timestamp>,
+    /// The failure of an attempt that an earlier process lost.
+    lost: Option<Failure>,
+    /// How the attempt before failed, and when.
+    last_failure: Option<(Failure, Timestamp)>,
+    /// Asks it to stop.
+    cancellation: CancellationToken,
 }
 
 impl Dispatcher {
@@ -52,7 +70,7 @@ impl Dispatcher {
 
     /// Begins the first attempt of an activity that was scheduled just now.
     pub(super) fn dispatch(parts: &Arc<Parts>, task: AttemptTask) {
-        Self::spawn(parts, task, None, None);
+        Self::spawn(parts, task, Begin::default());
     }
 
     /// Goes on with an activity that an earlier process left open.
@@ -61,34 +79,45 @@ impl Dispatcher {
         let (next_attempt, next_at) =
             left.row.as_ref().map_or((1, now), |row| (row.attempt, row.next_attempt_at));
         let was_due = next_at <= now;
-        task.heartbeat_details = left.row.as_ref().and_then(|row| row.heartbeat_details.clone());
+        let cancellation = CancellationToken::new();
+        if left.cancel_requested {
+            cancellation.cancel();
+        }
+        let last_failure =
+            left.row.as_ref().and_then(|row| row.last_failure.clone().zip(row.last_failure_at));
+        task.heartbeat_details = left.row.and_then(|row| row.heartbeat_details);
         if left.may_have_run && was_due {
-            // The attempt may have begun: it counts, and its outcome is unknown.
+            // The attempt may have begun: it counts, and its outcome is unknown. Where one after another
+            // is lost, the pauses grow, so that a host that dies over and over does not use all of them up.
+            let policy = &task.scheduled.retry_policy;
+            let pause_ms = if next_attempt > 1 { policy.delay_ms(next_attempt - 1) } else { 0 };
             task.attempt = next_attempt + 1;
             let lost = Failure::timed_out(
                 TimeoutType::StartToClose,
                 format!("attempt {next_attempt} was lost when the host stopped"),
             );
-            Self::spawn(parts, task, Some(now), Some(lost));
+            let not_before = Some(now.plus_ms(pause_ms));
+            Self::spawn(parts, task, Begin { not_before, lost: Some(lost), last_failure, cancellation });
         } else {
             task.attempt = next_attempt;
-            Self::spawn(parts, task, Some(next_at), None);
+            let not_before = Some(next_at);
+            Self::spawn(parts, task, Begin { not_before, lost: None, last_failure, cancellation });
         }
     }
 
-    fn spawn(parts: &Arc<Parts>, task: AttemptTask, not_before: Option<Timestamp>, lost: Option<Failure>) {
+    fn spawn(parts: &Arc<Parts>, task: AttemptTask, begin: Begin) {
+        let Begin { not_before, lost, last_failure, cancellation } = begin;
         let dispatcher = &parts.dispatcher;
         if dispatcher.draining.is_cancelled() {
             return;
         }
-        let cancellation = CancellationToken::new();
         dispatcher
             .open
             .lock()
             .entry(task.key.clone())
             .or_default()
             .insert(task.scheduled_event_id, cancellation.clone());
-        let driver = Driver { parts: Arc::clone(parts), task, cancellation };
+        let driver = Driver { parts: Arc::clone(parts), task, cancellation, last_failure };
         dispatcher.tasks.spawn_on(driver.drive(not_before, lost), &parts.runtime);
     }
 
@@ -134,16 +163,25 @@ struct Driver {
     parts: Arc<Parts>,
     task: AttemptTask,
     cancellation: CancellationToken,
+    last_failure: Option<(Failure, Timestamp)>,
 }
 
 impl Driver {
     async fn drive(mut self, mut not_before: Option<Timestamp>, lost: Option<Failure>) {
         if let Some(failure) = lost {
             let attempt = self.task.attempt - 1;
+            self.parts.telemetry.attempt_lost(&self.task, attempt, &failure);
             if self.task.scheduled.retry_policy.is_last(attempt) {
-                return self.close_badly(attempt, RetryState::MaximumAttemptsReached, failure);
+                let is_canceled = self.cancellation.is_cancelled();
+                let state = if is_canceled {
+                    RetryState::CancelRequested
+                } else {
+                    RetryState::MaximumAttemptsReached
+                };
+                return self.close_badly(attempt, state, failure);
             }
-            if !self.record(self.task.attempt, self.parts.clock.now(), failure).await {
+            let due_at = not_before.unwrap_or_else(|| self.parts.clock.now());
+            if !self.record(self.task.attempt, due_at, failure).await {
                 return;
             }
         }
@@ -154,14 +192,21 @@ impl Driver {
                 return;
             }
             let attempt = self.task.attempt;
+            let heartbeats = self.parts.attempts.heartbeats(self.task.heartbeat_details.clone());
+            // Watched from before the attempt begins: its first act may be a heartbeat.
+            let news = heartbeats.watch();
             let outcome = tokio::select! {
-                outcome = self.parts.attempts.run(self.task.clone(), self.cancellation.clone()) => outcome,
+                biased;
+                outcome = self.parts.attempts.run(self.task.clone(), self.cancellation.clone(), heartbeats.clone()) => outcome,
+                () = self.write_down(news) => return,
                 () = self.parts.dispatcher.interrupted.cancelled() => {
+                    self.task.heartbeat_details = heartbeats.last().details;
                     let failure = Failure::application("HostStopped", "the host stopped during the attempt");
                     self.record(attempt + 1, self.parts.clock.now(), failure).await;
                     return;
                 }
             };
+            self.task.heartbeat_details = heartbeats.last().details;
             match outcome {
                 AttemptOutcome::Completed(result) => {
                     let id = self.task.scheduled_event_id;
@@ -199,15 +244,6 @@ impl Driver {
                 None
             }
             AfterFailure::RetryAt(at) => {
-                tracing::debug!(
-                    workflow_id = %self.task.workflow_id,
-                    run_id = %self.task.key.run_id,
-                    activity = scheduled.activity_type,
-                    attempt,
-                    %failure,
-                    next_attempt_at = %at,
-                    "an attempt failed and is tried again"
-                );
                 // The next attempt may begin only when its number is on disk.
                 if !self.record(attempt + 1, at, failure).await {
                     return None;
@@ -232,17 +268,58 @@ impl Driver {
         }
     }
 
+    /// Writes heartbeats down as they come, the first at once, further ones not more often than
+    /// they must: whoever restarts after a crash goes on from the last one written. Returns when the
+    /// run is gone.
+    async fn write_down(&self, mut news: watch::Receiver<Heartbeat>) {
+        let started_at = self.parts.clock.now();
+        loop {
+            if news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let heartbeat = news.borrow_and_update().clone();
+            let pending = PendingActivity {
+                heartbeat_details: heartbeat.details,
+                last_heartbeat_at: heartbeat.at,
+                ..self.pending(self.task.attempt, started_at)
+            };
+            if !self.put(pending).await {
+                return;
+            }
+            self.parts.clock.sleep_until(self.parts.clock.now().plus_ms(self.heartbeat_pause_ms())).await;
+        }
+    }
+
+    /// 80 % of the heartbeat time-out, at most 30 s, as Temporal's SDKs have it.
+    fn heartbeat_pause_ms(&self) -> u64 {
+        let heartbeat_ms = self.task.scheduled.timeouts.heartbeat_ms;
+        heartbeat_ms.map_or(LONGEST_HEARTBEAT_PAUSE_MS, |ms| (ms / 5 * 4).min(LONGEST_HEARTBEAT_PAUSE_MS))
+    }
+
     /// Writes down that an attempt failed and when the next one is due. False when the run is gone.
-    async fn record(&self, next_attempt: u32, next_attempt_at: Timestamp, failure: Failure) -> bool {
-        let pending = PendingActivity {
+    async fn record(&mut self, next_attempt: u32, next_attempt_at: Timestamp, failure: Failure) -> bool {
+        let failed_at = self.parts.clock.now();
+        self.last_failure = Some((failure, failed_at));
+        self.put(self.pending(next_attempt, next_attempt_at)).await
+    }
+
+    /// The row of an attempt that is under way or to come.
+    fn pending(&self, attempt: u32, next_attempt_at: Timestamp) -> PendingActivity {
+        let (last_failure, last_failure_at) = self.last_failure.clone().unzip();
+        PendingActivity {
             scheduled_event_id: self.task.scheduled_event_id,
             activity_type: self.task.scheduled.activity_type.clone(),
-            attempt: next_attempt,
+            attempt,
             next_attempt_at,
-            last_failure: Some(failure),
-            last_failure_at: Some(self.parts.clock.now()),
+            last_failure,
+            last_failure_at,
             heartbeat_details: self.task.heartbeat_details.clone(),
-        };
+            last_heartbeat_at: None,
+        }
+    }
+
+    /// Writes a row down. False when the run is gone.
+    async fn put(&self, pending: PendingActivity) -> bool {
         let (reply, recorded) = oneshot::channel();
         self.parts.send(&self.task.key, Message::Attempt { pending: Box::new(pending), reply });
         recorded.await.unwrap_or(false)
@@ -274,6 +351,7 @@ impl Driver {
     }
 
     fn send(&self, input: Input) {
+        self.parts.telemetry.activity_ends(&self.task, &input);
         self.parts.send(&self.task.key, Message::Input(input));
     }
 }

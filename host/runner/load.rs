@@ -11,9 +11,12 @@ use everfold_core::machine::{RunState, RunStatus};
 
 use super::Parts;
 use super::dispatch::{Dispatcher, Left};
+use super::position::Position;
 use super::run::{BlockedRun, Phase, Ready};
 use crate::activity::AttemptTask;
 use crate::store::{RunRow, Store, StoreError};
+use crate::telemetry::RunNames;
+use crate::telemetry::trace::RunTrace;
 
 /// Events read at once.
 const PAGE: usize = 4_096;
@@ -22,10 +25,13 @@ const PAGE: usize = 4_096;
 ///
 /// # Errors
 /// When the store does not answer or is damaged.
-pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, StoreError> {
-    let Some(row) = parts.store.run(key).await? else { return Ok(Phase::Closed) };
+pub(super) async fn load(
+    parts: &Arc<Parts>,
+    key: &RunKey,
+) -> Result<(Phase, Option<Arc<RunNames>>), StoreError> {
+    let Some(row) = parts.store.run(key).await? else { return Ok((Phase::Closed, None)) };
     if row.status != RunStatus::Running {
-        return Ok(Phase::Closed);
+        return Ok((Phase::Closed, None));
     }
     let recorded = whole_history(parts.store.as_ref(), key).await?;
     let state =
@@ -34,15 +40,13 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, Stor
     if !state.activities().is_empty() {
         resume_activities(parts, key, &state, &inbox).await?;
     }
+    let names = RunNames::of_history(&recorded);
     let is_due = row.blocked.as_ref().is_none_or(|blocked| blocked.retry_at <= parts.clock.now());
-    Ok(match row.blocked {
+    let phase = match row.blocked {
         Some(blocked) if !is_due => {
             parts.retry_at(key, blocked.retry_at);
-            Phase::Blocked(BlockedRun {
-                next: state.next(),
-                open_activities: state.activities().len() as u64,
-                blocked,
-            })
+            let at = Position::of(&state).with_waiting(inbox.iter().map(|(_, waiting)| &waiting.input));
+            Phase::Blocked(BlockedRun { at, blocked })
         }
         blocked => Phase::Ready(Box::new(Ready {
             state,
@@ -52,7 +56,8 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey) -> Result<Phase, Stor
             backlog: inbox.into(),
             blocked,
         })),
-    })
+    };
+    Ok((phase, names))
 }
 
 /// All events of a run.
@@ -100,11 +105,12 @@ async fn resume_activities(
         rows.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
     for (id, activity) in state.activities().iter().filter(|(id, _)| unknown(*id)) {
         if let Some(task) = task(key, state, id, 1) {
-            let left = Left { row: rows.remove(&id), may_have_run: !parts.store.was_closed_in_order() };
+            let left = Left {
+                row: rows.remove(&id),
+                may_have_run: !parts.store.was_closed_in_order(),
+                cancel_requested: activity.cancel_requested,
+            };
             Dispatcher::resume(parts, task, left);
-            if activity.cancel_requested {
-                parts.dispatcher.cancel(key, id);
-            }
         }
     }
     Ok(())
@@ -117,7 +123,10 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
         Input::ActivityFailed(closed) | Input::ActivityTimedOut(closed) | Input::ActivityCanceled(closed) => {
             Some(closed.scheduled_event_id)
         }
-        Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) | Input::TimerFired(_) => None,
+        Input::WorkflowStarted(_)
+        | Input::WorkflowCancelRequested(_)
+        | Input::TimerFired(_)
+        | Input::SignalReceived(_) => None,
     }
 }
 
@@ -129,6 +138,8 @@ pub(super) fn task(key: &RunKey, state: &RunState, id: EventId, attempt: u32) ->
         key: key.clone(),
         workflow_id: started.workflow_id.clone(),
         workflow_type: started.workflow_type.clone(),
+        digest: started.digest,
+        trace: RunTrace::of(started),
         scheduled_event_id: id,
         scheduled: activity.scheduled.clone(),
         scheduled_at: activity.scheduled_at,

@@ -16,11 +16,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity,
+    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
-use everfold_core::ids::{Digest, EventId};
+use everfold_core::ids::{Digest, RunId, RunKey};
 use everfold_core::machine::RunState;
 use tokio::sync::oneshot;
 
@@ -30,9 +30,12 @@ use super::api::{ApiError, Started};
 use super::block::{self, Fault};
 use super::cells::Cell;
 use super::load;
-use super::observe::Observed;
+use super::position::Position;
+use super::succession;
+use super::talk::{Answer, Ask, Refusal, Taken};
 use crate::guest::Instance;
 use crate::store::{CommitError, Verdict};
+use crate::telemetry::{Arrival, Facts, Folded, Folding, RunNames};
 
 /// What a run is told.
 pub(super) enum Message {
@@ -47,6 +50,8 @@ pub(super) enum Message {
         /// Answers whether it is on disk; false when the run is gone.
         reply: oneshot::Sender<bool>,
     },
+    /// Do what a caller asks, and answer.
+    Talk(Box<Talk>),
     /// Look whether something is to be done.
     Wake,
     /// If the run is blocked and its time has come, try again.
@@ -62,6 +67,13 @@ pub(super) struct Start {
     pub(super) reply: oneshot::Sender<Result<Started, ApiError>>,
 }
 
+/// A caller's request to a run.
+pub(super) struct Talk {
+    pub(super) ask: Ask,
+    pub(super) request: Option<Request>,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
 /// What became of a run's decision.
 pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
 
@@ -69,6 +81,10 @@ pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
 #[derive(Default)]
 pub(super) struct Run {
     phase: Phase,
+    /// Who it is, once that is known here.
+    pub(super) names: Option<Arc<RunNames>>,
+    /// When what is folded next arrived.
+    pub(super) arrival: Option<Arrival>,
 }
 
 #[derive(Default)]
@@ -96,8 +112,7 @@ pub(super) struct Ready {
 
 /// A run whose code is at fault.
 pub(super) struct BlockedRun {
-    pub(super) next: EventId,
-    pub(super) open_activities: u64,
+    pub(super) at: Position,
     pub(super) blocked: Blocked,
 }
 
@@ -106,20 +121,31 @@ pub(super) struct InFlight {
     pub(super) after: Phase,
     pub(super) effects: Effects,
     pub(super) closed: Option<Closed>,
-    pub(super) observed: Option<Observed>,
+    /// The runs that the decision begins.
+    pub(super) next_runs: Vec<RunId>,
+    pub(super) facts: Facts,
     /// The input that must not be lost if the commit does not happen.
     pub(super) input: Option<Input>,
     pub(super) done: Done,
 }
 
 /// Where an input comes from.
-enum Source {
+pub(super) enum Source {
     Mailbox,
     Inbox(InboxSeq),
     Start { new_run: NewRun, reply: oneshot::Sender<Result<Started, ApiError>> },
+    Caller { request: Option<Request>, reply: oneshot::Sender<Answer> },
 }
 
 impl Run {
+    pub(super) const fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    pub(super) const fn phase_mut(&mut self) -> &mut Phase {
+        &mut self.phase
+    }
+
     /// Whether messages must wait for a commit.
     pub(super) const fn is_in_flight(&self) -> bool {
         matches!(self.phase, Phase::InFlight(_))
@@ -158,7 +184,10 @@ impl Run {
     pub(super) fn fold_backlog(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
         let Phase::Ready(ready) = &mut self.phase else { return };
         match ready.backlog.pop_front() {
-            Some((seq, waiting)) => self.fold(parts, cell, waiting.input, Source::Inbox(seq)),
+            Some((seq, waiting)) => {
+                self.arrival = Some(Arrival::ago(parts.clock.now().ms_since(waiting.received_at)));
+                self.fold(parts, cell, waiting.input, Source::Inbox(seq));
+            }
             None if ready.blocked.is_some() => self.heal(parts, cell),
             None => {}
         }
@@ -169,6 +198,7 @@ impl Run {
         match message {
             Message::Start(start) => self.start(parts, cell, *start),
             Message::Input(input) => self.input(parts, cell, input),
+            Message::Talk(talk) => self.talk(parts, cell, *talk),
             Message::Attempt { pending, reply } => self.attempt(parts, cell, *pending, reply),
             Message::Wake => {
                 let _ = self.ensure_loaded(parts, cell);
@@ -220,7 +250,7 @@ impl Run {
             }
             Phase::Ready(_) => self.fold(parts, cell, input, Source::Mailbox),
             Phase::Blocked(blocked) => {
-                let mut decision = Decision::empty(cell.key.clone(), blocked.next, blocked.open_activities);
+                let mut decision = blocked.at.decision(&cell.key);
                 decision.effects = Effects::of_input(&input);
                 decision.inbox_put =
                     vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
@@ -244,27 +274,28 @@ impl Run {
             parts.send_later(&cell.key, Message::Attempt { pending: Box::new(pending), reply });
             return;
         }
-        let (next, open_activities) = match &self.phase {
-            Phase::Ready(ready) => (ready.state.next(), ready.state.activities().len() as u64),
-            Phase::Blocked(blocked) => (blocked.next, blocked.open_activities),
+        let at = match &self.phase {
+            Phase::Ready(ready) => Position::of(&ready.state),
+            Phase::Blocked(blocked) => blocked.at,
             Phase::Unloaded | Phase::InFlight(_) | Phase::Closed => {
                 let _ = reply.send(false);
                 return;
             }
         };
-        let mut decision = Decision::empty(cell.key.clone(), next, open_activities);
+        let mut decision = at.decision(&cell.key);
         decision.attempts = vec![pending.clone()];
         self.submit(parts, cell, decision, None, None, Done::Attempt { pending: Box::new(pending), reply });
     }
 
     /// Loads the run if need be. False when the store does not answer: try again later.
-    fn ensure_loaded(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) -> bool {
+    pub(super) fn ensure_loaded(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) -> bool {
         if !matches!(self.phase, Phase::Unloaded) {
             return true;
         }
         match parts.runtime.block_on(load::load(parts, &cell.key)) {
-            Ok(phase) => {
+            Ok((phase, names)) => {
                 self.phase = phase;
+                self.names = names.or_else(|| self.names.take());
                 true
             }
             Err(error) => {
@@ -275,7 +306,7 @@ impl Run {
     }
 
     /// Folds one input into the guest and submits what it decided.
-    fn fold(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input, source: Source) {
+    pub(super) fn fold(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input, source: Source) {
         let Phase::Ready(mut ready) = std::mem::take(&mut self.phase) else { return };
         if !ready.state.awaits(&input) {
             self.phase = Phase::Ready(ready);
@@ -286,13 +317,15 @@ impl Run {
             Ok(instance) => instance,
             Err(fault) => return self.fault(parts, cell, *ready, fault, input, source),
         };
+        let at = Position::of_ready(&ready);
         let Ready { state, digest, instance: _, recorded: _, backlog, blocked } = *ready;
-        let (expected, open_activities) = (state.next(), state.activities().len() as u64);
+        let folding = Folding::begin(self.arrival.take(), parts.clock.now());
         let activation = match Activation::live(state, parts.clock.now(), input, parts.limits) {
             Ok(activation) => activation,
             Err(illegal) => unreachable!("the state awaits the input: {illegal}"),
         };
         let Activated { activation, outcome, observations } = instance.activate(activation);
+        let folded_as = folding.end(observations);
         // Copied only where it may be needed again: a start is refused instead, the inbox keeps its own.
         let is_kept = outcome.is_err() || matches!(source, Source::Mailbox);
         let input = is_kept.then(|| activation.input().1.clone());
@@ -304,10 +337,14 @@ impl Run {
         match (outcome.and_then(|()| activation.finish()), input) {
             (Ok(folded), input) => {
                 let (mut decision, state) = Decision::of(cell.key.clone(), folded);
+                if let Err(fault) = succession::complete(parts, &mut decision, &state, digest) {
+                    let input = input.or_else(|| decision.take_input());
+                    let Some(input) = input else { unreachable!("an activation has an input") };
+                    return self.block(parts, cell, at, blocked, fault, input, source);
+                }
                 if let Some(started) = state.started() {
                     parts.suspects.clear(digest, &started.workflow_type);
                 }
-                let observed = Observed::of(&state, digest, observations, decision.closed.is_some());
                 if blocked.is_some() {
                     decision.blocked = BlockChange::Clear;
                 }
@@ -327,12 +364,11 @@ impl Run {
                     }))
                 };
                 let (done, input) = source.into_done(&mut decision, &cell.key, input);
-                self.submit(parts, cell, decision, observed, input, done);
+                self.submit(parts, cell, decision, Some(folded_as), input, done);
             }
             (Err(fault), None) => unreachable!("a live activation is not checked when it ends: {fault}"),
             (Err(fault), Some(input)) => {
-                let at = Position { expected, open_activities, blocked };
-                self.block(parts, cell, at, Fault::guest(expected, fault), input, source);
+                self.block(parts, cell, at, blocked, Fault::guest(at.next, fault), input, source);
             }
         }
     }
@@ -340,10 +376,17 @@ impl Run {
     /// An input that the run does not await: a duplicate, or news of something closed.
     fn drop_input(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: &Input, source: Source) {
         act::forget(parts, &cell.key, input);
-        let Source::Inbox(seq) = source else { return };
+        let seq = match source {
+            Source::Inbox(seq) => seq,
+            Source::Mailbox | Source::Start { .. } => return,
+            Source::Caller { reply, .. } => {
+                // Nothing is left to do: the run is asked to cancel already.
+                let _ = reply.send(Ok(Taken { run_id: cell.key.run_id, is_duplicate: true }));
+                return;
+            }
+        };
         let Phase::Ready(ready) = &self.phase else { return };
-        let open_activities = ready.state.activities().len() as u64;
-        let mut decision = Decision::empty(cell.key.clone(), ready.state.next(), open_activities);
+        let mut decision = Position::of(&ready.state).decision(&cell.key);
         decision.inbox_taken = vec![seq];
         self.submit(parts, cell, decision, None, None, Done::Nothing);
     }
@@ -351,8 +394,8 @@ impl Run {
     /// Tries a blocked run again that has no input waiting: it is healed if its replay holds.
     fn heal(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
         let Phase::Ready(mut ready) = std::mem::take(&mut self.phase) else { return };
-        let open_activities = ready.state.activities().len() as u64;
-        let mut decision = Decision::empty(cell.key.clone(), ready.state.next(), open_activities);
+        let at = Position::of_ready(&ready);
+        let mut decision = at.decision(&cell.key);
         match block::instance(parts, &mut ready) {
             Ok(instance) => {
                 ready.instance = Some(instance);
@@ -367,9 +410,8 @@ impl Run {
             }
             Err(Fault::Code { event_id, kind, reason, backtrace }) => {
                 let fault = Fault::Code { event_id, kind, reason, backtrace };
-                let at =
-                    Position { expected: ready.state.next(), open_activities, blocked: ready.blocked.take() };
-                self.submit_block(parts, cell, at, fault, decision, None, Done::Nothing);
+                let before = ready.blocked.take();
+                self.submit_block(parts, cell, at, before, fault, decision, None, Done::Nothing);
             }
         }
     }
@@ -384,19 +426,16 @@ impl Run {
         input: Input,
         source: Source,
     ) {
-        let at = Position {
-            expected: ready.state.next(),
-            open_activities: ready.state.activities().len() as u64,
-            blocked: ready.blocked,
-        };
-        self.block(parts, cell, at, fault, input, source);
+        self.block(parts, cell, Position::of_ready(&ready), ready.blocked, fault, input, source);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one value for each part of what is blocked")]
     fn block(
         &mut self,
         parts: &Arc<Parts>,
         cell: &Arc<Cell>,
         at: Position,
+        before: Option<Blocked>,
         fault: Fault,
         input: Input,
         source: Source,
@@ -411,20 +450,27 @@ impl Run {
                     let _ = reply.send(Err(ApiError::Busy(error.clone())));
                     self.phase = Phase::Closed;
                 }
+                Source::Caller { reply, .. } => {
+                    let _ = reply.send(Err(Refusal::Busy(error.clone())));
+                }
             }
             return;
         }
-        let mut decision = Decision::empty(cell.key.clone(), at.expected, at.open_activities);
+        let mut decision = at.decision(&cell.key);
         let waits_already = matches!(source, Source::Inbox(_));
+        // It was taken out of the backlog to be folded, and goes on waiting.
+        let at = if waits_already { at.with_waiting([&input]) } else { at };
         if !waits_already {
             decision.effects = Effects::of_input(&input);
             decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
         }
         let (done, kept) = match source {
             Source::Inbox(_) => (Done::Nothing, None),
-            Source::Mailbox | Source::Start { .. } => source.into_done(&mut decision, &cell.key, Some(input)),
+            Source::Mailbox | Source::Start { .. } | Source::Caller { .. } => {
+                source.into_done(&mut decision, &cell.key, Some(input))
+            }
         };
-        self.submit_block(parts, cell, at, fault, decision, kept, done);
+        self.submit_block(parts, cell, at, before, fault, decision, kept, done);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one value for each part of what is submitted")]
@@ -433,42 +479,38 @@ impl Run {
         parts: &Arc<Parts>,
         cell: &Arc<Cell>,
         at: Position,
+        before: Option<Blocked>,
         fault: Fault,
         mut decision: Decision,
         input: Option<Input>,
         done: Done,
     ) {
-        let blocked = fault.into_blocked(parts.clock.now(), at.blocked.as_ref());
-        tracing::warn!(
-            run_id = %cell.key.run_id,
-            event = blocked.event_id.0,
-            kind = blocked.kind.name(),
-            reason = blocked.reason,
-            retry_at = %blocked.retry_at,
-            "a run is blocked"
-        );
+        let blocked = fault.into_blocked(parts.clock.now(), before.as_ref());
         decision.blocked = BlockChange::Block(blocked.clone());
         parts.residents.remove(&cell.key);
-        self.phase =
-            Phase::Blocked(BlockedRun { next: at.expected, open_activities: at.open_activities, blocked });
+        let at = at.with_waiting(decision.inbox_put.iter().map(|waiting| &waiting.input));
+        self.phase = Phase::Blocked(BlockedRun { at, blocked });
         self.submit(parts, cell, decision, None, input, done);
     }
 
     /// Sends a decision to the disk; the present phase follows when it is there.
-    fn submit(
+    pub(super) fn submit(
         &mut self,
         parts: &Arc<Parts>,
         cell: &Arc<Cell>,
         decision: Decision,
-        observed: Option<Observed>,
+        folded: Option<Folded>,
         input: Option<Input>,
         done: Done,
     ) {
+        self.names = self.names.take().or_else(|| RunNames::of_decision(&decision));
+        let facts = Facts::of(self.names.clone(), &decision, folded);
         self.phase = Phase::InFlight(Box::new(InFlight {
             after: std::mem::take(&mut self.phase),
             effects: decision.effects.clone(),
             closed: decision.closed.clone(),
-            observed,
+            next_runs: decision.next_runs.iter().map(|next| next.run_id).collect(),
+            facts,
             input,
             done,
         }));
@@ -478,20 +520,13 @@ impl Run {
     }
 }
 
-/// Where a run stood when its code failed.
-struct Position {
-    expected: EventId,
-    open_activities: u64,
-    blocked: Option<Blocked>,
-}
-
 impl Source {
     /// Completes the decision by where its input came from; says whom to answer, and which input to
     /// keep in case the commit does not happen.
-    fn into_done(
+    pub(super) fn into_done(
         self,
         decision: &mut Decision,
-        key: &everfold_core::ids::RunKey,
+        key: &RunKey,
         input: Option<Input>,
     ) -> (Done, Option<Input>) {
         match self {
@@ -499,6 +534,10 @@ impl Source {
             Self::Inbox(seq) => {
                 decision.inbox_taken = vec![seq];
                 (Done::Nothing, None)
+            }
+            Self::Caller { request, reply } => {
+                decision.request = request;
+                (Done::Caller { reply }, None)
             }
             Self::Start { new_run, reply } => {
                 let workflow_id = new_run.workflow_id.clone();

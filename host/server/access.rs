@@ -29,7 +29,7 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// `application/x-www-form-urlencoded`). Routes may take fewer.
 const CONTENT_TYPES: [&str; 3] = ["application/json", "application/wasm", "application/octet-stream"];
 /// Paths of probes: they say nothing that needs hiding.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// A secret that requests carry as `Authorization: Bearer`.
 #[derive(Clone, PartialEq, Eq)]

@@ -7,9 +7,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Served;
 use super::extract::{Json, Query};
+use super::openapi::{refusals, shapes};
 use super::problem::{Answer, Code, Problem};
 use super::wire::{Components, Deployed};
 use super::workflows::NamespaceParameter;
@@ -23,14 +25,36 @@ pub(super) fn routes(component_bytes: usize) -> Router<Served> {
         .layer(DefaultBodyLimit::max(component_bytes))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct ComponentsQuery {
+#[into_params(parameter_in = Query)]
+pub(super) struct ComponentsQuery {
+    /// The namespace; `default` if absent
     #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     namespace: NamespaceParameter,
 }
 
-async fn deploy(
+/// Deploy a component
+///
+/// A workflow type's first component becomes the one that its new runs start on.
+#[utoipa::path(
+    post,
+    path = "/api/v1/components",
+    operation_id = "deploy_component",
+    tag = "components",
+    params(ComponentsQuery),
+    request_body(
+        description = "The bytes of a .wasm file",
+        content((shapes::Bytes = "application/octet-stream"), (shapes::Bytes = "application/wasm"))
+    ),
+    responses(
+        (status = 200, description = "The same bytes were deployed before", body = Deployed),
+        (status = 201, description = "It is deployed", body = Deployed),
+        refusals::Deploy,
+    )
+)]
+pub(super) async fn deploy(
     State(Served { host, .. }): State<Served>,
     Query(query): Query<ComponentsQuery>,
     headers: HeaderMap,
@@ -63,7 +87,16 @@ fn invalid(detail: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::INVALID_COMPONENT, detail)
 }
 
-async fn list(
+/// List the components, oldest first
+#[utoipa::path(
+    get,
+    path = "/api/v1/components",
+    operation_id = "list_components",
+    tag = "components",
+    params(ComponentsQuery),
+    responses((status = 200, description = "All components", body = Components), refusals::All)
+)]
+pub(super) async fn list(
     State(Served { host, .. }): State<Served>,
     Query(query): Query<ComponentsQuery>,
 ) -> Answer<Json<Components>> {

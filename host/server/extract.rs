@@ -4,10 +4,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -21,6 +22,11 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A JSON body of content type `application/json`, or a JSON reply.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);
+
+/// A JSON body as [`Json`] takes it, or none at all: then what `T` is by default. Generated clients name
+/// the content type of a body that they do not send.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonOrNothing<T>(pub T);
 
 /// Query parameters.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +48,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
+    }
+}
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for JsonOrNothing<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let is_absent = content_type.is_none_or(|content_type| content_type == "application/json");
+        if is_absent && request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        let Json(body) = Json::from_request(request, state).await?;
+        Ok(Self(body))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::guest::{Engine, EngineSettings};
 use crate::runner::{Host, HostParts, HostSettings};
 use crate::store::SqliteStore;
+use crate::telemetry::Telemetry;
 
 const LISTEN: &str = "127.0.0.1:8233";
 const HOST: &str = "localhost:8233";
@@ -32,6 +33,7 @@ async fn host() -> (Host, tempfile::TempDir) {
         engine: Engine::new(EngineSettings::default(), None).expect("an engine"),
         attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
         clock,
+        telemetry: Telemetry::default(),
         on_fatal: Box::new(|reason| panic!("{reason}")),
     };
     (Host::open(parts, &HostSettings::default()), folder)
@@ -227,6 +229,97 @@ async fn a_body_of_the_wrong_type_or_size_is_a_problem() {
 }
 
 #[tokio::test]
+async fn a_bad_word_to_a_run_is_a_problem() {
+    let post = |path: &str, body: &str| {
+        format!("POST /api/v1/workflows/a/{path}\nContent-Type: application/json\n\n{body}")
+    };
+    let long = format!("signals/{}", "n".repeat(1_001));
+    let requests = [
+        post("signals/%2E%2E", "{}"),
+        post("signals/a%00b", "{}"),
+        post(&long, "{}"),
+        post("signals/note", " "),
+        post("signals/note", "null"),
+        post("signals/note", r#"{"inputs":1}"#),
+        post("signals/note", r#"{"request_id":""}"#),
+        post("signals/note?wait=1s", "{}"),
+        post("queries/status", r#"{"request_id":"r"}"#),
+        post("queries/%ff", "{}"),
+        post("cancel", r#"{"reason":7}"#),
+        post("terminate", r#"{"request_id":"a\nb"}"#),
+        post("terminate?run_id=1", "{}"),
+        "POST /api/v1/workflows/a/cancel\nContent-Type: text/plain\n\nreason".to_owned(),
+        "POST /api/v1/workflows/a/cancel\nContent-Type: application/wasm\n\nreason".to_owned(),
+        "POST /api/v1/workflows/a/cancel\n\n{}".to_owned(),
+        "GET /api/v1/workflows/a/cancel".to_owned(),
+    ];
+    let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(refusals(&requests).await, @r"
+    422 invalid_input: the signal's name: 1 to 1000 bytes without control characters, and not `.` or `..`
+    422 invalid_input: the signal's name: 1 to 1000 bytes without control characters, and not `.` or `..`
+    422 invalid_input: the signal's name: 1 to 1000 bytes without control characters, and not `.` or `..`
+    400 invalid_input: the body is not JSON: EOF while parsing a value at line 1 column 1
+    422 invalid_input: invalid type: null, expected an object with `input`, `headers`, `request_id`, or nothing at line 1 column 4
+    422 invalid_input: inputs: unknown field `inputs`, expected one of `input`, `headers`, `request_id` at line 1 column 9
+    422 invalid_input: request_id: 1 to 1000 bytes without control characters, and not `.` or `..`
+    400 invalid_input: query: wait: unknown field `wait`, expected `namespace` or `run_id`
+    422 invalid_input: request_id: unknown field `request_id`, expected `input` at line 1 column 13
+    400 invalid_input: Invalid URL: Invalid UTF-8 in `name`
+    422 invalid_input: reason: invalid type: integer `7`, expected a string at line 1 column 11
+    422 invalid_input: request_id: 1 to 1000 bytes without control characters, and not `.` or `..`
+    400 invalid_input: query: run_id: not a run id: invalid length: found 1
+    415 unsupported_media_type: content type `text/plain` is refused; send application/json
+    415 unsupported_media_type: this path takes JSON: send it with `Content-Type: application/json`
+    415 unsupported_media_type: a body needs a Content-Type; for JSON it is application/json
+    405 method_not_allowed: /api/v1/workflows/a/cancel does not take GET; see the Allow header
+    ");
+}
+
+#[tokio::test]
+async fn a_bad_filter_of_the_list_is_a_problem() {
+    let lines = refusals(&[
+        "GET /api/v1/workflows?status=gone",
+        "GET /api/v1/workflows?blocked=maybe",
+        "GET /api/v1/workflows?digest=abc",
+        "GET /api/v1/workflows?started_from=yesterday",
+        "GET /api/v1/workflows?limit=0",
+        "GET /api/v1/workflows?limit=99999999999999999999",
+        "GET /api/v1/workflows?page_token=abc",
+        "GET /api/v1/workflows?page_token=",
+        "GET /api/v1/workflows?query=x",
+    ])
+    .await;
+    for line in lines.lines() {
+        assert!(line.starts_with("400 invalid_input: query: "), "{line}");
+    }
+    assert!(lines.contains("page_token: this is no `next_page_token` of this host"), "{lines}");
+}
+
+#[tokio::test]
+async fn a_word_to_nobody_may_have_no_body() {
+    let routes = Routes::new(LISTEN, None).await;
+    for (path, body) in [
+        ("signals/note", ""),
+        (
+            "signals/note",
+            "\nContent-Type: application/json\n\n{\"input\":{},\"headers\":{\"a\":1},\"request_id\":\"r\"}",
+        ),
+        ("queries/status", ""),
+        ("queries/status", "\nContent-Type: application/json"),
+        ("cancel", ""),
+        ("terminate", "\nContent-Type: application/json; charset=utf-8\n\n{\"reason\":\"no\"}"),
+    ] {
+        let response = routes.ask(&format!("POST /api/v1/workflows/a/{path}{body}")).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}{body}");
+        assert_eq!(problem(response).await["code"], "not_found");
+    }
+    let listed = routes.ask("GET /api/v1/workflows?status=timed_out&blocked=false&limit=5").await;
+    assert_eq!(listed.status(), StatusCode::OK);
+    let body = to_bytes(listed.into_body(), usize::MAX).await.expect("a body");
+    assert_eq!(body, r#"{"runs":[],"next_page_token":null}"#);
+}
+
+#[tokio::test]
 async fn a_foreign_host_or_origin_is_refused() {
     let lines = refusals(&[
         "GET /healthz\nHost: evil.example",
@@ -317,7 +410,10 @@ async fn the_token_guards_all_paths_but_the_probes() {
 async fn a_refusal_says_what_may_be_done_instead() {
     let routes = Routes::new(LISTEN, None).await;
     let not_allowed = routes.ask("DELETE /api/v1/workflows").await;
-    assert_eq!(not_allowed.headers().get(header::ALLOW).map(|value| value.as_bytes()), Some(&b"POST"[..]));
+    assert_eq!(
+        not_allowed.headers().get(header::ALLOW).map(|value| value.as_bytes()),
+        Some(&b"POST,GET,HEAD"[..])
+    );
     assert_eq!(routes.ask("GET /readyz").await.status(), StatusCode::OK);
     routes.stopping.cancel();
     let not_ready = routes.ask("GET /readyz").await;

@@ -1,5 +1,10 @@
 //! The JSON of the interface, in both directions: what the routes write and what clients read.
 //! Names are snake_case, times RFC 3339, payloads the JSON value itself where they hold JSON.
+//! Here are runs; `talk` has what is said to them, `components` what folds them.
+
+mod components;
+mod convert;
+mod talk;
 
 use everfold_core::decision::Outcome;
 use everfold_core::event::Event;
@@ -8,42 +13,53 @@ use everfold_core::ids::{Digest, EventId, Namespace, RunId, Timestamp, WorkflowI
 use everfold_core::machine::RunStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use crate::runner::api;
-use crate::store::ComponentRow;
+pub use components::{Component, Components, Deployed};
+pub use talk::{Acknowledged, QueryBody, QueryResult, SignalBody, StopBody};
+
+use super::openapi::shapes;
 
 /// The body that starts a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with at least `workflow_type`")]
 pub struct StartBody {
     /// The run's type.
+    #[schema(min_length = 1, max_length = 1000)]
     pub workflow_type: String,
     /// Its workflow id; without one it gets the `request_id`, or else a new UUIDv7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 1000)]
     pub workflow_id: Option<String>,
     /// Its input; `null` if absent.
     #[serde(default)]
     pub input: Value,
     /// De-duplicates: the same id for the same workflow id names the same run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 1000)]
     pub request_id: Option<String>,
     /// A version other than the type's current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{64}$")]
     pub digest: Option<Digest>,
     /// Named values beside the input.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = HashMap<String, Value>)]
     pub headers: Map<String, Value>,
 }
 
 /// A started run, and its end if it was waited for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Started {
     /// Its workflow id.
+    #[schema(value_type = String)]
     pub workflow_id: WorkflowId,
     /// Its id.
+    #[schema(value_type = String, format = "uuid")]
     pub run_id: RunId,
     /// How it stands; absent if nobody waited.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = shapes::StandingIfWaited)]
     pub standing: Option<Standing>,
 }
 
@@ -70,53 +86,69 @@ pub enum End {
 }
 
 /// A run's end, or that it is running.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RunResult {
     /// Its workflow id.
+    #[schema(value_type = String)]
     pub workflow_id: WorkflowId,
     /// Its id.
+    #[schema(value_type = String, format = "uuid")]
     pub run_id: RunId,
     /// How it stands.
     #[serde(flatten)]
+    #[schema(value_type = shapes::Standing)]
     pub standing: Standing,
 }
 
 /// A run as its caller sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Description {
     /// Its workflow id.
+    #[schema(value_type = String)]
     pub workflow_id: WorkflowId,
     /// Its id.
+    #[schema(value_type = String, format = "uuid")]
     pub run_id: RunId,
     /// Where it lives.
+    #[schema(value_type = String)]
     pub namespace: Namespace,
     /// Its type.
     pub workflow_type: String,
     /// The component that folds it.
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
     pub digest: Digest,
     /// How it stands.
     #[serde(flatten)]
+    #[schema(value_type = shapes::Standing)]
     pub standing: Standing,
     /// Events in its history.
     pub history_length: u64,
     /// When it was started.
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// When it closed.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     pub closed_at: Option<Timestamp>,
     /// Why it is blocked, or null.
+    #[schema(required)]
     pub blocked: Option<Blocked>,
     /// Its open activities.
     pub pending_activities: Vec<PendingActivity>,
     /// Its open timers.
     pub timers: Vec<Timer>,
+    /// Signals that its code has not taken, in order.
+    pub unread_signals: Vec<UnreadSignal>,
+    /// Whether somebody asked it to cancel.
+    pub cancel_requested: bool,
     /// Inputs that wait in its inbox.
     pub inbox_length: u64,
 }
 
 /// Why a run is blocked: a fault of its code.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Blocked {
     /// The event that cannot be folded; its number if it has one, else the one it would get.
+    #[schema(value_type = u64, minimum = 1)]
     pub event: EventId,
     /// `nondeterminism`, `trap`, `limit_exceeded` or `component_unavailable`.
     pub kind: String,
@@ -125,107 +157,139 @@ pub struct Blocked {
     /// The guest's frames, one a line, innermost first; may be empty.
     pub backtrace: String,
     /// Since when.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// How often it was tried again in vain.
     pub retries: u32,
     /// When it is tried next.
+    #[schema(value_type = String, format = DateTime)]
     pub next_retry_at: Timestamp,
 }
 
 /// An open activity.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PendingActivity {
     /// The command that scheduled it.
+    #[schema(value_type = u64, minimum = 1)]
     pub scheduled_event_id: EventId,
     /// Its type.
     pub activity_type: String,
     /// The attempt that is under way or comes next, from 1.
     pub attempt: u32,
     /// The most it may be tried; null means no limit.
+    #[schema(required)]
     pub maximum_attempts: Option<u32>,
     /// When it was scheduled.
+    #[schema(value_type = String, format = DateTime)]
     pub scheduled_at: Timestamp,
     /// Why the last attempt failed.
+    #[schema(value_type = Option<shapes::Failure>, required)]
     pub last_failure: Option<Failure>,
     /// When it failed.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     pub last_failure_at: Option<Timestamp>,
     /// When the attempt begins or began; null for the first.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     pub next_attempt_at: Option<Timestamp>,
+    /// When the attempt under way last sent a heartbeat.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// What its last heartbeat said; the next attempt receives it.
+    #[schema(required)]
+    pub heartbeat_details: Option<Value>,
     /// Whether it was asked to stop.
     pub cancel_requested: bool,
 }
 
 /// An open timer.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Timer {
     /// The command that started it.
+    #[schema(value_type = u64, minimum = 1)]
     pub started_event_id: EventId,
     /// When it fires.
+    #[schema(value_type = String, format = DateTime)]
     pub fire_at: Timestamp,
 }
 
-/// A page of a run's history.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct History {
-    /// The run's workflow id.
+/// A signal that the run's code has not taken.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UnreadSignal {
+    /// The event that brought it.
+    #[schema(value_type = u64, minimum = 1)]
+    pub received_event_id: EventId,
+    /// Which signal.
+    pub name: String,
+}
+
+/// A page of the list of runs.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunList {
+    /// The latest first.
+    pub runs: Vec<RunSummary>,
+    /// The `page_token` of the next page; null on the last one.
+    #[schema(required)]
+    pub next_page_token: Option<String>,
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunSummary {
+    /// Its workflow id.
+    #[schema(value_type = String)]
     pub workflow_id: WorkflowId,
-    /// The run.
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
     pub run_id: RunId,
     /// Where it lives.
+    #[schema(value_type = String)]
     pub namespace: Namespace,
     /// Its type.
     pub workflow_type: String,
     /// The component that folds it.
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
     pub digest: Digest,
     /// How it stands.
+    #[schema(value_type = shapes::RunStatus)]
+    pub status: RunStatus,
+    /// Events in its history.
+    pub history_length: u64,
+    /// When it was started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it closed.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub closed_at: Option<Timestamp>,
+    /// Why it is blocked, or null.
+    #[schema(required)]
+    pub blocked: Option<Blocked>,
+}
+
+/// A page of a run's history.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct History {
+    /// The run's workflow id.
+    #[schema(value_type = String)]
+    pub workflow_id: WorkflowId,
+    /// The run.
+    #[schema(value_type = String, format = "uuid")]
+    pub run_id: RunId,
+    /// Where it lives.
+    #[schema(value_type = String)]
+    pub namespace: Namespace,
+    /// Its type.
+    pub workflow_type: String,
+    /// The component that folds it.
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    pub digest: Digest,
+    /// How it stands.
+    #[schema(value_type = shapes::RunStatus)]
     pub status: RunStatus,
     /// In order.
+    #[schema(value_type = Vec<shapes::Event>)]
     pub events: Vec<Event>,
     /// Whether the run is closed and `events` reaches its end: nothing will follow.
     pub complete: bool,
-}
-
-/// A component that was just deployed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Deployed {
-    /// SHA-256 of its bytes.
-    pub digest: Digest,
-    /// Size in bytes.
-    pub size: u64,
-    /// The workflow types in it.
-    pub workflow_types: Vec<String>,
-    /// Those of them whose new runs start on this component.
-    pub current_for: Vec<String>,
-    /// One line for people on each type that has one.
-    pub summaries: Map<String, Value>,
-    /// Its SDK, for people.
-    pub sdk: String,
-    /// How long its compilation took; null when its code was there.
-    pub compile_ms: Option<u64>,
-}
-
-/// All components.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Components {
-    /// Oldest first.
-    pub components: Vec<Component>,
-}
-
-/// A component of the list.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Component {
-    /// SHA-256 of its bytes.
-    pub digest: Digest,
-    /// Size in bytes.
-    pub size: u64,
-    /// The workflow types in it.
-    pub workflow_types: Vec<String>,
-    /// Those of them whose new runs start on this component.
-    pub current_for: Vec<String>,
-    /// Its SDK, for people.
-    pub sdk: String,
-    /// When it was deployed.
-    pub deployed_at: Timestamp,
 }
 
 impl Standing {
@@ -238,103 +302,6 @@ impl Standing {
             Outcome::ContinuedAs(run_id) => End::ContinuedAsRunId(run_id),
         });
         Self { status, end }
-    }
-}
-
-impl From<api::Description> for Description {
-    fn from(run: api::Description) -> Self {
-        Self {
-            workflow_id: run.workflow_id,
-            run_id: run.key.run_id,
-            namespace: run.key.namespace,
-            workflow_type: run.workflow_type,
-            digest: run.digest,
-            standing: Standing::new(run.status, run.outcome),
-            history_length: run.history_length,
-            started_at: run.started_at,
-            closed_at: run.closed_at,
-            blocked: run.blocked.map(|blocked| Blocked {
-                event: blocked.event_id,
-                kind: blocked.kind.name().to_owned(),
-                reason: blocked.reason,
-                backtrace: blocked.backtrace,
-                since: blocked.since,
-                retries: blocked.retries,
-                next_retry_at: blocked.retry_at,
-            }),
-            pending_activities: run.pending_activities.into_iter().map(PendingActivity::from).collect(),
-            timers: run
-                .timers
-                .into_iter()
-                .map(|(started_event_id, fire_at)| Timer { started_event_id, fire_at })
-                .collect(),
-            inbox_length: run.inbox_length,
-        }
-    }
-}
-
-impl From<api::PendingActivityInfo> for PendingActivity {
-    fn from(activity: api::PendingActivityInfo) -> Self {
-        let attempts = activity.attempts;
-        Self {
-            scheduled_event_id: activity.scheduled_event_id,
-            activity_type: activity.activity_type,
-            attempt: attempts.as_ref().map_or(1, |attempts| attempts.attempt),
-            maximum_attempts: activity.maximum_attempts,
-            scheduled_at: activity.scheduled_at,
-            next_attempt_at: attempts.as_ref().map(|attempts| attempts.next_attempt_at),
-            last_failure_at: attempts.as_ref().and_then(|attempts| attempts.last_failure_at),
-            last_failure: attempts.and_then(|attempts| attempts.last_failure),
-            cancel_requested: activity.cancel_requested,
-        }
-    }
-}
-
-impl From<api::HistoryPage> for History {
-    fn from(page: api::HistoryPage) -> Self {
-        Self {
-            workflow_id: page.workflow_id,
-            run_id: page.key.run_id,
-            namespace: page.key.namespace,
-            workflow_type: page.workflow_type,
-            digest: page.digest,
-            status: page.status,
-            events: page.events,
-            complete: page.is_complete,
-        }
-    }
-}
-
-impl From<api::Deployed> for Deployed {
-    fn from(deployed: api::Deployed) -> Self {
-        let types = &deployed.workflow_types;
-        let current = types.iter().filter(|workflow_type| workflow_type.is_current);
-        let described = types.iter().filter(|workflow_type| !workflow_type.summary.is_empty());
-        Self {
-            digest: deployed.digest,
-            size: deployed.size,
-            workflow_types: types.iter().map(|workflow_type| workflow_type.name.clone()).collect(),
-            current_for: current.map(|workflow_type| workflow_type.name.clone()).collect(),
-            summaries: described
-                .map(|workflow_type| (workflow_type.name.clone(), workflow_type.summary.clone().into()))
-                .collect(),
-            sdk: deployed.sdk,
-            compile_ms: deployed.compile_time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-        }
-    }
-}
-
-impl From<ComponentRow> for Component {
-    fn from(row: ComponentRow) -> Self {
-        let current = row.workflow_types.iter().filter(|(_, is_current)| *is_current);
-        Self {
-            digest: row.digest,
-            size: row.size,
-            current_for: current.map(|(name, _)| name.clone()).collect(),
-            workflow_types: row.workflow_types.iter().map(|(name, _)| name.clone()).collect(),
-            sdk: row.sdk,
-            deployed_at: row.deployed_at,
-        }
     }
 }
 

@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use everfold_core::decision::Decision;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CommitError, Store, Verdict};
+use crate::telemetry::Telemetry;
 
 /// The most that share one transaction.
 const MOST_IN_A_TRANSACTION: usize = 1_024;
@@ -46,9 +48,9 @@ impl Committer {
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Store>, telemetry: Telemetry) -> Self {
         let (queue, entries) = mpsc::unbounded_channel();
-        tokio::spawn(commit_all(store, entries));
+        tokio::spawn(commit_all(store, telemetry, entries));
         Self { queue }
     }
 
@@ -71,7 +73,11 @@ impl Committer {
     }
 }
 
-async fn commit_all(store: Arc<dyn Store>, mut entries: mpsc::UnboundedReceiver<Entry>) {
+async fn commit_all(
+    store: Arc<dyn Store>,
+    telemetry: Telemetry,
+    mut entries: mpsc::UnboundedReceiver<Entry>,
+) {
     let mut batch = Vec::with_capacity(MOST_IN_A_TRANSACTION);
     while entries.recv_many(&mut batch, MOST_IN_A_TRANSACTION).await > 0 {
         let mut decisions = Vec::with_capacity(batch.len());
@@ -87,7 +93,15 @@ async fn commit_all(store: Arc<dyn Store>, mut entries: mpsc::UnboundedReceiver<
             }
         }
         if !decisions.is_empty() {
-            tell(waiting, store.commit(decisions).await);
+            let (count, began) = (decisions.len(), Instant::now());
+            let outcome = store.commit(decisions).await;
+            match &outcome {
+                Ok(_) => telemetry.transaction(count, began.elapsed()),
+                Err(CommitError::RolledBack(_)) => telemetry.rolled_back(),
+                // The host ends; there is nobody to ask for its metrics.
+                Err(CommitError::EpochOver | CommitError::Uncertain(_)) => {}
+            }
+            tell(waiting, outcome);
         }
         for answer in flushes {
             // Who gave up waiting is not told.
@@ -148,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn answers_come_in_the_order_of_submission_and_flush_waits_for_them() {
         let (_folder, store) = store().await;
-        let committer = Committer::new(store.clone());
+        let committer = Committer::new(store.clone(), Telemetry::default());
         let told = Told::default();
         // More than one transaction holds, and a refused one among them.
         let runs = MOST_IN_A_TRANSACTION + 10;
@@ -171,7 +185,7 @@ mod tests {
     async fn everybody_in_a_failed_transaction_is_told_why() {
         let (_folder, store) = store().await;
         store.close().await.unwrap();
-        let committer = Committer::new(store);
+        let committer = Committer::new(store, Telemetry::default());
         let told = Told::default();
         committer.submit(start(0), told.on_done(0));
         committer.submit(start(1), told.on_done(1));
@@ -186,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_submitted_is_done_when_the_committer_is_gone() {
         let (_folder, store) = store().await;
-        let committer = Committer::new(store.clone());
+        let committer = Committer::new(store.clone(), Telemetry::default());
         let (done, is_done) = oneshot::channel();
         committer.submit(start(0), Box::new(|committed| _ = done.send(committed)));
         drop(committer);
@@ -196,6 +210,6 @@ mod tests {
     #[tokio::test]
     async fn flushing_nothing_returns() {
         let (_folder, store) = store().await;
-        Committer::new(store).flush().await;
+        Committer::new(store, Telemetry::default()).flush().await;
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod fixtures;
 pub(crate) mod history;
 pub(crate) mod ownership;
 pub(crate) mod runs;
+pub(crate) mod succession;
 pub(crate) mod waiting;
 
 use super::{Store, StoreError};
@@ -65,11 +66,17 @@ macro_rules! conformance_suite {
             attention: a_blocked_run_needs_attention;
             attention: a_closed_run_needs_none;
             attention: it_is_listed_in_pages_by_key;
+            attention: open_runs_are_counted_by_type_and_component;
             components: a_component_reads_back;
             components: the_same_component_twice_changes_nothing;
             components: a_type_stays_with_its_first_component;
             components: components_come_oldest_first;
             components: namespaces_share_bytes_only;
+            succession: a_successor_begins_with_what_waited;
+            succession: a_fenced_step_begins_no_run;
+            succession: a_detached_run_begins_unless_its_workflow_id_is_taken;
+            succession: a_request_is_done_once_for_each_operation;
+            succession: runs_are_listed_latest_first_and_filtered;
             ownership: one_store_at_a_time;
             ownership: the_epoch_grows_with_every_opening;
             ownership: a_stop_in_order_is_remembered_once;

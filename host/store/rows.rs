@@ -7,7 +7,7 @@ use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, W
 use everfold_core::machine::RunStatus;
 use sqlx::FromRow;
 
-use super::{ComponentRow, RunRow, StoreError, TimerRow};
+use super::{ComponentRow, OpenCount, RunRow, StoreError, TimerRow};
 
 /// A number as SQL keeps it. One above 2⁶³ − 1 does not occur; as that limit it equals no other.
 pub(super) fn integer(number: u64) -> i64 {
@@ -150,6 +150,7 @@ pub(super) struct AttemptRecord {
     last_failure: Option<Vec<u8>>,
     last_failure_at: Option<i64>,
     heartbeat_details: Option<Vec<u8>>,
+    last_heartbeat_at: Option<i64>,
 }
 
 impl TryFrom<AttemptRecord> for PendingActivity {
@@ -164,6 +165,7 @@ impl TryFrom<AttemptRecord> for PendingActivity {
             next_attempt_at: Timestamp(record.next_attempt_at),
             last_failure: record.last_failure.map(|failure| decode(&what, &failure)).transpose()?,
             last_failure_at: record.last_failure_at.map(Timestamp),
+            last_heartbeat_at: record.last_heartbeat_at.map(Timestamp),
             heartbeat_details: record.heartbeat_details.map(|details| decode(&what, &details)).transpose()?,
         })
     }
@@ -201,6 +203,28 @@ impl TryFrom<TimerRecord> for TimerRow {
             fire_at: Timestamp(record.fire_at),
             key: record.key.try_into()?,
             started_event_id: EventId(unsigned("a timer", record.started_event_id)?),
+        })
+    }
+}
+
+/// Open runs of one type on one component.
+#[derive(Debug, FromRow)]
+pub(super) struct SurveyRecord {
+    workflow_type: String,
+    digest: Vec<u8>,
+    open: i64,
+    blocked: i64,
+}
+
+impl TryFrom<SurveyRecord> for OpenCount {
+    type Error = StoreError;
+
+    fn try_from(record: SurveyRecord) -> Result<Self, StoreError> {
+        Ok(Self {
+            workflow_type: record.workflow_type,
+            digest: digest(&record.digest)?,
+            open: unsigned("a count of runs", record.open)?,
+            blocked: unsigned("a count of runs", record.blocked)?,
         })
     }
 }

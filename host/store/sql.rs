@@ -19,13 +19,18 @@ pub(super) const TAKE_SHARD: &str = "\
 pub(super) const CLOSE_SHARD: &str =
     "UPDATE shards SET closed_in_order = TRUE WHERE shard = 0 AND epoch = $1";
 
-/// The run that a request made: namespace, workflow id, request id → run id.
-pub(super) const REQUEST: &str =
-    "SELECT run_id FROM requests WHERE namespace = $1 AND workflow_id = $2 AND request_id = $3";
+/// The run that did a request: namespace, workflow id, operation, request id → run id.
+pub(super) const REQUEST: &str = "\
+    SELECT run_id FROM requests \
+    WHERE namespace = $1 AND workflow_id = $2 AND operation = $3 AND request_id = $4";
 
-/// Remembers the run that a request made.
-pub(super) const REQUEST_PUT: &str =
-    "INSERT INTO requests (namespace, workflow_id, request_id, run_id) VALUES ($1, $2, $3, $4)";
+/// Remembers the run that did a request.
+pub(super) const REQUEST_PUT: &str = "\
+    INSERT INTO requests (namespace, workflow_id, operation, request_id, run_id) \
+    VALUES ($1, $2, $3, $4, $5)";
+
+/// The workflow id of a run.
+pub(super) const WORKFLOW_ID: &str = "SELECT workflow_id FROM runs WHERE run_id = $1";
 
 /// The open run of a workflow id: namespace, workflow id → run id.
 pub(super) const OPEN_RUN: &str =
@@ -34,8 +39,8 @@ pub(super) const OPEN_RUN: &str =
 /// A new run. No row: its run id is taken.
 pub(super) const RUN_PUT: &str = "\
     INSERT INTO runs (run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
-        open_activities, started_at, closed_at, outcome) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+        open_activities, inbox_length, started_at, closed_at, outcome) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
     ON CONFLICT (run_id) DO NOTHING";
 
 /// The fence of a step that leaves the run open. No row: the run is not where it was expected.
@@ -83,13 +88,14 @@ pub(super) const TIMERS_DELETE: &str = "DELETE FROM timers WHERE run_id = $1";
 /// An activity that is to be attempted again, or again.
 pub(super) const ATTEMPT_PUT: &str = "\
     INSERT INTO pending_activities (run_id, namespace, scheduled_event_id, activity_type, attempt, \
-        next_attempt_at, last_failure, last_failure_json, last_failure_at, heartbeat_details) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+        next_attempt_at, last_failure, last_failure_json, last_failure_at, heartbeat_details, \
+        last_heartbeat_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
     ON CONFLICT (run_id, scheduled_event_id) DO UPDATE SET \
         activity_type = excluded.activity_type, attempt = excluded.attempt, \
         next_attempt_at = excluded.next_attempt_at, last_failure = excluded.last_failure, \
         last_failure_json = excluded.last_failure_json, last_failure_at = excluded.last_failure_at, \
-        heartbeat_details = excluded.heartbeat_details";
+        heartbeat_details = excluded.heartbeat_details, last_heartbeat_at = excluded.last_heartbeat_at";
 
 /// An activity that closed.
 pub(super) const ATTEMPT_DELETE: &str =
@@ -107,6 +113,12 @@ pub(super) const INBOX_DELETE: &str = "DELETE FROM inbox WHERE seq = $1 AND run_
 
 /// All inputs that wait for a run.
 pub(super) const INBOX_CLEAR: &str = "DELETE FROM inbox WHERE run_id = $1";
+
+/// Hands what waits for a run over to the run that goes on from it: to, from.
+pub(super) const INBOX_HAND_OVER: &str = "\
+    INSERT INTO inbox (run_id, namespace, received_at, input_type, input) \
+    SELECT $1, namespace, received_at, input_type, input FROM inbox \
+    WHERE run_id = $2 AND input_type IN ('SignalReceived', 'WorkflowCancelRequested') ORDER BY seq";
 
 /// A component. No row: it is there already.
 pub(super) const COMPONENT_PUT: &str = "\
@@ -167,6 +179,25 @@ pub(super) const LATEST_RUN: &str = select_run!(
          ORDER BY started_at DESC, run_id DESC LIMIT 1))"
 );
 
+/// Which runs a list shows: namespace, the run to go on behind, workflow id, type, status, digest,
+/// blocked, started from, started before, limit. What is null is not asked for.
+pub(super) const RUNS: &str = select_run!(
+    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND ($3 IS NULL OR workflow_id = $3) \
+        AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
+        AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
+        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
+    ORDER BY run_id DESC LIMIT $10"
+);
+
+/// The same for one workflow id, so that its index is used.
+pub(super) const RUNS_OF_WORKFLOW: &str = select_run!(
+    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND workflow_id = $3 \
+        AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
+        AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
+        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
+    ORDER BY run_id DESC LIMIT $10"
+);
+
 /// A history from the row on that holds an event: run id, namespace, the event's number.
 pub(super) const HISTORY: &str = "\
     SELECT body FROM history \
@@ -182,7 +213,7 @@ pub(super) const INBOX: &str =
 /// A run's rows of attempts: run id, namespace.
 pub(super) const ATTEMPTS: &str = "\
     SELECT scheduled_event_id, activity_type, attempt, next_attempt_at, last_failure, last_failure_at, \
-        heartbeat_details \
+        heartbeat_details, last_heartbeat_at \
     FROM pending_activities WHERE run_id = $1 AND namespace = $2 ORDER BY scheduled_event_id";
 
 /// Open runs that need attention: the key to go on behind, limit. The condition is the index's own.
@@ -191,6 +222,11 @@ pub(super) const NEEDING_ATTENTION: &str = "\
     WHERE status = 'running' AND (open_activities > 0 OR inbox_length > 0 OR blocked_kind IS NOT NULL) \
         AND (namespace, run_id) > ($1, $2) \
     ORDER BY namespace, run_id LIMIT $3";
+
+/// Open runs of each type and component, and how many of them are blocked.
+pub(super) const SURVEY: &str = "\
+    SELECT workflow_type, digest, COUNT(*) AS open, COUNT(blocked_kind) AS blocked FROM runs \
+    WHERE status = 'running' GROUP BY workflow_type, digest ORDER BY workflow_type, digest";
 
 /// Due timers: until, the row to go on behind, limit.
 pub(super) const TIMERS_DUE: &str = "\

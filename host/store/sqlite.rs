@@ -15,11 +15,14 @@ mod writer;
 use std::path::Path;
 
 use async_trait::async_trait;
-use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity};
+use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
-use everfold_core::ids::{Digest, EventId, Namespace, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 
-use super::{CommitError, ComponentRow, Epoch, NewComponent, RunRow, Store, StoreError, TimerRow, Verdict};
+use super::{
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, Store, StoreError,
+    TimerRow, Verdict,
+};
 use crate::clock::Clock;
 use folder::DataFolder;
 use reads::Reads;
@@ -92,6 +95,25 @@ impl Store for SqliteStore {
         self.reads.latest_run(namespace, workflow_id).await
     }
 
+    async fn request(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+        request: &Request,
+    ) -> Result<Option<RunId>, StoreError> {
+        self.reads.request(namespace, workflow_id, request).await
+    }
+
+    async fn runs(
+        &self,
+        namespace: &Namespace,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.reads.runs(namespace, filter, after, limit).await
+    }
+
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.reads.history(key, after, limit).await
     }
@@ -110,6 +132,10 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<RunKey>, StoreError> {
         self.reads.needing_attention(after, limit).await
+    }
+
+    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
+        self.reads.survey().await
     }
 
     async fn timers_due(

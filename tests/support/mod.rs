@@ -1,25 +1,33 @@
 //! What the tests of the whole share: [`server`], the real binary; and here a host in this process,
-//! with the real engine and the real store in a folder of its own.
+//! with the real engine and the real store in a folder of its own, which can be killed.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod mortal;
 pub mod server;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use everfold::activity::{AttemptSettings, Attempts, Registry};
 use everfold::clock::Clock;
-use everfold::guest::{Engine, EngineSettings};
-use everfold::runner::api::{RunRef, RunResult, StartRequest, Started};
+use everfold::guest::{CodeCache, Engine, EngineSettings};
+use everfold::runner::api::{
+    Acknowledged, ApiError, Description, QueryRequest, RunRef, RunResult, SignalRequest, StartRequest,
+    Started, StopRequest,
+};
 use everfold::runner::{Host, HostParts, HostSettings};
-use everfold::store::{SqliteStore, Store};
+use everfold::store::Store;
+use everfold::telemetry::Telemetry;
 use everfold_core::command::Command;
-use everfold_core::event::{Event, EventKind};
-use everfold_core::ids::{Namespace, WorkflowId};
+use everfold_core::decision::Outcome;
+use everfold_core::event::{Event, EventKind, Input};
+use everfold_core::ids::{Namespace, RunId, WorkflowId};
 use everfold_core::payload::Payload;
+use mortal::Mortal;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 /// Longer than anything here takes; a wait that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,10 +49,26 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A host and what it stands on.
+/// Compiled code, which all tests share. Where two processes open it at once, one compiles for itself.
+fn code_cache() -> Option<CodeCache> {
+    static CACHE: OnceLock<Option<CodeCache>> = OnceLock::new();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("code-cache");
+    CACHE.get_or_init(|| CodeCache::open(&folder).ok()).clone()
+}
+
+/// A host and what it stands on. Its tasks have a runtime of their own, which ends with it.
 pub struct TestHost {
     pub host: Host,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<Mortal>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl TestHost {
@@ -71,15 +95,22 @@ impl TestHost {
         engine: EngineSettings,
         clock: Clock,
     ) -> Self {
-        let store = Arc::new(SqliteStore::open(folder).await.unwrap());
+        let store = Arc::new(Mortal::open(folder).await);
         let parts = HostParts {
             store: Arc::clone(&store) as Arc<dyn Store>,
-            engine: Engine::new(engine, None).unwrap(),
+            engine: Engine::new(engine, code_cache()).unwrap(),
             attempts: Attempts::new(registry, clock.clone(), AttemptSettings::default()),
             clock,
+            telemetry: Telemetry::default(),
             on_fatal: Box::new(|reason| panic!("the host cannot go on: {reason}")),
         };
-        Self { host: Host::open(parts, settings), store }
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let host = {
+            let _entered = runtime.enter();
+            Host::open(parts, settings)
+        };
+        Self { host, store, runtime: Some(runtime) }
     }
 
     /// Deploys a built component.
@@ -104,10 +135,108 @@ impl TestHost {
         self.host.export(&run(id)).await.unwrap().events
     }
 
+    /// The runs of a workflow id, each going on from the one before, with their events.
+    pub async fn chain(&self, id: &str) -> Vec<(RunId, Vec<Event>)> {
+        let mut chain = Vec::new();
+        let mut next = run(id);
+        loop {
+            let export = self.host.export(&next).await.unwrap();
+            let before = match &export.events[0].kind {
+                EventKind::Input(Input::WorkflowStarted(started)) => started.continued_from_run_id,
+                EventKind::Input(_) | EventKind::Command(_) | EventKind::Note(_) => None,
+            };
+            chain.insert(0, (export.run_id, export.events));
+            match before {
+                Some(run_id) => next = RunRef { run_id: Some(run_id), ..run(id) },
+                None => return chain,
+            }
+        }
+    }
+
+    /// Sends a signal.
+    pub async fn signal(&self, id: &str, name: &str, input: &Value) -> Result<Acknowledged, ApiError> {
+        self.host.signal(signal(id, name, input)).await
+    }
+
+    /// Asks a run to cancel.
+    pub async fn cancel(&self, id: &str) -> Result<Acknowledged, ApiError> {
+        self.host.cancel(stop(id)).await
+    }
+
+    /// Terminates a run.
+    pub async fn terminate(&self, id: &str) -> Result<Acknowledged, ApiError> {
+        self.host.terminate(stop(id)).await
+    }
+
+    /// Asks a run.
+    pub async fn query(&self, run: RunRef, name: &str) -> Result<Value, ApiError> {
+        let request = QueryRequest { run, name: name.to_owned(), input: Payload::json(&()).unwrap() };
+        self.host.query(request).await.map(|answer| answer.result.to_value())
+    }
+
+    /// Waits until a run is as wanted.
+    pub async fn until(&self, id: &str, is_so: impl Fn(&Description) -> bool) -> Description {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let description = self.host.describe(&run(id)).await;
+            match description {
+                Ok(description) if is_so(&description) => return description,
+                described => assert!(tokio::time::Instant::now() < deadline, "{id}: {described:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Stops in order.
     pub async fn stop(self) {
         self.host.drain(Duration::ZERO).await;
     }
+
+    /// Ends as a killed process does: what is not committed is lost, and nobody is told.
+    pub async fn kill(mut self) {
+        self.store.kill().await;
+        if let Some(runtime) = self.runtime.take() {
+            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+        }
+    }
+}
+
+/// A signal to send.
+pub fn signal(id: &str, name: &str, input: &Value) -> SignalRequest {
+    SignalRequest {
+        run: run(id),
+        name: name.to_owned(),
+        input: Payload::json(input).unwrap(),
+        headers: Vec::new(),
+        request_id: None,
+    }
+}
+
+/// A request to cancel or to terminate.
+pub fn stop(id: &str) -> StopRequest {
+    StopRequest { run: run(id), reason: "enough".to_owned(), request_id: None }
+}
+
+/// What a run returned.
+///
+/// # Panics
+/// When it did not.
+pub fn returned(end: &RunResult) -> Value {
+    match &end.outcome {
+        Some(Outcome::Result(result)) => result.to_value(),
+        other => panic!("it returned nothing: {other:?}"),
+    }
+}
+
+/// The signals of a history, in order: event, name and input.
+pub fn signals(events: &[Event]) -> Vec<(u64, String, Value)> {
+    let of = |event: &Event| match &event.kind {
+        EventKind::Input(Input::SignalReceived(signal)) => {
+            Some((event.id.0, signal.name.clone(), signal.input.to_value()))
+        }
+        EventKind::Input(_) | EventKind::Command(_) | EventKind::Note(_) => None,
+    };
+    events.iter().filter_map(of).collect()
 }
 
 /// The run of a workflow id.

@@ -14,17 +14,28 @@ pub struct Server {
     child: Child,
     folder: PathBuf,
     port: u16,
+    environment: Vec<(String, String)>,
+    /// Bytes of the log that were there before the last start.
+    said_before: usize,
     pub http: reqwest::Client,
 }
 
 impl Server {
     /// Serves `folder` with the sandbox on a free loopback port and deploys the order component.
     pub async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same with variables in the server's environment.
+    pub async fn start_with(folder: &Path, environment: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let http =
             reqwest::Client::builder().timeout(PATIENCE).tls_certs_only([]).no_proxy().build().unwrap();
-        let mut server = Self { child: spawn(folder, port), folder: folder.to_owned(), port, http };
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let child = spawn(folder, port, &environment);
+        let mut server = Self { child, folder: folder.to_owned(), port, environment, said_before: 0, http };
         server.ready().await;
         let deployed =
             server.everfold(&["deploy", root().join("target/components/order.wasm").to_str().unwrap()]);
@@ -54,10 +65,10 @@ impl Server {
         self.child.wait().unwrap()
     }
 
-    /// Waits until a line of the log contains `text`.
+    /// Waits until a line of the log since the last start contains `text`.
     pub async fn says(&self, text: &str) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
+        while !self.log()[self.said_before..].contains(text) {
             assert!(tokio::time::Instant::now() < deadline, "`{text}` is not in the log: {}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -65,7 +76,8 @@ impl Server {
 
     /// Serves the same folder on the same port again.
     pub async fn restart(&mut self) {
-        self.child = spawn(&self.folder, self.port);
+        self.said_before = self.log().len();
+        self.child = spawn(&self.folder, self.port, &self.environment);
         self.ready().await;
     }
 
@@ -123,7 +135,8 @@ impl Server {
         panic!("the server does not get ready: {}", self.log());
     }
 
-    fn log(&self) -> String {
+    /// Everything that it has logged, over all its processes.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(log_file(&self.folder)).unwrap_or_default()
     }
 }
@@ -184,11 +197,12 @@ fn log_file(folder: &Path) -> PathBuf {
     folder.with_extension("log")
 }
 
-fn spawn(folder: &Path, port: u16) -> Child {
+fn spawn(folder: &Path, port: u16, environment: &[(String, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log_file(folder)).unwrap();
     command()
         .args(["serve", "--sandbox", "--listen", &format!("127.0.0.1:{port}"), "--data"])
         .arg(folder)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -1,4 +1,4 @@
-//! The activities that the order saga asks for: their names, what goes in, what comes out, and how
+//! The activities that the order workflows ask for: their names, what goes in, what comes out, and how
 //! long each may take.
 //!
 //! Every step carries an idempotency key, and its undo names that key: it undoes what was done
@@ -11,17 +11,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::order::{Address, INVALID_ORDER, Item, Order};
 
+/// Checks the order and adds up what it costs.
+pub const VALIDATE_ORDER: Activity<Order, ValidOrder> = step("validate-order");
+
 /// Sets stock aside for the order.
 pub const RESERVE_INVENTORY: Activity<ReserveInventory, Reservation> = step("reserve-inventory");
 
-/// Charges the customer.
-pub const PROCESS_PAYMENT: Activity<ProcessPayment, Payment> = step("process-payment");
+/// Charges the customer. An attempt asks the gateway three times before it gives up.
+pub const PROCESS_PAYMENT: Activity<ProcessPayment, Payment> =
+    step("process-payment").start_to_close(Duration::from_secs(30));
 
-/// Takes what is reserved out of the stock.
+/// Takes the goods out of the stock.
 pub const UPDATE_INVENTORY: Activity<UpdateInventory, InventoryUpdated> = step("update-inventory");
 
-/// Hands the goods to the carrier.
-pub const ARRANGE_SHIPPING: Activity<ArrangeShipping, Shipment> = step("arrange-shipping");
+/// Hands the goods to the carrier, which takes its time; a heartbeat tells that somebody is at it.
+pub const ARRANGE_SHIPPING: Activity<ArrangeShipping, Shipment> =
+    step("arrange-shipping").start_to_close(Duration::from_secs(10 * 60)).heartbeat(Duration::from_secs(10));
+
+/// Notes that the parcel has arrived.
+pub const RECORD_DELIVERY: Activity<RecordDelivery, DeliveryRecorded> = undo("record-delivery");
 
 /// Undoes [`RESERVE_INVENTORY`].
 pub const RELEASE_RESERVATION: Activity<Undo, ReservationReleased> = undo("release-inventory-reservation");
@@ -34,6 +42,9 @@ pub const RESTOCK_INVENTORY: Activity<Undo, InventoryRestocked> = undo("restock-
 
 /// Undoes [`ARRANGE_SHIPPING`].
 pub const CANCEL_SHIPMENT: Activity<Undo, ShipmentCanceled> = undo("cancel-shipment");
+
+/// Closes the order for the customer: the last part of undoing it.
+pub const CANCEL_ORDER: Activity<CancelOrder, OrderCanceled> = undo("cancel-order");
 
 const INTERVALS: RetryPolicy = RetryPolicy::new()
     .initial_interval(Duration::from_secs(1))
@@ -50,8 +61,8 @@ const fn step<I, O>(name: &'static str) -> Activity<I, O> {
         .retry(retry)
 }
 
-/// An undo is not given up lightly: it is tried for a day.
-const fn undo<O>(name: &'static str) -> Activity<Undo, O> {
+/// What must come about in the end, as an undo, is not given up lightly: it is tried for a day.
+const fn undo<I, O>(name: &'static str) -> Activity<I, O> {
     Activity::new(name)
         .start_to_close(Duration::from_secs(10))
         .schedule_to_close(Duration::from_secs(24 * 60 * 60))
@@ -74,11 +85,24 @@ pub struct ProcessPayment {
     payment_token: String,
 }
 
-/// The input of [`UPDATE_INVENTORY`].
+/// The input of [`UPDATE_INVENTORY`]: takes what was reserved, or goods that nobody set aside.
 #[derive(Debug, Serialize)]
-pub struct UpdateInventory {
-    order_id: String,
-    reservation_id: String,
+#[serde(untagged)]
+pub enum UpdateInventory {
+    /// What was reserved.
+    Reserved {
+        /// The order's own id.
+        order_id: String,
+        /// What the reservation is known by.
+        reservation_id: String,
+    },
+    /// Goods on the shelf.
+    Unreserved {
+        /// The order's own id.
+        order_id: String,
+        /// What is taken.
+        items: Vec<Quantity>,
+    },
 }
 
 /// The input of [`ARRANGE_SHIPPING`].
@@ -87,6 +111,24 @@ pub struct ArrangeShipping {
     order_id: String,
     ship_to: Address,
     items: Vec<Quantity>,
+}
+
+/// The input of [`RECORD_DELIVERY`].
+#[derive(Debug, Serialize)]
+pub struct RecordDelivery {
+    /// The order's own id.
+    pub order_id: String,
+    /// What the shipment is known by.
+    pub shipment_id: String,
+    /// When the parcel arrived.
+    pub delivered_at_ms: u64,
+}
+
+/// The input of [`CANCEL_ORDER`].
+#[derive(Debug, Serialize)]
+pub struct CancelOrder {
+    order_id: String,
+    reason: String,
 }
 
 /// The input of every undo.
@@ -99,9 +141,16 @@ pub struct Undo {
 
 /// How many of an article; the price is nobody's business in the warehouse.
 #[derive(Debug, Serialize)]
-struct Quantity {
+pub struct Quantity {
     sku: String,
     quantity: u32,
+}
+
+/// The result of [`VALIDATE_ORDER`].
+#[derive(Debug, Deserialize)]
+pub struct ValidOrder {
+    /// What the order costs.
+    pub amount_cents: i64,
 }
 
 /// The result of [`RESERVE_INVENTORY`].
@@ -159,6 +208,17 @@ pub struct ShipmentCanceled {
     pub canceled: bool,
 }
 
+/// The result of [`RECORD_DELIVERY`].
+#[derive(Debug, Deserialize)]
+pub struct DeliveryRecorded {}
+
+/// The result of [`CANCEL_ORDER`].
+#[derive(Debug, Deserialize)]
+pub struct OrderCanceled {
+    /// Whether it was still there to be cancelled.
+    pub canceled: bool,
+}
+
 impl Order {
     /// Asks for the order's goods.
     #[must_use]
@@ -180,10 +240,16 @@ impl Order {
     /// Asks for what is reserved to be taken out of the stock.
     #[must_use]
     pub fn take(&self, reservation: &Reservation) -> UpdateInventory {
-        UpdateInventory {
+        UpdateInventory::Reserved {
             order_id: self.order_id.clone(),
             reservation_id: reservation.reservation_id.clone(),
         }
+    }
+
+    /// Asks for its goods to be taken out of the stock, where nothing is reserved.
+    #[must_use]
+    pub fn take_unreserved(&self) -> UpdateInventory {
+        UpdateInventory::Unreserved { order_id: self.order_id.clone(), items: self.quantities() }
     }
 
     /// Asks for its goods to be sent.
@@ -200,6 +266,12 @@ impl Order {
     #[must_use]
     pub fn undo(&self, step_key: Uuid) -> Undo {
         Undo { order_id: self.order_id.clone(), step_key }
+    }
+
+    /// Asks for it to be closed.
+    #[must_use]
+    pub fn cancel(&self, reason: &str) -> CancelOrder {
+        CancelOrder { order_id: self.order_id.clone(), reason: reason.to_owned() }
     }
 
     fn quantities(&self) -> Vec<Quantity> {

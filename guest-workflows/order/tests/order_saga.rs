@@ -1,58 +1,27 @@
 //! The order saga with scripted activities: all well, each step refused, each step's outcome unknown,
 //! compensations that fail, cancellation.
 
-use everfold_guest::failure::{FailureKind, TimeoutType};
-use everfold_guest::testing::{Answer, Closed, OpenActivity, TestRun};
+mod support;
+
+use std::time::Duration;
+
+use everfold_guest::CancellationType;
+use everfold_guest::failure::TimeoutType;
+use everfold_guest::testing::{Answer, Closed, OpenActivity, START_MS, TestRun};
 use order::saga::{ORDER_FAILED, order_saga};
-use serde_json::{Value, json};
+use serde_json::json;
+use support::{details, names, open, order, result, tracking_started, unnumbered, well};
 
 const STEPS: [&str; 4] = ["reserve-inventory", "process-payment", "update-inventory", "arrange-shipping"];
 const UNDOS: [&str; 4] =
     ["release-inventory-reservation", "refund-payment", "restock-inventory", "cancel-shipment"];
 
-fn order() -> Value {
-    json!({
-        "order_id": "o-1",
-        "customer_id": 7,
-        "items": [
-            {"sku": "lamp", "quantity": 2, "unit_price_cents": 1250},
-            {"sku": "bulb", "quantity": 4, "unit_price_cents": 300},
-        ],
-        "currency": "EUR",
-        "payment_token": "tok_ok",
-        "ship_to": {"name": "Ada", "country": "DE", "postcode": "10115"},
-    })
-}
-
-/// What the activities give when all is well.
-fn well(activity: &OpenActivity) -> Answer {
-    Answer::Complete(match activity.activity_type.as_str() {
-        "reserve-inventory" => json!({"reservation_id": "r-1"}),
-        "process-payment" => json!({"payment_id": "p-1"}),
-        "update-inventory" => json!({}),
-        "arrange-shipping" => json!({"shipment_id": "s-1", "tracking_number": "t-1"}),
-        "release-inventory-reservation" => json!({"released": true}),
-        "refund-payment" => json!({"refunded_cents": 3700}),
-        "restock-inventory" => json!({"restocked": true}),
-        "cancel-shipment" => json!({"canceled": true}),
-        other => panic!("the saga asked for `{other}`"),
-    })
-}
-
 /// Starts an order and lets one activity answer as told, and all others well. Gives the run and
 /// the activities in the order in which they were asked for.
 fn drive(failing: &str, answer: &Answer) -> (TestRun, Vec<OpenActivity>) {
-    let mut asked = Vec::new();
     let mut run = TestRun::start(order_saga, &order());
-    run.drive(|activity| {
-        asked.push(activity.clone());
-        if activity.activity_type == failing { answer.clone() } else { well(activity) }
-    });
+    let asked = support::drive(&mut run, failing, answer);
     (run, asked)
-}
-
-fn names(asked: &[OpenActivity]) -> Vec<&str> {
-    asked.iter().map(|activity| activity.activity_type.as_str()).collect()
 }
 
 /// The steps up to and with `last`, then the undos from `first_undone` backwards.
@@ -133,21 +102,36 @@ fn an_undo_names_the_key_of_its_step() {
 
 #[test]
 fn options_are_those_of_the_contract() {
-    let (_, asked) = drive("process-payment", &Answer::TimeOut(TimeoutType::StartToClose));
-    let [reserve, _, refund, ..] = &asked[..] else { panic!("{asked:?}") };
-    for (activity, start_to_close, schedule_to_close, attempts) in
-        [(reserve, 5_000, None, Some(5)), (refund, 10_000, Some(86_400_000), None)]
-    {
+    let (_, asked) = drive("arrange-shipping", &Answer::TimeOut(TimeoutType::StartToClose));
+    let expected = [
+        ("reserve-inventory", 5_000, None),
+        ("process-payment", 30_000, None),
+        ("update-inventory", 5_000, None),
+        ("arrange-shipping", 600_000, Some(10_000)),
+    ];
+    let (steps, undos) = asked.split_at(STEPS.len());
+    for (activity, (name, start_to_close, heartbeat)) in steps.iter().zip(expected) {
+        assert_eq!(activity.activity_type, name);
         let options = &activity.options;
-        assert_eq!(options.timeouts.start_to_close, Some(start_to_close));
-        assert_eq!(options.timeouts.schedule_to_close, schedule_to_close);
-        assert_eq!(options.retry_policy.initial_interval, Some(1_000));
-        assert_eq!(options.retry_policy.backoff_coefficient, Some(2.0));
-        assert_eq!(options.retry_policy.maximum_interval, Some(60_000));
-        assert_eq!(options.retry_policy.maximum_attempts, attempts);
+        assert_eq!(options.timeouts.start_to_close, Some(start_to_close), "{name}");
+        assert_eq!(options.timeouts.heartbeat, heartbeat, "{name}");
+        assert_eq!(options.timeouts.schedule_to_close, None);
+        assert_eq!(options.retry_policy.maximum_attempts, Some(5));
+        assert_eq!(options.retry_policy.non_retryable_types, ["InvalidOrderError", "PaymentDeclined"]);
+        assert_eq!(options.cancellation_type, CancellationType::WaitCancellationCompleted);
     }
-    let final_types = &reserve.options.retry_policy.non_retryable_types;
-    assert_eq!(final_types, &["InvalidOrderError", "PaymentDeclined"]);
+    for activity in undos {
+        let options = &activity.options;
+        assert_eq!(options.timeouts.start_to_close, Some(10_000));
+        assert_eq!(options.timeouts.schedule_to_close, Some(86_400_000));
+        assert_eq!(options.retry_policy.maximum_attempts, None);
+    }
+    for activity in &asked {
+        let policy = &activity.options.retry_policy;
+        assert_eq!(policy.initial_interval, Some(1_000));
+        assert_eq!(policy.backoff_coefficient, Some(2.0));
+        assert_eq!(policy.maximum_interval, Some(60_000));
+    }
 }
 
 #[test]
@@ -160,11 +144,8 @@ fn every_undo_that_fails_is_reported_and_the_others_run() {
         _ => well(activity),
     });
     let failure = run.failure();
-    let FailureKind::Application(outer) = failure.kind() else { panic!("{failure}") };
-    let details: Vec<Value> =
-        outer.details.iter().map(|detail| detail.decode().expect("it is JSON")).collect();
     assert_eq!(
-        details,
+        details(&failure),
         [
             json!({
                 "compensation": "restock-inventory",
@@ -198,11 +179,153 @@ fn a_cancelled_order_is_undone_and_closes_as_cancelled() {
 }
 
 #[test]
+fn an_order_can_be_cancelled_at_every_step() {
+    for index in 0..STEPS.len() {
+        let mut run = TestRun::start(order_saga, &order());
+        for step in &STEPS[..index] {
+            run.complete(open(&run).id, &result(step));
+        }
+        run.request_cancel("");
+        // The step gives way, or is done all the same: it is undone either way.
+        let step = open(&run);
+        if index % 2 == 0 {
+            run.answer(step.id, Answer::Cancel);
+        } else {
+            run.complete(step.id, &result(STEPS[index]));
+        }
+        let asked = support::drive(&mut run, "none", &Answer::LeaveOpen);
+        assert!(names(&asked).iter().eq(UNDOS[..=index].iter().rev()), "{asked:?}");
+        assert_eq!(run.closed(), Some(Closed::Canceled(Vec::new())));
+    }
+}
+
+#[test]
+fn cancellation_while_undoing_leaves_it_a_failure() {
+    let mut run = TestRun::start(order_saga, &order());
+    run.complete(2, &result("reserve-inventory"));
+    run.answer(open(&run).id, Answer::refuse("PaymentDeclined", "no"));
+    run.request_cancel("too late");
+    let asked = support::drive(&mut run, "none", &Answer::LeaveOpen);
+    assert_eq!(names(&asked), ["release-inventory-reservation"]);
+    assert_eq!(run.failure().application_type(), Some(ORDER_FAILED));
+}
+
+#[test]
+fn a_shipped_order_is_tracked_and_measured() {
+    let mut run = TestRun::start(order_saga, &order());
+    for step in STEPS {
+        run.pass(Duration::from_millis(500));
+        run.complete(open(&run).id, &result(step));
+    }
+    let history = unnumbered(&run);
+    let [.., tracking, completed] = &history[..] else { panic!("{run:?}") };
+    assert_eq!(*tracking, tracking_started(START_MS + 2_000));
+    assert!(completed.starts_with("WorkflowCompleted "), "{completed}");
+    assert_eq!(
+        run.metrics(),
+        [
+            "histogram order_processing_seconds 2 outcome=shipped",
+            "counter order_amount_cents_total 3700 currency=EUR",
+        ],
+    );
+}
+
+#[test]
+fn an_order_that_fails_or_is_cancelled_is_measured_and_not_tracked() {
+    let (run, _) = drive("update-inventory", &Answer::refuse("Refused", "no"));
+    assert_eq!(
+        run.metrics(),
+        [
+            "counter saga_compensations_total 1 compensation=refund-payment outcome=completed",
+            "counter saga_compensations_total 1 compensation=release-inventory-reservation outcome=completed",
+            "histogram order_processing_seconds 0 outcome=failed",
+        ],
+    );
+    let mut canceled = TestRun::start(order_saga, &order());
+    canceled.request_cancel("");
+    support::drive(&mut canceled, "reserve-inventory", &Answer::Cancel);
+    assert_eq!(
+        canceled.metrics(),
+        [
+            "counter saga_compensations_total 1 compensation=release-inventory-reservation outcome=completed",
+            "histogram order_processing_seconds 0 outcome=canceled",
+        ],
+    );
+    for run in [run, canceled] {
+        assert!(!run.history().iter().any(|line| line.contains("DetachedWorkflowStarted")), "{run:?}");
+    }
+}
+
+#[test]
+fn the_status_tells_how_far_it_is() {
+    let mut run = TestRun::start(order_saga, &order());
+    let mut status = json!({
+        "state": "running",
+        "step": "reserve-inventory",
+        "attempts": {},
+        "done": [],
+        "undone": [],
+        "failure": null,
+    });
+    assert_eq!(run.query("status", &()), Ok(status.clone()));
+    run.complete_at(2, 3, &result("reserve-inventory"));
+    status["step"] = json!("process-payment");
+    status["attempts"]["reserve-inventory"] = json!(3);
+    status["done"] = json!(["reserve-inventory"]);
+    assert_eq!(run.query("status", &()), Ok(status.clone()));
+    for step in &STEPS[1..] {
+        run.complete(open(&run).id, &result(step));
+        status["attempts"][*step] = json!(1);
+    }
+    status["state"] = json!("completed");
+    status["step"] = json!(null);
+    status["done"] = json!(STEPS);
+    assert_eq!(run.query("status", &()), Ok(status));
+}
+
+#[test]
+fn the_status_tells_what_was_undone_and_why() {
+    let mut run = TestRun::start(order_saga, &order());
+    run.complete(open(&run).id, &result("reserve-inventory"));
+    run.answer(open(&run).id, Answer::exhaust("PaymentGatewayUnavailable", "nobody answers"));
+    let mut status = json!({
+        "state": "compensating",
+        "step": "refund-payment",
+        "attempts": {"reserve-inventory": 1, "process-payment": 5},
+        "done": ["reserve-inventory"],
+        "undone": [],
+        "failure": "activity `process-payment` failed: nobody answers",
+    });
+    assert_eq!(run.query("status", &()), Ok(status.clone()));
+    run.complete(open(&run).id, &result("refund-payment"));
+    status["step"] = json!("release-inventory-reservation");
+    status["undone"] = json!(["refund-payment"]);
+    assert_eq!(run.query("status", &()), Ok(status.clone()));
+    run.answer(open(&run).id, Answer::refuse("Broken", "the shelf is gone"));
+    status["state"] = json!("failed");
+    status["step"] = json!(null);
+    assert_eq!(run.query("status", &()), Ok(status));
+}
+
+#[test]
+fn the_status_of_a_cancelled_order_says_so() {
+    let mut run = TestRun::start(order_saga, &order());
+    run.request_cancel("");
+    support::drive(&mut run, "reserve-inventory", &Answer::Cancel);
+    let status = run.query("status", &()).expect("it is answered after the end");
+    assert_eq!(status["state"], "canceled");
+    assert_eq!(status["undone"], json!(["release-inventory-reservation"]));
+}
+
+#[test]
 fn an_order_that_breaks_a_rule_asks_for_nothing() {
     let mut bad = order();
     bad["items"] = json!([]);
     let run = TestRun::start(order_saga, &bad);
     assert_eq!(run.history(), ["1 WorkflowStarted", "2 WorkflowFailed InvalidOrderError"]);
+    let status = run.query("status", &()).expect("it is answered after the end");
+    assert_eq!(status["state"], "failed");
+    assert_eq!(status["failure"], "the order is invalid: there is nothing in it");
 }
 
 #[test]

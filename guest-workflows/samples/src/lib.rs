@@ -1,7 +1,10 @@
 //! Small workflows, each of which shows one thing: the host's tests and its benchmark run them.
 
 mod activities;
+mod cancellation;
 mod sequences;
+mod signals;
+mod talkative;
 mod timers;
 mod values;
 
@@ -16,6 +19,20 @@ everfold_guest::export! {
     "sleeper" => timers::sleeper,
     /// Races the activity `slow` against a timer, and cancels the loser.
     "race" => timers::race,
+    /// Takes as many signals as it is told and returns them, now and then as a new run.
+    "signals" => signals::signals {
+        /// A number to take.
+        signal "add",
+        /// The numbers taken so far.
+        query "seen",
+    },
+    /// Waits for the activity `slow`, and cleans up when it is cancelled.
+    "canceller" => cancellation::canceller,
+    /// Says and counts each step, then waits.
+    "talkative" => talkative::talkative {
+        /// Lets it end.
+        signal "go",
+    },
     /// Returns its input at once.
     "echo" => values::echo,
     /// Returns random numbers, a UUID and the time.

@@ -14,7 +14,7 @@ use crate::bindings::everfold::workflow::types as wit;
 use crate::payload::Payload;
 use crate::time::whole_ms;
 
-pub use call::ActivityCall;
+pub use call::{ActivityCall, WithAttempt};
 pub use error::{ActivityError, ActivityErrorKind};
 pub use wit::CancellationType;
 

@@ -1,20 +1,26 @@
-//! What a workflow holds of its run: the way to activities, timers, time, randomness and the log.
+//! What a workflow holds of its run: the way to activities, timers, signals, time,
+//! randomness, and to what others may see of it.
 
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::activity::{Activity, ActivityCall};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::{Cancellation, Shield};
+use crate::continue_as_new::ContinueAsNew;
 use crate::failure::Failure;
 use crate::log::Level;
+use crate::metric::{Counter, Histogram};
 use crate::payload::Payload;
+use crate::query::handler;
 use crate::random::Random;
 use crate::run::Run;
+use crate::signal::SignalReceiver;
 use crate::time::Timestamp;
 use crate::timer::Timer;
 
@@ -39,6 +45,56 @@ impl Context {
     /// Waits that long. The timer starts when it is first polled.
     pub fn sleep(&self, duration: Duration) -> Timer {
         Timer::new(Rc::clone(&self.run), duration)
+    }
+
+    /// Receives the signals of that name. None is taken before a receiver is asked for it.
+    #[must_use]
+    pub fn signal<T: DeserializeOwned>(&self, name: &str) -> SignalReceiver<T> {
+        SignalReceiver::new(Rc::clone(&self.run), name)
+    }
+
+    /// Answers the query `name` from now on, also when the workflow has returned. The closure must
+    /// change nothing: it reads what the workflow shares with it in an `Rc<RefCell<…>>` or `Rc<Cell<…>>`.
+    /// The latest closure under a name counts.
+    pub fn on_query<I, O>(&self, name: impl Into<String>, answer: impl Fn(I) -> O + 'static)
+    where
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+    {
+        let name = name.into();
+        let handler = handler(name.clone(), answer);
+        self.run.queries().borrow_mut().register(name, handler);
+    }
+
+    /// Describes a new run of the same workflow type that goes on from this one under its workflow id;
+    /// the workflow [stops](crate::Stop) by returning it as its error. Unread signals go over.
+    ///
+    /// # Panics
+    ///
+    /// When JSON cannot hold the input: a fault of the workflow's code.
+    pub fn continue_as_new<I: Serialize + ?Sized>(&self, input: &I) -> ContinueAsNew {
+        ContinueAsNew::new(&self.run.info.workflow_type, input)
+    }
+
+    /// Starts a run that goes its own way, at once. If one with that workflow id is open, none is
+    /// started, and nothing tells this run.
+    ///
+    /// # Panics
+    ///
+    /// When JSON cannot hold the input: a fault of the workflow's code.
+    pub fn start_detached<I: Serialize + ?Sized>(&self, workflow_type: &str, workflow_id: &str, input: &I) {
+        let input = Payload::of(input, "the input of a detached workflow");
+        self.run.host.start_detached_workflow(workflow_type, workflow_id, &input);
+    }
+
+    /// A counter, to add to: `ctx.counter("orders_total").attribute("currency", "EUR").add(1.0)`.
+    pub fn counter(&self, name: &str) -> Counter {
+        Counter::new(Rc::clone(&self.run), name)
+    }
+
+    /// A histogram, to record a value in: `ctx.histogram("waiting_seconds").record(0.25)`.
+    pub fn histogram(&self, name: &str) -> Histogram {
+        Histogram::new(Rc::clone(&self.run), name)
     }
 
     /// The time of the event being folded: the same until the workflow waits again.

@@ -61,6 +61,10 @@ impl Failure {
         Self { links }
     }
 
+    pub(crate) fn into_links(self) -> Vec<FailureLink> {
+        self.links
+    }
+
     /// Makes an application failure final: it is not tried again, whatever the policy says.
     #[must_use]
     pub fn non_retryable(mut self) -> Self {

@@ -6,7 +6,10 @@
 
 use crate::bindings::everfold::workflow::host as imports;
 use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, FailureLink, Payload};
+use crate::continue_as_new::ContinueAsNew;
 use crate::log::Level;
+
+pub(crate) use crate::bindings::everfold::workflow::host::{MetricKind, Signal};
 
 /// The commands and observations of the WIT interface `host`, one method for each function.
 pub(crate) trait Host {
@@ -24,7 +27,15 @@ pub(crate) trait Host {
 
     fn cancel_workflow(&self, details: &[Payload]);
 
+    fn take_signal(&self, name: &str) -> Option<Signal>;
+
+    fn continue_as_new(&self, next: &ContinueAsNew);
+
+    fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload);
+
     fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]);
+
+    fn record_metric(&self, kind: MetricKind, name: &str, value: f64, attributes: &[(String, String)]);
 }
 
 /// The host that instantiated this component.
@@ -59,7 +70,23 @@ impl Host for ComponentHost {
         imports::cancel_workflow(details);
     }
 
+    fn take_signal(&self, name: &str) -> Option<Signal> {
+        imports::take_signal(name)
+    }
+
+    fn continue_as_new(&self, next: &ContinueAsNew) {
+        imports::continue_as_new(&next.workflow_type, &next.input, &next.headers, next.version);
+    }
+
+    fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload) {
+        imports::start_detached_workflow(workflow_type, workflow_id, input, &[]);
+    }
+
     fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]) {
         imports::log(level, target, message, fields);
+    }
+
+    fn record_metric(&self, kind: MetricKind, name: &str, value: f64, attributes: &[(String, String)]) {
+        imports::record_metric(kind, name, value, attributes);
     }
 }

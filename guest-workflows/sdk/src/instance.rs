@@ -12,6 +12,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use crate::activity::ActivityErrorKind;
 use crate::bindings::exports::everfold::workflow::workflow::{ActivityClosedBadly, Event, EventKind};
 use crate::context::Context;
+use crate::continue_as_new::Stop;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::payload::Payload;
@@ -75,15 +76,28 @@ impl Instance {
         self.poll_until_idle();
     }
 
+    /// Answers a question about the run as it stands; also once it has closed.
+    ///
+    /// # Errors
+    ///
+    /// A final failure, when nobody answers that question or its input does not decode.
+    pub(crate) fn query(&self, name: &str, input: &Payload) -> Result<Payload, Failure> {
+        // The table is not held while the answer is made: that is the author's code.
+        let handler = self.run.queries().borrow().find(name)?;
+        self.run.answering(|| handler(input))
+    }
+
     fn deliver(&self, kind: EventKind) {
         match kind {
             EventKind::WorkflowStarted(_) => panic!("the run was started twice"),
             EventKind::WorkflowCancelRequested(request) => {
                 self.run.request_cancellation(request.reason);
             }
-            EventKind::ActivityCompleted(completed) => self
-                .run
-                .close_activity(completed.scheduled_event_id, ActivityOutcome::Completed(completed.result)),
+            EventKind::ActivityCompleted(completed) => {
+                let outcome =
+                    ActivityOutcome::Completed { attempt: completed.attempt, result: completed.result };
+                self.run.close_activity(completed.scheduled_event_id, outcome);
+            }
             EventKind::ActivityFailed(closed) => {
                 self.close_badly(ActivityErrorKind::Failed, closed);
             }
@@ -96,9 +110,9 @@ impl Instance {
             EventKind::TimerFired(fired) => {
                 self.run.close_timer(fired.started_event_id, TimerOutcome::Fired);
             }
+            EventKind::SignalReceived(received) => self.run.announce_signal(&received.name),
             // A workflow written with this SDK cannot have asked for any of these.
-            EventKind::SignalReceived(_)
-            | EventKind::UpdateAdmitted(_)
+            EventKind::UpdateAdmitted(_)
             | EventKind::ChildWorkflowStarted(_)
             | EventKind::ChildWorkflowStartFailed(_)
             | EventKind::ChildWorkflowCompleted(_)
@@ -111,7 +125,7 @@ impl Instance {
 
     fn close_badly(&self, kind: ActivityErrorKind, closed: ActivityClosedBadly) {
         let failure = Failure::from_links(closed.failure);
-        let outcome = ActivityOutcome::ClosedBadly(kind, failure);
+        let outcome = ActivityOutcome::ClosedBadly { kind, attempt: closed.attempt, failure };
         self.run.close_activity(closed.scheduled_event_id, outcome);
     }
 
@@ -125,13 +139,14 @@ impl Instance {
         }
     }
 
-    fn close(&mut self, result: Result<Payload, Failure>) {
+    fn close(&mut self, result: Result<Payload, Stop>) {
         self.run.begin_closing();
         self.body = None;
         let host = &self.run.host;
         match result {
             Ok(result) => host.complete_workflow(&result),
-            Err(failure) => match failure.cancellation_details() {
+            Err(Stop::ContinueAsNew(next)) => host.continue_as_new(&next),
+            Err(Stop::Failure(failure)) => match failure.cancellation_details() {
                 Some(details) if self.run.is_cancel_requested() => host.cancel_workflow(details),
                 Some(_) | None => host.fail_workflow(failure.links()),
             },

@@ -30,6 +30,54 @@
 //!
 //! Calls and timers are ordinary futures: join them and race them with the `futures` crate. Nothing is
 //! asked of the host before a future is polled, and dropping one asks for its cancellation.
+//!
+//! # Signals, queries, and going on as a new run
+//!
+//! A signal stays with the host until the workflow takes it from a [`SignalReceiver`]: a wait that is
+//! dropped, or a receiver that nobody polls, loses none. A query is answered by a closure over what the
+//! workflow shares with it, also after the workflow has returned. A workflow that would go on for ever
+//! [continues as new](Context::continue_as_new) before its history grows long: it returns the next run as
+//! its error, a [`Stop`], and what it has not taken goes over.
+//!
+//! ```
+//! # use std::cell::Cell;
+//! # use std::rc::Rc;
+//! # use std::time::Duration;
+//! # use everfold_guest::{Context, Stop};
+//! # use futures::select_biased;
+//! async fn track(ctx: Context, days: u32) -> Result<u32, Stop> {
+//!     let seen = Rc::new(Cell::new(days));
+//!     ctx.on_query("days", {
+//!         let seen = Rc::clone(&seen);
+//!         move |(): ()| seen.get()
+//!     });
+//!     let arrived = ctx.signal::<()>("arrived");
+//!     {
+//!         let mut arrival = arrived.recv();
+//!         let mut a_day = ctx.sleep(Duration::from_secs(86_400));
+//!         select_biased! {
+//!             parcel = arrival => { parcel?; return Ok(days) }
+//!             passed = a_day => passed?,
+//!         }
+//!     }
+//!     seen.set(days + 1);
+//!     Err(ctx.continue_as_new(&(days + 1)).into())
+//! }
+//!
+//! everfold_guest::export! {
+//!     /// Counts the days until a parcel arrives.
+//!     "track" => track {
+//!         /// The parcel is there.
+//!         signal "arrived",
+//!         /// How many days it has taken so far.
+//!         query "days",
+//!     },
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Log lines ([`info!`] and its kin) and measurements ([`Context::counter`], [`Context::histogram`]) come
+//! out once, after what caused them is committed, and never on a replay.
 
 mod activity;
 #[doc(hidden)]
@@ -38,30 +86,40 @@ mod cancellation;
 pub mod collections;
 mod component;
 mod context;
+mod continue_as_new;
 mod export;
 pub mod failure;
 mod host;
 mod instance;
 mod log;
+mod metric;
 mod operations;
 mod payload;
+mod query;
 mod random;
 mod run;
 pub mod saga;
+mod signal;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
 mod timer;
 mod workflow;
 
-pub use activity::{Activity, ActivityCall, ActivityError, ActivityErrorKind, CancellationType, RetryPolicy};
+pub use activity::{
+    Activity, ActivityCall, ActivityError, ActivityErrorKind, CancellationType, RetryPolicy, WithAttempt,
+};
 pub use cancellation::{Canceled, Cancellation, Shield};
 pub use context::{Context, Info, WorkflowRef};
+pub use continue_as_new::{ContinueAsNew, Stop, VersionChoice};
 pub use failure::Failure;
 pub use log::Level;
+pub use metric::{Counter, Histogram};
 pub use payload::{DecodeError, Payload};
+pub use query::UNKNOWN_QUERY;
 pub use random::Random;
 pub use saga::Saga;
+pub use signal::{INVALID_SIGNAL, InvalidSignal, Receive, SignalError, SignalReceiver};
 pub use time::Timestamp;
 pub use timer::Timer;
 pub use uuid::Uuid;
@@ -72,7 +130,9 @@ pub use workflow::INVALID_INPUT;
 pub mod __component {
     pub use crate::__export_component as export;
     pub use crate::bindings;
+    pub use crate::bindings::everfold::workflow::types::Failure as FailureLinks;
+    pub use crate::bindings::exports::everfold::workflow::query::Guest as QueryGuest;
     pub use crate::bindings::exports::everfold::workflow::workflow::{Description, Event, Guest};
-    pub use crate::component::{activate, describe};
-    pub use crate::workflow::{Workflow, body};
+    pub use crate::component::{activate, describe, query};
+    pub use crate::workflow::{Handler, HandlerKind, Workflow, body};
 }

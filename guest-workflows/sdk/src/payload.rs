@@ -46,6 +46,18 @@ impl Payload {
         Ok(serde_json::from_slice(data)?)
     }
 
+    /// Writes a value that the workflow's code made up.
+    ///
+    /// # Panics
+    ///
+    /// When JSON cannot hold it: a fault of that code. `what` names it.
+    pub(crate) fn of<T: Serialize + ?Sized>(value: &T, what: &str) -> Self {
+        match Self::encode(value) {
+            Ok(payload) => payload,
+            Err(reason) => panic!("{what} is not JSON: {reason}"),
+        }
+    }
+
     fn encoding(&self) -> Option<&str> {
         let (_, encoding) = self.metadata.iter().find(|(key, _)| key == ENCODING)?;
         Some(encoding)

@@ -99,7 +99,7 @@ impl Random {
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
-        draw(&mut self.0.random.borrow_mut())
+        self.0.draw(draw)
     }
 }
 

@@ -18,13 +18,22 @@ use crate::failure::Failure;
 use crate::host::Host;
 use crate::operations::{Operations, Scope};
 use crate::payload::Payload;
+use crate::query::Queries;
 use crate::random::generator;
+use crate::signal::Waiters;
 use crate::time::Timestamp;
 
 /// How an activity closed, as the run saw it.
 pub(crate) enum ActivityOutcome {
-    Completed(Payload),
-    ClosedBadly(ActivityErrorKind, Failure),
+    Completed {
+        attempt: u32,
+        result: Payload,
+    },
+    ClosedBadly {
+        kind: ActivityErrorKind,
+        attempt: u32,
+        failure: Failure,
+    },
     /// The run was cancelled and does not wait for it.
     Canceled,
 }
@@ -43,17 +52,21 @@ enum Phase {
     /// The workflow has returned, or the instance is being dropped: what is dropped from now on
     /// asks for nothing.
     Closing,
+    /// A query is being answered: nothing may change.
+    Answering,
 }
 
 pub(crate) struct Run {
     pub(crate) info: Info,
-    pub(crate) random: RefCell<ChaCha8Rng>,
+    random: RefCell<ChaCha8Rng>,
     pub(crate) host: Box<dyn Host>,
     now: Cell<Timestamp>,
     phase: Cell<Phase>,
     shields: Cell<u32>,
     activities: RefCell<Operations<ActivityOutcome>>,
     timers: RefCell<Operations<TimerOutcome>>,
+    signal_waiters: RefCell<Waiters>,
+    queries: RefCell<Queries>,
     cancellation: RefCell<Cancellation>,
 }
 
@@ -76,6 +89,8 @@ impl Run {
             shields: Cell::new(0),
             activities: RefCell::new(Operations::new()),
             timers: RefCell::new(Operations::new()),
+            signal_waiters: RefCell::default(),
+            queries: RefCell::default(),
             cancellation: RefCell::new(Cancellation::NotRequested { waiting: Vec::new() }),
         };
         (run, input)
@@ -104,6 +119,16 @@ impl Run {
 
     fn scope(&self) -> Scope {
         if self.shields.get() > 0 { Scope::Shielded } else { Scope::Exposed }
+    }
+
+    /// Draws from the run's generator.
+    ///
+    /// # Panics
+    ///
+    /// In the answer to a query: what is drawn there would be missing from the run.
+    pub(crate) fn draw<T>(&self, f: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
+        assert!(self.phase.get() != Phase::Answering, "a query's answer drew a random number");
+        f(&mut self.random.borrow_mut())
     }
 
     // Activities.
@@ -160,6 +185,31 @@ impl Run {
         if unasked.is_some() && self.may_ask() {
             self.host.cancel_timer(id);
         }
+    }
+
+    // Signals and queries.
+
+    /// Who waits for which signal.
+    pub(crate) fn signal_waiters(&self) -> &RefCell<Waiters> {
+        &self.signal_waiters
+    }
+
+    /// Wakes whoever waits for signals of that name. The signal stays with the host.
+    pub(crate) fn announce_signal(&self, name: &str) {
+        let waiting = self.signal_waiters.borrow_mut().take(name);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn queries(&self) -> &RefCell<Queries> {
+        &self.queries
+    }
+
+    /// Runs `f` as the answer to a query: what is dropped meanwhile asks for nothing.
+    pub(crate) fn answering<T>(&self, f: impl FnOnce() -> T) -> T {
+        let phase = self.phase.replace(Phase::Answering);
+        let answer = f();
+        self.phase.set(phase);
+        answer
     }
 
     /// A panicking workflow must not add commands on its way out: the panic is the fault to report.
@@ -230,6 +280,8 @@ impl Run {
             self.host.cancel_timer(id);
             self.close_timer(id, TimerOutcome::Canceled);
         }
+        let for_signals = self.signal_waiters.borrow_mut().take_all();
+        for_signals.into_iter().for_each(Waker::wake);
         waiting.into_iter().for_each(Waker::wake);
     }
 }

@@ -17,6 +17,10 @@ use crate::failure::{Failure, FailureKind};
 /// The type of the failure that reports compensations when the saga's own failure cannot.
 pub const COMPENSATION_FAILED: &str = "CompensationFailed";
 
+/// The counter of compensations that have ended, with the attributes `compensation` (its name) and
+/// `outcome` (`completed` or `failed`).
+pub const COMPENSATIONS: &str = "saga_compensations_total";
+
 /// The compensations of the steps made so far.
 ///
 /// ```
@@ -125,11 +129,14 @@ impl Saga {
         self.compensations.retain(|compensation| compensation.registration != registration);
     }
 
-    /// Runs the compensations, out of reach of the run's cancellation. One that fails does not keep
-    /// the others from running.
+    /// Runs the compensations, out of reach of the run's cancellation, and counts each in
+    /// [`COMPENSATIONS`] when it ends. One that fails does not keep the others from running.
     pub async fn undo(self) -> Undone {
         let Self { ctx, order, compensations, .. } = self;
-        let latest_first = compensations.into_iter().rev().map(run);
+        let latest_first = compensations.into_iter().rev().map(|compensation| {
+            let Compensation { name, undo, .. } = compensation;
+            compensate(&ctx, name, undo)
+        });
         let undo = async {
             match order {
                 Order::SideBySide => join_all(latest_first).await,
@@ -142,15 +149,36 @@ impl Saga {
                 }
             }
         };
-        let results = ctx.shield(undo).await;
-        Undone { failures: results.into_iter().flatten().collect() }
+        let results = undo.await;
+        Undone { failures: results.into_iter().filter_map(Result::err).collect() }
     }
 }
 
-async fn run(compensation: Compensation) -> Option<CompensationFailure> {
-    let Compensation { name, undo, .. } = compensation;
-    let failure = undo.await.err()?;
-    Some(CompensationFailure { compensation: name, failure })
+/// Runs one compensation out of reach of the run's cancellation, and counts it in the counter
+/// [`COMPENSATIONS`]. A saga does so with each of its own; this is for code that undoes by hand.
+///
+/// # Errors
+///
+/// The compensation's failure, under its name.
+pub async fn compensate<U, E: Into<Failure>>(
+    ctx: &Context,
+    name: impl Into<String>,
+    undo: impl Future<Output = Result<U, E>>,
+) -> Result<(), CompensationFailure> {
+    let compensation = name.into();
+    let result = ctx.shield(undo).await;
+    let outcome = match &result {
+        Ok(_) => "completed",
+        Err(_) => "failed",
+    };
+    ctx.counter(COMPENSATIONS)
+        .attribute("compensation", &compensation)
+        .attribute("outcome", outcome)
+        .add(1.0);
+    match result {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(CompensationFailure { compensation, failure: failure.into() }),
+    }
 }
 
 impl fmt::Debug for Saga {
@@ -161,7 +189,7 @@ impl fmt::Debug for Saga {
 }
 
 /// What came of undoing a saga.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "compensations may have failed"]
 pub struct Undone {
     /// The compensations that failed, in the order in which they were begun; none if all is undone.

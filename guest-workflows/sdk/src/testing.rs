@@ -18,6 +18,7 @@ use crate::bindings::exports::everfold::workflow::workflow::{
     ActivityClosedBadly, ActivityCompleted, EventKind, TimerFired, WorkflowCancelRequested, WorkflowStarted,
 };
 use crate::context::Context;
+use crate::continue_as_new::Stop;
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::payload::Payload;
@@ -25,7 +26,7 @@ use crate::time::whole_ms;
 use crate::workflow::body;
 
 pub use answer::Answer;
-pub use host::{Closed, OpenActivity};
+pub use host::{Closed, OpenActivity, UnreadSignal};
 use host::{Script, ScriptedHost};
 
 /// 2026-01-01T00:00:00Z, the moment at which scripted runs start.
@@ -46,14 +47,15 @@ impl TestRun {
     /// # Panics
     ///
     /// When JSON cannot hold the input.
-    pub fn start<I, O, F>(
+    pub fn start<I, O, E, F>(
         workflow: impl FnOnce(Context, I) -> F + 'static,
         input: &(impl Serialize + ?Sized),
     ) -> Self
     where
         I: DeserializeOwned + 'static,
         O: Serialize + 'static,
-        F: Future<Output = Result<O, Failure>> + 'static,
+        E: Into<Stop> + 'static,
+        F: Future<Output = Result<O, E>> + 'static,
     {
         Self::start_with_seed(workflow, input, SEED)
     }
@@ -63,7 +65,7 @@ impl TestRun {
     /// # Panics
     ///
     /// When JSON cannot hold the input.
-    pub fn start_with_seed<I, O, F>(
+    pub fn start_with_seed<I, O, E, F>(
         workflow: impl FnOnce(Context, I) -> F + 'static,
         input: &(impl Serialize + ?Sized),
         seed: [u8; 32],
@@ -71,13 +73,54 @@ impl TestRun {
     where
         I: DeserializeOwned + 'static,
         O: Serialize + 'static,
-        F: Future<Output = Result<O, Failure>> + 'static,
+        E: Into<Stop> + 'static,
+        F: Future<Output = Result<O, E>> + 'static,
     {
-        let script = Script::new(START_MS);
-        let event = script.input("WorkflowStarted", EventKind::WorkflowStarted(started(encode(input), seed)));
+        Self::start_as(workflow, started(encode(input), seed), START_MS)
+    }
+
+    fn start_as<I, O, E, F>(
+        workflow: impl FnOnce(Context, I) -> F + 'static,
+        started: WorkflowStarted,
+        now_ms: u64,
+    ) -> Self
+    where
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: Into<Stop> + 'static,
+        F: Future<Output = Result<O, E>> + 'static,
+    {
+        let script = Script::new(now_ms);
+        let event = script.input("WorkflowStarted", EventKind::WorkflowStarted(started));
         let host = Box::new(ScriptedHost(Rc::clone(&script)));
         let instance = Instance::start(host, event, |ctx, input| body(workflow, ctx, input));
         Self { instance, script }
+    }
+
+    /// Starts the run that this one continued as, at the same moment and with what it left unread.
+    ///
+    /// # Panics
+    ///
+    /// When this run did not continue as new.
+    pub fn next_run<I, O, E, F>(&self, workflow: impl FnOnce(Context, I) -> F + 'static) -> Self
+    where
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: Into<Stop> + 'static,
+        F: Future<Output = Result<O, E>> + 'static,
+    {
+        let Some(Closed::ContinuedAsNew { workflow_type, input, .. }) = self.closed() else {
+            panic!("the run did not continue as new: {:?}", self.closed());
+        };
+        let mut started = started(encode(&input), SEED);
+        started.workflow_type = workflow_type;
+        started.continued_from_run_id = Some(started.run_id.clone());
+        "run-2".clone_into(&mut started.run_id);
+        let mut next = Self::start_as(workflow, started, self.script.now_ms());
+        for signal in self.unread_signals() {
+            next.signal_payload(&signal.name, signal.input);
+        }
+        next
     }
 
     /// The run's history so far, one event a line: inputs and commands with their numbers.
@@ -90,6 +133,32 @@ impl TestRun {
     #[must_use]
     pub fn logs(&self) -> Vec<String> {
         self.script.logs()
+    }
+
+    /// The measurements so far: `counter NAME VALUE key=value`.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<String> {
+        self.script.metrics()
+    }
+
+    /// The signals that the workflow has not taken, in order of arrival.
+    #[must_use]
+    pub fn unread_signals(&self) -> Vec<UnreadSignal> {
+        self.script.unread_signals()
+    }
+
+    /// Asks the run a question, as it stands; also when it has closed.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the SDK answers with.
+    ///
+    /// # Panics
+    ///
+    /// When the answer asks for something, as the real host does, and when JSON cannot hold the input.
+    pub fn query(&self, name: &str, input: &(impl Serialize + ?Sized)) -> Result<Value, Failure> {
+        let input = encode(input);
+        self.script.querying(|| self.instance.query(name, &input)).map(|answer| shown(&answer))
     }
 
     /// The activities that were asked for and have not closed, in the order of history.
@@ -122,11 +191,26 @@ impl TestRun {
         self.script.pass(whole_ms(duration));
     }
 
-    /// Completes an open activity.
+    /// Sends the run a signal.
+    pub fn signal(&mut self, name: &str, input: &(impl Serialize + ?Sized)) {
+        self.signal_payload(name, encode(input));
+    }
+
+    /// Sends the run a signal with any bytes.
+    pub fn signal_payload(&mut self, name: &str, input: Payload) {
+        let event = self.script.receive(name, input);
+        self.instance.activate(event);
+    }
+
+    /// Completes an open activity at its first attempt.
     pub fn complete(&mut self, scheduled: wit::EventId, result: &(impl Serialize + ?Sized)) {
+        self.complete_at(scheduled, 1, result);
+    }
+
+    /// Completes an open activity at that attempt.
+    pub fn complete_at(&mut self, scheduled: wit::EventId, attempt: u32, result: &(impl Serialize + ?Sized)) {
         let activity = self.script.close_activity(scheduled);
-        let completed =
-            ActivityCompleted { scheduled_event_id: scheduled, attempt: 1, result: encode(result) };
+        let completed = ActivityCompleted { scheduled_event_id: scheduled, attempt, result: encode(result) };
         let line = format!("ActivityCompleted {}", activity.activity_type);
         self.fold(&line, EventKind::ActivityCompleted(completed));
     }
@@ -134,6 +218,7 @@ impl TestRun {
     /// Closes an open activity as the answer says.
     pub fn answer(&mut self, scheduled: wit::EventId, answer: Answer) {
         let closed_badly = |retry_state, cause: Failure| {
+            let attempt = attempts(retry_state);
             let activity = self.script.close_activity(scheduled);
             let message = format!("activity `{}` failed", activity.activity_type);
             let failure = Failure::new(
@@ -141,19 +226,20 @@ impl TestRun {
                 wit::FailureKind::Activity(wit::ActivityFailure {
                     scheduled_event_id: scheduled,
                     activity_type: activity.activity_type.clone(),
-                    attempt: 1,
+                    attempt,
                     retry_state,
                 }),
             );
             let closed = ActivityClosedBadly {
                 scheduled_event_id: scheduled,
-                attempt: 1,
+                attempt,
                 failure: failure.with_cause(cause).links().to_vec(),
             };
             (activity.activity_type, closed)
         };
         match answer {
             Answer::Complete(result) => self.complete(scheduled, &result),
+            Answer::CompleteAt { attempt, result } => self.complete_at(scheduled, attempt, &result),
             Answer::Fail { retry_state, failure } => {
                 let (name, closed) = closed_badly(retry_state, failure);
                 self.fold(&format!("ActivityFailed {name}"), EventKind::ActivityFailed(closed));
@@ -238,6 +324,16 @@ fn started(input: Payload, seed: [u8; 32]) -> WorkflowStarted {
         run_timeout: None,
         memo: Vec::new(),
         search_attributes: Vec::new(),
+    }
+}
+
+/// The attempt that a scripted activity fails at: the last of several, where that is why it ends.
+fn attempts(retry_state: wit::RetryState) -> u32 {
+    match retry_state {
+        wit::RetryState::MaximumAttemptsReached => 5,
+        wit::RetryState::NonRetryableFailure
+        | wit::RetryState::Timeout
+        | wit::RetryState::CancelRequested => 1,
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use everfold_core::command::{ActivityScheduled, CancellationType};
 use everfold_core::event::ActivityTimeouts;
-use everfold_core::ids::{EventId, Namespace, RunId, RunKey, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, WorkflowId};
 use everfold_core::retry::RetryPolicy;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::activity::NOOP;
 use crate::clock::VirtualTime;
+use crate::telemetry::trace::RunTrace;
 
 const T0: Timestamp = Timestamp(1_000_000);
 
@@ -30,12 +31,14 @@ impl Bench {
     }
 
     async fn run(&self, task: AttemptTask) -> String {
-        describe(self.attempts.run(task, CancellationToken::new()).await)
+        let heartbeats = self.attempts.heartbeats(task.heartbeat_details.clone());
+        describe(self.attempts.run(task, CancellationToken::new(), heartbeats).await)
     }
 
     fn spawn(&self, task: AttemptTask, cancellation: CancellationToken) -> JoinHandle<String> {
         let attempts = Arc::clone(&self.attempts);
-        tokio::spawn(async move { describe(attempts.run(task, cancellation).await) })
+        let heartbeats = attempts.heartbeats(task.heartbeat_details.clone());
+        tokio::spawn(async move { describe(attempts.run(task, cancellation, heartbeats).await) })
     }
 }
 
@@ -60,6 +63,8 @@ fn task(activity_type: &str, input: &Value, timeouts: ActivityTimeouts) -> Attem
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
         workflow_id: WorkflowId("w".to_owned()),
         workflow_type: "test".to_owned(),
+        digest: Digest([7; 32]),
+        trace: RunTrace::of_run(RunId([7; 16])),
         scheduled_event_id: EventId(2),
         scheduled: ActivityScheduled {
             activity_type: activity_type.to_owned(),
@@ -229,7 +234,9 @@ async fn cancellation_reaches_the_activity_and_only_its_own_stop_counts() {
     }
     let canceled = CancellationToken::new();
     canceled.cancel();
-    let outcome = bench.attempts.run(task(NOOP, &json!(null), start_to_close(50)), canceled).await;
+    let heartbeats = bench.attempts.heartbeats(None);
+    let outcome =
+        bench.attempts.run(task(NOOP, &json!(null), start_to_close(50)), canceled, heartbeats).await;
     assert_eq!(describe(outcome), "canceled: Canceled: activity noop was canceled before it started");
 }
 

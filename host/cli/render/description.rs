@@ -4,18 +4,23 @@ use std::fmt::Write as _;
 
 use everfold::server::wire::{Blocked, Description, End, PendingActivity};
 use everfold_core::ids::Timestamp;
-use everfold_core::machine::RunStatus;
 use jiff::tz::TimeZone;
-use owo_colors::{OwoColorize as _, Style};
+use owo_colors::OwoColorize as _;
 
-use super::{duration, failure, local, one_line, relative};
+use super::{cut, duration, ended, failure, local, one_line, relative, status_style};
+
+/// Columns of a heartbeat's details.
+const LONGEST_DETAILS: usize = 120;
 
 /// The whole text, with a line break behind each line.
 pub(in crate::cli) fn text(run: &Description, now: Timestamp, zone: &TimeZone) -> String {
     let mut text = String::new();
     let status = run.standing.status;
     let blocked = if run.blocked.is_some() { format!(", {}", "blocked".red().bold()) } else { String::new() };
-    line(&mut text, &format!("{}  {}{blocked}", run.workflow_id.bold(), status.name().style(style(status))));
+    line(
+        &mut text,
+        &format!("{}  {}{blocked}", run.workflow_id.bold(), status.name().style(status_style(status))),
+    );
     let facts = [
         ("type", run.workflow_type.clone()),
         ("run", run.run_id.to_string()),
@@ -23,6 +28,8 @@ pub(in crate::cli) fn text(run: &Description, now: Timestamp, zone: &TimeZone) -
         ("started", format!("{} ({})", local(run.started_at, zone), relative(run.started_at, now))),
         ("closed", run.closed_at.map_or_else(String::new, |closed| closed_text(run, closed, now, zone))),
         ("history", history_text(run)),
+        ("unread", signals_text(run)),
+        ("cancel", if run.cancel_requested { "requested".to_owned() } else { String::new() }),
     ];
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
         line(&mut text, &format!("  {}  {value}", format!("{name:<9}").dimmed()));
@@ -41,16 +48,6 @@ fn line(text: &mut String, line: &str) {
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
-fn style(status: RunStatus) -> Style {
-    match status {
-        RunStatus::Running => Style::new().blue().bold(),
-        RunStatus::Completed | RunStatus::ContinuedAsNew => Style::new().green().bold(),
-        RunStatus::Failed | RunStatus::Canceled | RunStatus::Terminated | RunStatus::TimedOut => {
-            Style::new().red().bold()
-        }
-    }
-}
-
 fn closed_text(run: &Description, closed: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     let took = duration(closed.ms_since(run.started_at));
     format!("{} ({}), after {took}", local(closed, zone), relative(closed, now))
@@ -64,13 +61,39 @@ fn history_text(run: &Description) -> String {
     }
 }
 
+/// Signals that wait, each name once, with its number where there are several.
+fn signals_text(run: &Description) -> String {
+    let mut names: Vec<(&str, u64)> = Vec::new();
+    for signal in &run.unread_signals {
+        match names.iter_mut().find(|(name, _)| *name == signal.name) {
+            Some((_, count)) => *count += 1,
+            None => names.push((&signal.name, 1)),
+        }
+    }
+    if names.is_empty() {
+        return String::new();
+    }
+    let names = names.into_iter().map(|(name, count)| match count {
+        1 => one_line(name),
+        _ => format!("{count} × {}", one_line(name)),
+    });
+    let count = counted(run.unread_signals.len() as u64, "signal", "signals");
+    format!("{count} ({})", names.collect::<Vec<_>>().join(", "))
+}
+
 /// What matters about the run now.
 fn sentence(run: &Description, now: Timestamp) -> String {
     if let Some(end) = &run.standing.end {
         return match end {
             End::Result(value) => format!("It returned {}", one_line(&value.to_string()).green()),
-            End::Failure(error) => format!("It ended with {}", failure(error).red()),
-            End::ContinuedAsRunId(run_id) => format!("It goes on as run {run_id}."),
+            End::Failure(error) => match ended(error) {
+                Some(text) => format!("It {}.", text.red()),
+                None => format!("It ended with {}", failure(error).red()),
+            },
+            End::ContinuedAsRunId(run_id) => format!(
+                "It goes on as run {run_id}: see it with `everfold show {} --run-id {run_id}`.",
+                run.workflow_id
+            ),
         };
     }
     if let Some(blocked) = &run.blocked {
@@ -131,12 +154,29 @@ fn activity_sentence(activity: &PendingActivity, now: Timestamp) -> String {
         Some(next) => format!("attempt {}{of} begins {}", activity.attempt, relative(next, now)),
         None => format!("attempt {}{of} is under way", activity.attempt),
     };
+    let heartbeat = heartbeat_text(activity, now);
     match (&activity.last_failure, activity.last_failure_at) {
         (Some(last), at) => {
             let ago = at.map_or_else(String::new, |at| format!(" {}", relative(at, now)));
-            format!("{name}{stop}: {attempt}; the one before failed{ago} with {}", failure(last).yellow())
+            let last = failure(last);
+            format!("{name}{stop}: {attempt}{heartbeat}; the one before failed{ago} with {}", last.yellow())
         }
-        (None, _) => format!("{name}{stop}: {attempt}, scheduled {}", relative(activity.scheduled_at, now)),
+        (None, _) => {
+            format!("{name}{stop}: {attempt}, scheduled {}{heartbeat}", relative(activity.scheduled_at, now))
+        }
+    }
+}
+
+/// What the activity last said of itself, if it ever did.
+fn heartbeat_text(activity: &PendingActivity, now: Timestamp) -> String {
+    let details = activity.heartbeat_details.as_ref();
+    let details = details.map(|details| cut(&one_line(&details.to_string()), LONGEST_DETAILS));
+    match (activity.last_heartbeat_at, details) {
+        (Some(at), Some(details)) => format!(", last heartbeat {}: {details}", relative(at, now)),
+        (Some(at), None) => format!(", last heartbeat {}", relative(at, now)),
+        // An attempt before this one said it.
+        (None, Some(details)) => format!(", goes on from {details}"),
+        (None, None) => String::new(),
     }
 }
 
@@ -186,6 +226,8 @@ mod tests {
             "blocked": null,
             "pending_activities": [],
             "timers": [],
+            "unread_signals": [],
+            "cancel_requested": false,
             "inbox_length": 0,
         });
         if let (Value::Object(run), Value::Object(changes)) = (&mut run, changes) {
@@ -206,6 +248,8 @@ mod tests {
             "last_failure": null,
             "last_failure_at": null,
             "next_attempt_at": null,
+            "last_heartbeat_at": null,
+            "heartbeat_details": null,
             "cancel_requested": false,
         });
         if let (Value::Object(activity), Value::Object(changes)) = (&mut activity, changes) {
@@ -274,6 +318,39 @@ mod tests {
     }
 
     #[test]
+    fn signals_cancellation_and_heartbeats_are_told() {
+        let shipping = activity(
+            "arrange-shipping",
+            json!({
+                "last_heartbeat_at": "2026-01-01T00:02:02Z",
+                "heartbeat_details": { "booked": true },
+                "cancel_requested": true,
+            }),
+        );
+        let signal = |id: u64, name: &str| json!({ "received_event_id": id, "name": name });
+        let run = json!({
+            "pending_activities": [shipping],
+            "unread_signals": [signal(4, "order-delivered"), signal(5, "note"), signal(7, "note")],
+            "cancel_requested": true,
+        });
+        insta::assert_snapshot!(shown(run), @r#"
+        order-1  running
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          history    7 events
+          unread     3 signals (order-delivered, 2 × note)
+          cancel     requested
+
+        It waits for arrange-shipping, which was asked to stop: attempt 1 of 5 is under way, scheduled 5 s ago, last heartbeat 3 s ago: {"booked":true}.
+        "#);
+        let resumed = activity("arrange-shipping", json!({ "attempt": 2, "heartbeat_details": [3] }));
+        let text = shown(json!({ "pending_activities": [resumed] }));
+        assert!(text.contains("scheduled 5 s ago, goes on from [3]."), "{text}");
+    }
+
+    #[test]
     fn a_blocked_run_says_why() {
         let blocked = json!({
             "event": 8,
@@ -314,7 +391,8 @@ mod tests {
 
         It returned {"payment_id":"p-1"}
         "#);
-        let failure = json!({ "message": "no", "kind": { "kind": "terminated" } });
+        let failure =
+            json!({ "message": "the workflow was terminated: no", "kind": { "kind": "terminated" } });
         let terminated = json!({ "status": "terminated", "closed_at": closed_at, "failure": failure });
         insta::assert_snapshot!(shown(terminated), @r"
         order-1  terminated
@@ -325,7 +403,7 @@ mod tests {
           closed     2026-01-01 00:01:30 (35 s ago), after 1 min 30 s
           history    7 events
 
-        It ended with Terminated: no
+        It was terminated: no.
         ");
     }
 }

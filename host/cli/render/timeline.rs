@@ -85,7 +85,12 @@ impl Timeline {
     fn input(&self, input: &Input) -> Line {
         match input {
             Input::WorkflowStarted(started) => {
-                Line::new(Tone::Began, &started.workflow_type, payload(&started.input))
+                let input = payload(&started.input);
+                let essential = match started.continued_from_run_id {
+                    Some(run_id) => format!("{input} (continued from {run_id})").trim_start().to_owned(),
+                    None => input,
+                };
+                Line::new(Tone::Began, &started.workflow_type, essential)
             }
             Input::WorkflowCancelRequested(request) => Line::new(Tone::Bad, "", request.reason.clone()),
             Input::ActivityCompleted(completed) => {
@@ -98,6 +103,7 @@ impl Timeline {
             Input::TimerFired(fired) => {
                 Line::new(Tone::Good, &self.name(fired.started_event_id), String::new())
             }
+            Input::SignalReceived(signal) => Line::new(Tone::Began, &signal.name, payload(&signal.input)),
         }
     }
 
@@ -129,6 +135,17 @@ impl Timeline {
             Command::TimerCanceled(timer) => {
                 Line::new(Tone::Asked, &self.name(timer.started_event_id), String::new())
             }
+            Command::SignalTaken(taken) => {
+                Line::new(Tone::Asked, &taken.name, format!("received as #{}", taken.received_event_id))
+            }
+            Command::WorkflowContinuedAsNew(next) => {
+                let essential = format!("as {} {}", next.new_run_id, payload(&next.input));
+                Line::new(Tone::Good, &next.workflow_type, essential.trim_end().to_owned())
+            }
+            Command::DetachedWorkflowStarted(started) => {
+                let essential = format!("{} {}", started.workflow_id, payload(&started.input));
+                Line::new(Tone::Asked, &started.workflow_type, essential.trim_end().to_owned())
+            }
             Command::WorkflowCompleted(completed) => Line::new(Tone::Good, "", payload(&completed.result)),
             Command::WorkflowFailed(failed) => Line::new(Tone::Bad, "", failure(&failed.failure)),
             Command::WorkflowCanceled(canceled) => {
@@ -149,6 +166,7 @@ fn note_line(note: &Note) -> Line {
         Note::VersionMoved(moved) => {
             Line::new(Tone::Note, "", format!("{} → {}", moved.from.short(), moved.to.short()))
         }
+        Note::WorkflowTerminated(terminated) => Line::new(Tone::Bad, "", terminated.reason.clone()),
         Note::RunReset(reset) => {
             Line::new(Tone::Note, "", format!("to event {} of run {}", reset.to_event_id, reset.from_run_id))
         }
@@ -328,6 +346,52 @@ mod tests {
         3       1.00 s  WorkflowCancelRequested  the customer asked
         4       1.00 s  ActivityCancelRequested  #99
         5       1.00 s  WorkflowCanceled         "bye"
+        "#);
+    }
+
+    #[test]
+    fn signals_continued_and_detached_runs_have_their_lines() {
+        let mut first = started();
+        first["attributes"]["continued_from_run_id"] = json!("11111111-1111-1111-1111-111111111111");
+        let history = json!([
+            first,
+            event(
+                2,
+                "00:01.000",
+                "SignalReceived",
+                json!({ "name": "note", "input": { "json": { "text": "hi" } } })
+            ),
+            event(3, "00:01.000", "SignalTaken", json!({ "received_event_id": 2, "name": "note" })),
+            event(
+                4,
+                "00:01.000",
+                "DetachedWorkflowStarted",
+                json!({
+                    "workflow_type": "order-tracking",
+                    "workflow_id": "tracking-1",
+                    "run_id": "22222222-2222-2222-2222-222222222222",
+                    "input": { "json": { "day": 1 } },
+                })
+            ),
+            event(
+                5,
+                "00:02.000",
+                "WorkflowContinuedAsNew",
+                json!({
+                    "new_run_id": "33333333-3333-3333-3333-333333333333",
+                    "workflow_type": "order-saga",
+                    "input": { "json": { "day": 2 } },
+                })
+            ),
+            event(6, "00:03.000", "WorkflowTerminated", json!({ "reason": "a test" })),
+        ]);
+        insta::assert_snapshot!(lines(200, history), @r#"
+        1         0 ms  WorkflowStarted          order-saga  {"order_id":"order-1","amount_cents":1250} (continued from 11111111-1111-1111-1111-111111111111)
+        2       1.00 s  SignalReceived           note  {"text":"hi"}
+        3       1.00 s  SignalTaken              note  received as #2
+        4       1.00 s  DetachedWorkflowStarted  order-tracking  tracking-1 {"day":1}
+        5       2.00 s  WorkflowContinuedAsNew   order-saga  as 33333333-3333-3333-3333-333333333333 {"day":2}
+        6       3.00 s  WorkflowTerminated       a test
         "#);
     }
 }

@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use everfold_core::command::{
-    ActivityCancelRequested, ActivityScheduled, CancellationType, Command, TimerCanceled, TimerStarted,
-    WorkflowCanceled, WorkflowCompleted,
+    ActivityCancelRequested, ActivityScheduled, CancellationType, Command, SignalTaken, TimerCanceled,
+    TimerStarted, VersionChoice, WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew,
 };
 use everfold_core::decision::Decision;
 use everfold_core::divergence::Comparison;
 use everfold_core::event::{
-    ActivityCompleted, ActivityTimeouts, Event, EventKind, Input, Note, TimerFired, VersionMoved,
-    WorkflowCancelRequested, WorkflowStarted,
+    ActivityCompleted, ActivityTimeouts, Event, EventKind, Input, Note, SignalReceived, TimerFired,
+    VersionMoved, WorkflowCancelRequested, WorkflowStarted, WorkflowTerminated,
 };
 use everfold_core::fold::{Activated, Activation, Guest, GuestFault, Refused, activations};
 use everfold_core::history::{Export, pack, unpack};
@@ -63,6 +63,7 @@ fn started() -> Input {
         headers: Vec::new(),
         seed: Seed([9; 32]),
         attempt: 1,
+        continued_from_run_id: None,
     }))
 }
 
@@ -390,4 +391,137 @@ fn unreadable_histories_are_refused_with_the_reason() {
     assert_snapshot!(read(&export.replacen("\"workflow_type\":\"order\"", "\"workflow_type\":\"echo\"", 1)), @"the header speaks of echo o-1 (01010101-0101-0101-0101-010101010101), the first event of order o-1 (01010101-0101-0101-0101-010101010101)");
     assert_snapshot!(unpack(&[2], &mut Vec::new()).unwrap_err().to_string(), @"a history body of an unknown version");
     assert_snapshot!(unpack(&[1, 0x83], &mut Vec::new()).unwrap_err().to_string(), @"a history body is damaged: end of input bytes");
+}
+
+fn signal(name: &str, number: u32) -> Input {
+    let input = Payload::json(&number).unwrap();
+    Input::SignalReceived(Box::new(SignalReceived { name: name.to_owned(), input, headers: Vec::new() }))
+}
+
+fn taken(id: u64, name: &str) -> Command {
+    Command::SignalTaken(SignalTaken { received_event_id: EventId(id), name: name.to_owned() })
+}
+
+/// A guest that takes one signal `a` at each activation, through the host's own choice, and goes on
+/// as new when it took two.
+struct Taker(usize);
+
+impl Guest for Taker {
+    type Observations = ();
+
+    fn activate(&mut self, mut activation: Activation) -> Activated<()> {
+        let nondeterminism = |refused| match refused {
+            Refused::Nondeterminism(error) => GuestFault::Nondeterminism(error),
+            Refused::Illegal(_) | Refused::Limit(_) => unreachable!("it breaks no rule"),
+        };
+        let outcome = activation.take_signal("a").map_err(nondeterminism).and_then(|taken| {
+            self.0 += usize::from(taken.is_some());
+            if self.0 < 2 {
+                return Ok(());
+            }
+            let next = WorkflowContinuedAsNew {
+                new_run_id: activation.new_run_id(),
+                workflow_type: "order".to_owned(),
+                input: Payload::default(),
+                headers: Vec::new(),
+                version: VersionChoice::FollowRoute,
+            };
+            let command = Command::WorkflowContinuedAsNew(Box::new(next));
+            activation.command(command).map(|_| ()).map_err(nondeterminism)
+        });
+        Activated { activation, outcome, observations: () }
+    }
+}
+
+#[test]
+fn signals_wait_until_they_are_taken_each_name_in_its_order() {
+    let inputs = [started(), signal("b", 1), signal("a", 2), signal("b", 3), signal("a", 4)];
+    let (state, history, decisions) = fold(&mut Taker(0), inputs).unwrap();
+    assert_snapshot!(lines(&history), @r"
+    1 +0s WorkflowStarted
+    2 +1s SignalReceived
+    3 +2s SignalReceived
+    4 +2s SignalTaken a
+    5 +3s SignalReceived
+    6 +4s SignalReceived
+    7 +4s SignalTaken a
+    8 +4s WorkflowContinuedAsNew order
+    ");
+    assert_eq!(state.status(), RunStatus::ContinuedAsNew);
+    let unread: Vec<_> =
+        state.signals().unread().into_iter().map(|(id, signal)| (id.0, &*signal.name)).collect();
+    assert_eq!(unread, [(2, "b"), (5, "b")]);
+    assert_eq!(state.signals().received(), 4);
+    let Some(EventKind::Command(Command::WorkflowContinuedAsNew(next))) =
+        history.last().map(|event| &event.kind)
+    else {
+        panic!("it went on");
+    };
+    let closed = decisions.last().and_then(|decision| decision.closed.clone()).unwrap();
+    assert_eq!(
+        closed.outcome,
+        everfold_core::decision::Outcome::ContinuedAs(next.new_run_id),
+        "who waits is told where it goes on"
+    );
+    // The id that was drawn is taken from the record, whatever would be drawn now.
+    let mut later = history.clone();
+    for event in &mut later {
+        if let EventKind::Command(Command::WorkflowContinuedAsNew(next)) = &mut event.kind {
+            next.new_run_id = RunId([5; 16]);
+        }
+    }
+    for history in [history, later] {
+        replay(&mut Taker(0), activations(history), Comparison::SameDigest).unwrap();
+    }
+}
+
+#[test]
+fn a_signal_can_only_be_taken_in_its_turn() {
+    let take = |id, name: &'static str| {
+        fold(
+            &mut Script(
+                move |at: EventId, _: &Input| if at.0 == 3 { vec![taken(id, name)] } else { Vec::new() },
+            ),
+            [started(), signal("a", 1), signal("a", 2)],
+        )
+    };
+    assert!(take(2, "a").is_ok());
+    let refused = |id, name| match take(id, name) {
+        Err(GuestFault::Trap { message, .. }) => message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(3, "a"), "event 3 is not the oldest unread signal `a`");
+    assert_eq!(refused(2, "b"), "event 2 is not the oldest unread signal `b`");
+}
+
+#[test]
+fn a_guest_that_takes_otherwise_than_recorded_diverges() {
+    let history = fold(&mut Taker(0), [started(), signal("a", 1)]).unwrap().1;
+    let nothing = |_: EventId, _: &Input| Vec::new();
+    assert_snapshot!(
+        verdict(nothing, history, Comparison::OtherDigest),
+        @"while folding 2: nondeterminism: at event 3 the history has SignalTaken a, the workflow did the end of the activation"
+    );
+}
+
+#[test]
+fn a_terminated_run_is_closed_and_still_replays() {
+    let mut history = fold(&mut Script(order), [started()]).unwrap().1;
+    let note = |reason: &str| {
+        EventKind::Note(Note::WorkflowTerminated(WorkflowTerminated { reason: reason.to_owned() }))
+    };
+    history.push(Event { id: EventId(4), time: T0, kind: note("by hand") });
+    assert_snapshot!(verdict(order, history.clone(), Comparison::SameDigest), @"holds, terminated");
+    let closed = everfold_core::decision::Closed::by(&history[3]).unwrap();
+    assert_eq!(closed.status, RunStatus::Terminated);
+    let everfold_core::decision::Outcome::Failure(failure) = closed.outcome else { panic!("a failure") };
+    assert_eq!(failure.message, "the workflow was terminated: by hand");
+    let state = RunState::of(&history).unwrap();
+    assert!(!state.awaits(&signal("a", 1)));
+    history.push(Event { id: EventId(5), time: T0, kind: note("twice") });
+    assert!(RunState::of(&history).is_err());
+    let bytes = pack(&history);
+    let mut back = Vec::new();
+    unpack(&bytes, &mut back).unwrap();
+    assert_eq!(back, history);
 }

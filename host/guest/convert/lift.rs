@@ -52,7 +52,7 @@ pub(in crate::guest) fn activity(
             types::CancellationType::WaitCancellationCompleted => CancellationType::WaitCancellationCompleted,
             types::CancellationType::Abandon => CancellationType::Abandon,
         },
-        headers: headers.into_iter().map(|(name, value)| (name, payload(value))).collect(),
+        headers: self::headers(headers),
         idempotency_key: idempotency_key.unwrap_or_else(key),
         summary,
     })
@@ -68,6 +68,15 @@ pub(in crate::guest) fn check_summary(summary: &str) -> Result<(), Stop> {
 
 pub(in crate::guest) fn payload(payload: types::Payload) -> Payload {
     Payload { metadata: payload.metadata, data: payload.data }
+}
+
+pub(in crate::guest) fn headers(list: Vec<types::Header>) -> Vec<(String, Payload)> {
+    list.into_iter().map(|(name, value)| (name, payload(value))).collect()
+}
+
+/// Bytes of named payloads.
+pub(in crate::guest) fn headers_bytes(headers: &[(String, Payload)]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.size()).sum()
 }
 
 pub(in crate::guest) fn payloads(list: Vec<types::Payload>) -> Vec<Payload> {
@@ -181,7 +190,8 @@ fn retry_policy(policy: types::RetryPolicy) -> RetryPolicy {
     }
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), Stop> {
+/// A name that stands in tables and in lines of logs.
+pub(in crate::guest) fn check_name(what: &str, name: &str) -> Result<(), Stop> {
     if name.is_empty() {
         return Err(Stop::illegal(format!("{what} is empty")));
     }

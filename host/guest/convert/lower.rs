@@ -35,6 +35,9 @@ fn input_kind(input: &Input) -> wit::EventKind {
         Input::TimerFired(fired) => {
             Kind::TimerFired(wit::TimerFired { started_event_id: fired.started_event_id.0 })
         }
+        Input::SignalReceived(signal) => {
+            Kind::SignalReceived(wit::SignalReceived { name: signal.name.clone() })
+        }
     }
 }
 
@@ -50,7 +53,7 @@ fn workflow_started(started: &WorkflowStarted) -> wit::WorkflowStarted {
         headers: headers(&started.headers),
         seed: started.seed.0.to_vec(),
         parent: None,
-        continued_from_run_id: None,
+        continued_from_run_id: started.continued_from_run_id.map(|run_id| run_id.to_string()),
         last_completion_result: None,
         last_failure: None,
         execution_timeout: None,
@@ -68,7 +71,7 @@ fn closed_badly(closed: &ActivityClosedBadly) -> wit::ActivityClosedBadly {
     }
 }
 
-fn payload(payload: &Payload) -> types::Payload {
+pub(in crate::guest) fn payload(payload: &Payload) -> types::Payload {
     types::Payload { metadata: payload.metadata.clone(), data: payload.data.clone() }
 }
 
@@ -76,7 +79,7 @@ fn payloads(list: &[Payload]) -> Vec<types::Payload> {
     list.iter().map(payload).collect()
 }
 
-fn headers(headers: &[(String, Payload)]) -> Vec<types::Header> {
+pub(in crate::guest) fn headers(headers: &[(String, Payload)]) -> Vec<types::Header> {
     headers.iter().map(|(name, value)| (name.clone(), payload(value))).collect()
 }
 

@@ -39,7 +39,7 @@ impl Module<'_> {
         let mut resolve = Resolve::default();
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
         let (package, _) = resolve.push_dir(wit).expect("the package parses");
-        let world = resolve.select_world(&[package], None).expect("it has one world");
+        let world = resolve.select_world(&[package], Some("workflow-component")).expect("it is there");
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
             .expect("the world can be encoded");
         ComponentEncoder::default()

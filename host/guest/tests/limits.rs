@@ -151,11 +151,13 @@ fn log_lines_come_out_and_are_bounded() {
     );
     script.feed(started("test", &json!({}))).expect("logging is no fault");
     assert_eq!(script.observations.len(), 1_001);
-    let Observation::Log { level, target, message, fields } = &script.observations[0];
+    let Observation::Log { level, target, message, fields } = &script.observations[0] else {
+        panic!("a line");
+    };
     assert_eq!((level, target.as_str(), message.as_str()), (&crate::guest::LogLevel::Warn, "te", "test"));
     assert!(fields.is_empty());
-    let Observation::Log { message, .. } = &script.observations[1_000];
-    assert!(message.starts_with("200 more log lines"), "{message}");
+    let Observation::Log { message, .. } = &script.observations[1_000] else { panic!("a line") };
+    assert!(message.starts_with("200 more lines"), "{message}");
 }
 
 #[test]

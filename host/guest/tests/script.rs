@@ -129,5 +129,6 @@ pub(super) fn started(workflow_type: &str, input: &Value) -> Input {
         headers: Vec::new(),
         seed: Seed([3; 32]),
         attempt: 1,
+        continued_from_run_id: None,
     }))
 }

@@ -94,7 +94,8 @@ fn an_order_is_shipped_and_its_history_replays() {
             "7 ActivityCompleted",
             "8 ActivityScheduled arrange-shipping",
             "9 ActivityCompleted",
-            "10 WorkflowCompleted",
+            "10 DetachedWorkflowStarted order-tracking",
+            "11 WorkflowCompleted",
         ]
     );
     let Command::WorkflowCompleted(completed) = script.last_command() else {
@@ -107,12 +108,12 @@ fn an_order_is_shipped_and_its_history_replays() {
             "shipment_id": "s-1", "tracking_number": "t-1",
         })
     );
-    let Observation::Log { message, fields, .. } = &script.observations[0];
+    let Observation::Log { message, fields, .. } = &script.observations[0] else { panic!("a line") };
     assert_eq!(message, "order accepted");
     assert!(fields.contains(&("amount_cents".to_owned(), "2500".to_owned())), "{fields:?}");
 
     let replayed = replayed(&component, &script.history, Comparison::SameDigest).expect("it holds");
-    assert_eq!(replayed.state.next(), EventId(11));
+    assert_eq!(replayed.state.next(), EventId(12));
     assert_eq!(replayed.changes, []);
 }
 
@@ -244,7 +245,21 @@ fn descriptions_and_idempotency_keys() {
         .map(|workflow_type| workflow_type.name.as_str())
         .collect();
     names.sort_unstable();
-    assert_eq!(names, ["echo", "fan-out", "four-steps", "long", "race", "random", "sleeper"]);
+    assert_eq!(
+        names,
+        [
+            "canceller",
+            "echo",
+            "fan-out",
+            "four-steps",
+            "long",
+            "race",
+            "random",
+            "signals",
+            "sleeper",
+            "talkative"
+        ]
+    );
     assert!(samples.description().sdk.starts_with("everfold-guest "), "{}", samples.description().sdk);
     assert!(samples.description().workflow_types.iter().all(|known| !known.summary.is_empty()));
 

@@ -9,11 +9,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 
 use super::Shared;
-use super::ledger::{Kind, Step};
+use super::ledger::{Kind, Step, TakenBack};
 use super::request::Keyed;
 use super::scenario::Scenario;
 use crate::orders::activities::payment::{Charge, Charged, Refund, Refunded};
-use crate::orders::problem::Problem;
+use crate::orders::problem::{Code, Problem};
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new().route("/charges", post(charge)).route("/refunds", post(refund)).with_state(shared)
@@ -25,17 +25,20 @@ async fn charge(
 ) -> Result<(StatusCode, Json<Charged>), Problem> {
     let Charge { order_id, amount_cents, currency, payment_token } = body;
     if amount_cents < 0 {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_input", "amount_cents is negative"));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, Code::INVALID_INPUT, "amount_cents is negative"));
     }
-    let down = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the gateway is unavailable");
+    let down = || {
+        let detail = "the gateway is unavailable";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, super::UNAVAILABLE, detail)
+    };
     let delay = match Scenario::of_token(&payment_token) {
         None => {
             let detail = format!("nobody issued the payment token `{payment_token}`");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_token", detail));
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code("unknown_token"), detail));
         }
         Some(Scenario::Refused) => {
             let detail = "the card was declined";
-            return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "declined", detail));
+            return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, Code("declined"), detail));
         }
         Some(Scenario::Down) => return Err(down()),
         Some(Scenario::Flaky(times)) => {
@@ -51,8 +54,7 @@ async fn charge(
         Step { kind: Kind::Charge, key: &key, order_id: &order_id, amount_cents, currency: Some(&currency) };
     let charge = shared.ledger.perform(step).await?;
     if !delay.is_zero() {
-        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        shared.clock.sleep_until(shared.clock.now().plus_ms(delay_ms)).await;
+        shared.clock.sleep_until(shared.clock.now().plus_ms(super::milliseconds(delay))).await;
     }
     Ok((StatusCode::CREATED, Json(Charged { payment_id: charge.reference })))
 }
@@ -62,5 +64,9 @@ async fn refund(
     Keyed { key, body }: Keyed<Refund>,
 ) -> Result<Json<Refunded>, Problem> {
     let refund = shared.ledger.take_back(Kind::Charge, &body.charge_key, &key).await?;
-    Ok(Json(Refunded { refunded_cents: refund.map_or(0, |refund| refund.amount_cents) }))
+    let refunded_cents = match refund {
+        TakenBack::Effect(refund) => refund.amount_cents,
+        TakenBack::Nothing | TakenBack::Booking => 0,
+    };
+    Ok(Json(Refunded { refunded_cents }))
 }

@@ -6,7 +6,9 @@ use everfold_core::ids::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 use sqlx::migrate::Migrator;
+use utoipa::ToSchema;
 
+use super::bookings::{self, Booking};
 use crate::clock::Clock;
 use crate::orders::database::{Database, DatabaseError};
 
@@ -36,7 +38,8 @@ impl Kind {
 }
 
 /// One effect, as it can be read back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SandboxEffect)]
 pub(super) struct Effect {
     /// The key of the request that had it.
     pub(super) idempotency_key: String,
@@ -53,6 +56,8 @@ pub(super) struct Effect {
     pub(super) currency: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tracking_number: Option<String>,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub(super) at: Timestamp,
 }
 
@@ -75,6 +80,17 @@ pub(super) struct Step<'a> {
     pub(super) order_id: &'a str,
     pub(super) amount_cents: i64,
     pub(super) currency: Option<&'a str>,
+}
+
+/// What came of taking a step back.
+#[derive(Debug)]
+pub(super) enum TakenBack {
+    /// Nothing of it had arrived.
+    Nothing,
+    /// It was booked, and is called off before it was confirmed.
+    Booking,
+    /// It had happened; this makes up for it.
+    Effect(Effect),
 }
 
 /// The open file.
@@ -120,24 +136,79 @@ impl Ledger {
 
     /// Makes a charge or a shipment, or finds the one made under that key before.
     pub(super) async fn perform(&self, step: Step<'_>) -> Result<Effect, LedgerError> {
-        let Step { kind, key, order_id, amount_cents, currency } = step;
         let mut write = self.database.write().await?;
-        if is_voided(&mut write, kind, key).await? || find(&mut write, kind.undo_name(), key).await?.is_some()
-        {
+        if let Some(effect) = self.performed(&mut write, &step).await? {
+            write.commit().await?;
+            return Ok(effect);
+        }
+        let effect = self.effect(&step, self.clock.now());
+        insert(&mut write, &effect).await?;
+        write.commit().await?;
+        Ok(effect)
+    }
+
+    /// Books a shipment that is confirmed `delay_ms` after it was first asked for; absent before that.
+    pub(super) async fn book(&self, step: Step<'_>, delay_ms: u64) -> Result<Option<Effect>, LedgerError> {
+        let mut write = self.database.write().await?;
+        let mut effect = self.performed(&mut write, &step).await?;
+        if effect.is_none() {
+            let booking = Booking {
+                step_key: step.key.to_owned(),
+                order_id: step.order_id.to_owned(),
+                confirms_at: self.clock.now().plus_ms(delay_ms).0,
+            };
+            bookings::book(&mut write, &booking).await?;
+            // One that takes no time at all.
+            effect = self.performed(&mut write, &step).await?;
+        }
+        write.commit().await?;
+        Ok(effect)
+    }
+
+    /// What was made under a step's key, now or before.
+    async fn performed(
+        &self,
+        write: &mut SqliteConnection,
+        step: &Step<'_>,
+    ) -> Result<Option<Effect>, LedgerError> {
+        let Step { kind, key, .. } = *step;
+        self.confirm_due(write).await?;
+        if is_voided(write, kind, key).await? || find(write, kind.undo_name(), key).await?.is_some() {
             return Err(LedgerError::Voided);
         }
-        if let Some(effect) = find(&mut write, kind.name(), key).await? {
-            let is_same = effect.order_id == order_id
-                && effect.amount_cents == amount_cents
-                && effect.currency.as_deref() == currency;
-            return if is_same { Ok(effect) } else { Err(LedgerError::KeyReused) };
+        let effect = find(write, kind.name(), key).await?;
+        let is_same = effect.as_ref().is_none_or(|effect| {
+            effect.order_id == step.order_id
+                && effect.amount_cents == step.amount_cents
+                && effect.currency.as_deref() == step.currency
+        });
+        if is_same { Ok(effect) } else { Err(LedgerError::KeyReused) }
+    }
+
+    /// Makes the shipments whose time has come.
+    async fn confirm_due(&self, write: &mut SqliteConnection) -> Result<(), LedgerError> {
+        for Booking { step_key, order_id, confirms_at } in bookings::take_due(write, self.clock.now()).await?
+        {
+            let step = Step {
+                kind: Kind::Shipment,
+                key: &step_key,
+                order_id: &order_id,
+                amount_cents: 0,
+                currency: None,
+            };
+            insert(write, &self.effect(&step, Timestamp(confirms_at))).await?;
         }
+        Ok(())
+    }
+
+    fn effect(&self, step: &Step<'_>, at: Timestamp) -> Effect {
+        let Step { kind, key, order_id, amount_cents, currency } = *step;
         let id = self.clock.new_uuid().simple();
         let (reference, tracking_number) = match kind {
             Kind::Charge => (format!("pay_{id}"), None),
             Kind::Shipment => (format!("shp_{id}"), Some(format!("SB{}", id.to_string().to_uppercase()))),
         };
-        let effect = Effect {
+        Effect {
             idempotency_key: key.to_owned(),
             order_id: order_id.to_owned(),
             kind: kind.name().to_owned(),
@@ -146,24 +217,22 @@ impl Ledger {
             amount_cents,
             currency: currency.map(str::to_owned),
             tracking_number,
-            at: self.clock.now(),
-        };
-        insert(&mut write, &effect).await?;
-        write.commit().await?;
-        Ok(effect)
+            at,
+        }
     }
 
-    /// Takes a charge or a shipment back, or finds it taken back before. Absent where it has not
-    /// arrived: from now on it is refused.
+    /// Takes a charge or a shipment back, or finds it taken back before. Where it has not happened
+    /// yet, it is refused from now on.
     pub(super) async fn take_back(
         &self,
         kind: Kind,
         step_key: &str,
         key: &str,
-    ) -> Result<Option<Effect>, LedgerError> {
+    ) -> Result<TakenBack, LedgerError> {
         let mut write = self.database.write().await?;
+        self.confirm_due(&mut write).await?;
         if let Some(effect) = find(&mut write, kind.undo_name(), step_key).await? {
-            return Ok(Some(effect));
+            return Ok(TakenBack::Effect(effect));
         }
         let Some(step) = find(&mut write, kind.name(), step_key).await? else {
             sqlx::query("INSERT INTO voided (kind, step_key, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
@@ -172,8 +241,9 @@ impl Ledger {
                 .bind(self.clock.now().0)
                 .execute(&mut *write)
                 .await?;
+            let is_booked = kind == Kind::Shipment && bookings::call_off(&mut write, step_key).await?;
             write.commit().await?;
-            return Ok(None);
+            return Ok(if is_booked { TakenBack::Booking } else { TakenBack::Nothing });
         };
         let id = self.clock.new_uuid().simple();
         let effect = Effect {
@@ -189,7 +259,7 @@ impl Ledger {
         };
         insert(&mut write, &effect).await?;
         write.commit().await?;
-        Ok(Some(effect))
+        Ok(TakenBack::Effect(effect))
     }
 
     /// Counts one more failure under a key, up to `limit`; false once they are used up.
@@ -214,6 +284,11 @@ impl Ledger {
         kind: Kind,
         order_id: Option<&str>,
     ) -> Result<Vec<Effect>, LedgerError> {
+        if bookings::any_due(self.database.readers(), self.clock.now()).await? {
+            let mut write = self.database.write().await?;
+            self.confirm_due(&mut write).await?;
+            write.commit().await?;
+        }
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT * FROM effects WHERE kind IN (?1, ?2) AND (?3 IS NULL OR order_id = ?3) ORDER BY sequence",
         )

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
-use crate::orders::problem::Problem;
+use crate::orders::problem::{Code, Problem};
 
 /// A body and the key under which it is sent.
 pub(super) struct Keyed<T> {
@@ -17,7 +17,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Keyed<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let invalid = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_input", detail);
+        let invalid = |detail: String| Problem::new(StatusCode::BAD_REQUEST, Code::INVALID_INPUT, detail);
         let key = match request.headers().get("idempotency-key").map(|key| key.to_str()) {
             Some(Ok(key)) if !key.is_empty() => key.to_owned(),
             Some(_) | None => {

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub(super) enum Scenario {
     /// It is done.
     Works,
-    /// It is done, and answered after this long.
+    /// The gateway does it at once and answers after this long; the carrier says at once that it is
+    /// booked and confirms it after this long.
     Slow(Duration),
     /// It is refused for good.
     Refused,
@@ -27,7 +28,7 @@ impl Scenario {
             _ => {
                 let flaky = token.strip_prefix("tok_flaky_").and_then(number).map(Self::Flaky);
                 let slow = || token.strip_prefix("tok_slow_").and_then(number);
-                flaky.or_else(|| slow().map(|s| Self::Slow(Duration::from_secs(u64::from(s)))))
+                flaky.or_else(|| slow().map(seconds))
             }
         }
     }
@@ -37,9 +38,17 @@ impl Scenario {
         match postcode {
             "REFUSED" => Self::Refused,
             "DOWN" => Self::Down,
-            _ => postcode.strip_prefix("FLAKY_").and_then(number).map_or(Self::Works, Self::Flaky),
+            _ => {
+                let flaky = postcode.strip_prefix("FLAKY_").and_then(number).map(Self::Flaky);
+                let slow = || postcode.strip_prefix("SLOW_").and_then(number).map(seconds);
+                flaky.or_else(slow).unwrap_or(Self::Works)
+            }
         }
     }
+}
+
+fn seconds(seconds: u32) -> Scenario {
+    Scenario::Slow(Duration::from_secs(u64::from(seconds)))
 }
 
 /// Digits only: `parse` alone would take a sign.
@@ -74,6 +83,8 @@ mod tests {
             ("DOWN", Scenario::Down),
             ("FLAKY_2", Scenario::Flaky(2)),
             ("FLAKY_x", Scenario::Works),
+            ("SLOW_30", Scenario::Slow(Duration::from_secs(30))),
+            ("SLOW_-1", Scenario::Works),
             ("80331", Scenario::Works),
         ];
         for (postcode, expected) in postcodes {

@@ -126,3 +126,73 @@ async fn a_reservation_is_whole_or_not_at_all() {
         format!("failed for good: ReservationNotHeld: reservation {id} is not that of order o2")
     );
 }
+
+#[tokio::test]
+async fn goods_leave_the_shelf_without_a_reservation_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = Bench::open(&folder).await;
+    bench.result("reserve-inventory", "r", &reserve("o9", "mug", 999_996)).await;
+    let take = |quantity: u32| {
+        json!({"order_id": "o1", "items": [
+            {"sku": "mug", "quantity": quantity}, {"sku": "mug", "quantity": 1}, {"sku": "pen", "quantity": 2},
+        ]})
+    };
+    assert_eq!(
+        bench.run("update-inventory", "u", &take(4)).await,
+        "failed for good: OutOfStock: 5 of `mug` were asked for, 4 are available",
+        "what another order has reserved is not for sale"
+    );
+    assert_eq!(bench.stock("pen").await, (1_000_000, 0));
+    for _ in 0..2 {
+        assert_eq!(bench.result("update-inventory", "u", &take(3)).await, json!({}));
+        assert_eq!(bench.stock("mug").await, (999_996, 999_996));
+        assert_eq!(bench.stock("pen").await, (999_998, 0));
+    }
+    for key in ["x", "x", "y"] {
+        let restocked = bench.result("restock-inventory", key, &undo("o1", "u")).await;
+        assert_eq!(restocked, json!({"restocked": true}));
+        assert_eq!(bench.stock("mug").await, (1_000_000, 999_996), "free again, reserved for nobody");
+        assert_eq!(bench.stock("pen").await, (1_000_000, 0));
+    }
+    assert_eq!(
+        bench.run("update-inventory", "u", &take(3)).await,
+        "failed for good: StepUndone: step u of update-inventory was undone"
+    );
+    let neither = bench.run("update-inventory", "n", &json!({"order_id": "o1"})).await;
+    assert!(neither.starts_with("failed for good: InvalidActivityInput: "), "{neither}");
+    assert!(neither.contains("`reservation_id` or `items`"), "{neither}");
+}
+
+#[tokio::test]
+async fn an_order_is_validated_by_all_its_rules_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = Bench::open(&folder).await;
+    let mut order = json!({
+        "order_id": "o1",
+        "customer_id": 7,
+        "items": [
+            {"sku": "book", "quantity": 2, "unit_price_cents": 1_250},
+            {"sku": "sold-out", "quantity": 1, "unit_price_cents": 5},
+        ],
+        "currency": "EUR",
+        "payment_token": "tok_ok",
+        "ship_to": {"name": "Ada", "country": "DE", "postcode": "80331"},
+    });
+    let validated = bench.result("validate-order", "v", &order).await;
+    assert_eq!(validated, json!({"amount_cents": 2_505}), "what is sold out is known all the same");
+
+    order["customer_id"] = json!(-1);
+    order["items"][1] = json!({"sku": "unicorn", "quantity": 0, "unit_price_cents": i64::MAX});
+    order["currency"] = json!("euro");
+    assert_eq!(
+        bench.run("validate-order", "w", &order).await,
+        "failed for good: InvalidOrder: customer_id must be an integer of at least 0; items[1].quantity must be an \
+         integer from 1 to 4294967295; items[1].unit_price_cents must be an integer from 0 to 9007199254740991; \
+         currency must be 3 capital letters, as EUR; items[1].sku names `unicorn`, which is not in the catalogue"
+    );
+    let dear = json!({"sku": "book", "quantity": u32::MAX, "unit_price_cents": (1_i64 << 53) - 1});
+    order["items"] = json!([dear, dear]);
+    let outcome = bench.run("validate-order", "x", &order).await;
+    assert!(outcome.contains("items the order costs more than 9007199254740991"), "{outcome}");
+    assert_eq!(bench.count("effects").await, 0, "it only reads");
+}

@@ -8,7 +8,7 @@ use axum::routing::post;
 use super::*;
 
 #[tokio::test]
-async fn a_token_steers_the_gateway() {
+async fn a_token_steers_the_gateway_which_is_asked_three_times_in_one_attempt() {
     let folder = tempfile::tempdir().expect("a folder");
     let bench = Bench::open(&folder).await;
     let unavailable = "failed: PaymentGatewayUnavailable: the payment gateway answered 503: the gateway is \
@@ -16,27 +16,65 @@ async fn a_token_steers_the_gateway() {
     let declined = "failed for good: PaymentDeclined: the card was declined";
     let unknown = "failed for good: PaymentRejected: the payment gateway answered 422: nobody issued the payment \
                    token `tok_nobody`";
-    let cases: [(&str, &[&str]); 4] = [
-        ("tok_declined", &[declined, declined]),
-        ("tok_down", &[unavailable, unavailable, unavailable]),
-        ("tok_nobody", &[unknown]),
-        ("tok_flaky_2", &[unavailable, unavailable, "completed", "completed"]),
+    // How each attempt ends, and the pauses in it.
+    let (none, once, all) = (vec![], vec![200], vec![200, 800]);
+    let cases = [
+        ("tok_declined", vec![(declined, &none), (declined, &none)]),
+        ("tok_nobody", vec![(unknown, &none)]),
+        ("tok_down", vec![(unavailable, &all), (unavailable, &all)]),
+        ("tok_flaky_1", vec![("completed", &once)]),
+        ("tok_flaky_2", vec![("completed", &all), ("completed", &none)]),
+        ("tok_flaky_4", vec![(unavailable, &all), ("completed", &once), ("completed", &none)]),
     ];
     for (token, expected) in cases {
-        for (attempt, expected) in expected.iter().enumerate() {
-            let outcome = bench.run("process-payment", token, &charge("o1", 700, token)).await;
-            assert!(outcome.starts_with(expected), "{token}, attempt {attempt}: {outcome}");
+        for (number, (end, pauses)) in expected.into_iter().enumerate() {
+            let input = charge("o1", 700, token);
+            let attempt = attempt(&bench.attempts, "process-payment", token, &input);
+            let (outcome, paused) = bench.paced(attempt).await;
+            assert!(outcome.starts_with(end), "{token}, attempt {number}: {outcome}");
+            assert_eq!(paused, *pauses, "{token}, attempt {number}");
         }
     }
-    let other_key = bench.run("process-payment", "other", &charge("o1", 700, "tok_flaky_2")).await;
-    assert_eq!(other_key, unavailable, "failures are counted by key");
-    assert_eq!(bench.effects("payments").await, ["charge tok_flaky_2 700"]);
+    let input = charge("o1", 700, "tok_flaky_4");
+    assert_eq!(bench.run("process-payment", "other", &input).await, unavailable, "counted by key");
+    assert_eq!(
+        bench.effects("payments").await,
+        ["charge tok_flaky_1 700", "charge tok_flaky_2 700", "charge tok_flaky_4 700"]
+    );
     drop(bench);
 
     let bench = Bench::open(&folder).await;
-    let input = charge("o1", 700, "tok_flaky_2");
-    assert_eq!(bench.run("process-payment", "other", &input).await, unavailable, "and outlive the process");
-    bench.result("process-payment", "other", &input).await;
+    let attempt = attempt(&bench.attempts, "process-payment", "other", &input);
+    let (outcome, paused) = bench.paced(attempt).await;
+    assert!(outcome.starts_with("completed"), "{outcome}");
+    assert_eq!(paused, [200], "what the gateway counted outlives the process");
+}
+
+#[tokio::test]
+async fn a_payment_that_is_asked_to_stop_begins_no_further_try() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = Bench::open(&folder).await;
+    let cancellation = CancellationToken::new();
+    let asked = tokio::spawn({
+        let (bench, cancellation) = (bench.clone(), cancellation.clone());
+        let task = task("process-payment", "k", &charge("o1", 700, "tok_flaky_1"));
+        async move { bench.attempts.run(task, cancellation, bench.attempts.heartbeats(None)).await }
+    });
+    while bench.time.next_wake() != Some(T0.plus_ms(200)) {
+        tokio::task::yield_now().await;
+    }
+    cancellation.cancel();
+    assert_eq!(
+        line(asked.await.expect("it ends")),
+        "canceled: Canceled: activity process-payment stopped on request"
+    );
+    assert!(bench.effects("payments").await.is_empty());
+    let refunded = bench.result("refund-payment", "u", &undo("o1", "k")).await;
+    assert_eq!(refunded, json!({"refunded_cents": 0}));
+    assert_eq!(
+        bench.run("process-payment", "k", &charge("o1", 700, "tok_flaky_1")).await,
+        "failed for good: StepUndone: step k of process-payment was undone"
+    );
 }
 
 #[tokio::test]
@@ -51,12 +89,12 @@ async fn a_postcode_steers_the_carrier() {
     ];
     for (postcode, expected) in cases {
         for (attempt, expected) in expected.iter().enumerate() {
-            let outcome = bench.run("arrange-shipping", postcode, &ship("o1", postcode)).await;
+            let outcome = bench.run("arrange-shipping", postcode, &ship(postcode, postcode)).await;
             assert!(outcome.starts_with(expected), "{postcode}, attempt {attempt}: {outcome}");
         }
     }
     assert_eq!(bench.effects("shipments").await, ["shipment FLAKY_1 0"]);
-    let nothing = bench.result("cancel-shipment", "u", &undo("o1", "DOWN")).await;
+    let nothing = bench.result("cancel-shipment", "u", &undo("DOWN", "DOWN")).await;
     assert_eq!(
         nothing,
         json!({"canceled": false}),
@@ -72,13 +110,23 @@ async fn a_slow_charge_is_made_at_once_and_undone_though_its_answer_never_came()
     for _ in 0..2 {
         let slow = tokio::spawn({
             let (bench, input) = (bench.clone(), input.clone());
-            async move { bench.run("process-payment", "k", &input).await }
+            async move { attempt(&bench.attempts, "process-payment", "k", &input).await }
         });
-        // The attempt's own time-out and the gateway's delay.
-        bench.time.until_sleeping(2).await;
+        // The attempt's own time-out, the try's, and the gateway's delay.
+        bench.time.until_sleeping(3).await;
         assert_eq!(bench.effects("payments").await, ["charge k 900"]);
-        bench.time.advance(Duration::from_secs(5));
-        assert_eq!(slow.await.expect("it ends"), "failed: TimedOut: the attempt took longer than 5000 ms");
+        while !slow.is_finished() {
+            let now = bench.shop.clock.now();
+            let within_a_try = |at: &Timestamp| at.ms_since(now) <= 3_000;
+            if let Some(at) = bench.time.next_wake().filter(within_a_try) {
+                bench.time.advance_to(at);
+            }
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            slow.await.expect("it ends"),
+            "failed: PaymentGatewayUnavailable: the payment gateway did not answer within 3000 ms"
+        );
         bench.time.advance(Duration::from_secs(10));
     }
     assert_eq!(bench.count("payments").await, 0);
@@ -91,11 +139,11 @@ async fn a_slow_charge_is_made_at_once_and_undone_though_its_answer_never_came()
     assert_eq!(bench.effects("payments").await, ["charge k 900", "refund k 900"]);
 
     let slow = tokio::spawn({
-        let (bench, input) = (bench.clone(), charge("o1", 900, "tok_slow_3"));
-        async move { bench.run("process-payment", "k2", &input).await }
+        let (bench, input) = (bench.clone(), charge("o1", 900, "tok_slow_2"));
+        async move { attempt(&bench.attempts, "process-payment", "k2", &input).await }
     });
-    bench.time.until_sleeping(2).await;
-    bench.time.advance(Duration::from_secs(3));
+    bench.time.until_sleeping(3).await;
+    bench.time.advance(Duration::from_secs(2));
     assert!(slow.await.expect("it ends").starts_with("completed"), "in time after all");
 }
 
@@ -135,27 +183,30 @@ async fn what_the_sandbox_did_can_be_read_back() {
     );
 }
 
-/// An application whose gateway and carrier are at `url`.
-async fn app_with(folder: &TempDir, url: Option<&str>) -> Arc<Attempts> {
+/// A bench whose gateway and carrier are at `url`.
+async fn bench_with(folder: &TempDir, url: Option<&str>) -> Bench {
     let settings = OrdersSettings {
         gateway_url: url.map(str::to_owned),
         carrier_url: url.map(str::to_owned),
         ..OrdersSettings::default()
     };
-    open_app(folder.path(), settings, Clock::from_source(VirtualTime::starting_at(T0))).await.1
+    let bench = Bench::open(folder).await;
+    let clock = Clock::from_source(bench.time.clone());
+    let (shop, attempts) = open_app(folder.path(), settings, clock).await;
+    Bench { shop, attempts, ..bench }
 }
 
 #[tokio::test]
 async fn a_remote_that_is_not_configured_or_not_there_is_named_and_asked_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    let attempts = app_with(&folder, None).await;
+    let bench = bench_with(&folder, None).await;
     assert_eq!(
-        attempt(&attempts, "process-payment", "k", &charge("o1", 1, "tok_ok")).await,
+        bench.run("process-payment", "k", &charge("o1", 1, "tok_ok")).await,
         "failed: PaymentGatewayUnavailable: no payment gateway is configured: set orders.gateway_url, or start the \
          host with --sandbox"
     );
     assert_eq!(
-        attempt(&attempts, "cancel-shipment", "u", &undo("o1", "k")).await,
+        bench.run("cancel-shipment", "u", &undo("o1", "k")).await,
         "failed: CarrierUnavailable: no carrier is configured: set orders.carrier_url, or start the host with \
          --sandbox"
     );
@@ -163,8 +214,8 @@ async fn a_remote_that_is_not_configured_or_not_there_is_named_and_asked_again()
     let closed = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
     let url = format!("http://{}", closed.local_addr().expect("it has an address"));
     drop(closed);
-    let attempts = app_with(&folder, Some(&url)).await;
-    let refused = attempt(&attempts, "process-payment", "k", &charge("o1", 1, "tok_ok")).await;
+    let bench = bench_with(&folder, Some(&url)).await;
+    let refused = bench.run("process-payment", "k", &charge("o1", 1, "tok_ok")).await;
     assert!(
         refused.starts_with("failed: PaymentGatewayUnavailable: the payment gateway cannot be reached: "),
         "{refused}"
@@ -199,7 +250,29 @@ async fn each_answer_has_its_meaning() {
     for (status, body, expected) in cases {
         let answer = (StatusCode::from_u16(status).expect("a status"), body);
         let url = serve(axum::Router::new().route("/charges", post(move || async move { answer }))).await;
-        let attempts = app_with(&folder, Some(&url)).await;
-        assert_eq!(attempt(&attempts, "process-payment", "k", &charge("o1", 1, "t")).await, expected);
+        let bench = bench_with(&folder, Some(&url)).await;
+        assert_eq!(bench.run("process-payment", "k", &charge("o1", 1, "t")).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_call_carries_the_trace_of_its_attempt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (seen, mut calls) = tokio::sync::mpsc::unbounded_channel();
+    let charges = post(move |headers: axum::http::HeaderMap| async move {
+        let _ = seen.send(headers.get("traceparent").map(|value| value.to_str().expect("text").to_owned()));
+        let key = headers["idempotency-key"].to_str().expect("text");
+        json!({ "payment_id": key }).to_string()
+    });
+    let url = serve(axum::Router::new().route("/charges", charges)).await;
+    let bench = bench_with(&folder, Some(&url)).await;
+    for key in ["a", "b"] {
+        let task = task("process-payment", key, &charge("o1", 1, "t"));
+        let trace = task.key.run_id.to_string().replace('-', "");
+        let heartbeats = bench.attempts.heartbeats(None);
+        let outcome = bench.attempts.run(task, CancellationToken::new(), heartbeats).await;
+        assert_eq!(line(outcome), format!("completed: {{\"payment_id\":\"{key}\"}}"));
+        let carried = calls.recv().await.expect("it was called").expect("it carries a trace");
+        assert!(carried.starts_with(&format!("00-{trace}-")) && carried.ends_with("-01"), "{carried}");
     }
 }

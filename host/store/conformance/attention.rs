@@ -4,7 +4,7 @@ use everfold_core::decision::{BlockChange, Decision};
 use everfold_core::ids::{EventId, Namespace, RunKey};
 
 use super::Backend;
-use super::fixtures::{advance, block, close, commit_each, inbox_input, key, stand, start};
+use super::fixtures::{DIGEST, advance, block, close, commit_each, inbox_input, key, stand, start};
 use crate::store::Store;
 
 async fn needing(store: &impl Store) -> Vec<RunKey> {
@@ -80,4 +80,24 @@ pub(crate) async fn it_is_listed_in_pages_by_key(backend: &impl Backend) {
         }
         assert_eq!(paged, all, "in pages of {limit}");
     }
+}
+
+pub(crate) async fn open_runs_are_counted_by_type_and_component(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    assert_eq!(store.survey().await.unwrap(), []);
+    let mut other = start(4);
+    other.new_run.as_mut().unwrap().workflow_type = "other".to_owned();
+    let decisions = vec![start(1), start(2), start(3), other, block(1, EventId(2), 0), close(2, EventId(2))];
+    commit_each(&store, decisions).await;
+    let counts: Vec<_> = store
+        .survey()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|count| {
+            assert_eq!(count.digest, DIGEST);
+            (count.workflow_type, count.open, count.blocked)
+        })
+        .collect();
+    assert_eq!(counts, [("order-saga".to_owned(), 2, 1), ("other".to_owned(), 1, 0)]);
 }

@@ -63,6 +63,7 @@ pub(crate) fn start(n: usize) -> Decision {
         headers: Vec::new(),
         seed: Seed([3; 32]),
         attempt: 1,
+        continued_from_run_id: None,
     };
     let kind = EventKind::Input(Input::WorkflowStarted(Box::new(started)));
     let new_run = NewRun {
@@ -147,6 +148,7 @@ pub(crate) fn attempt(scheduled_event_id: EventId, attempt: u32) -> PendingActiv
         ),
         last_failure_at: Some(Timestamp(1_700_000_000_400)),
         heartbeat_details: Some(Payload { metadata: Vec::new(), data: vec![0, 255] }),
+        last_heartbeat_at: Some(Timestamp(7)),
     }
 }
 

@@ -3,17 +3,19 @@
 
 use std::path::Path;
 
-use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity};
+use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::machine::RunStatus;
 use futures::TryStreamExt as _;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::store::rows::{
-    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RunRecord, TimerRecord, integer,
+    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RunRecord, SurveyRecord, TimerRecord,
+    integer,
 };
-use crate::store::{ComponentRow, RunRow, StoreError, TimerRow, sql};
+use crate::store::{ComponentRow, OpenCount, RunFilter, RunRow, StoreError, TimerRow, sql};
 
 /// How many queries run at once.
 const CONNECTIONS: u32 = 4;
@@ -103,6 +105,50 @@ impl Reads {
         record.map(RunRow::try_from).transpose()
     }
 
+    pub(super) async fn request(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+        request: &Request,
+    ) -> Result<Option<RunId>, StoreError> {
+        let run_id: Option<Vec<u8>> = sqlx::query_scalar(sql::REQUEST)
+            .bind(&namespace.0)
+            .bind(&workflow_id.0)
+            .bind(request.operation.name())
+            .bind(&request.request_id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        run_id.map(|run_id| rows::run_id(&run_id)).transpose()
+    }
+
+    pub(super) async fn runs(
+        &self,
+        namespace: &Namespace,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let RunFilter { workflow_type, workflow_id, status, digest, blocked, started_from, started_before } =
+            filter;
+        let text = if workflow_id.is_some() { sql::RUNS_OF_WORKFLOW } else { sql::RUNS };
+        let records: Vec<RunRecord> = sqlx::query_as(text)
+            .bind(&namespace.0)
+            .bind(after.as_ref().map(|run_id| &run_id.0[..]))
+            .bind(workflow_id.as_ref().map(|id| &id.0))
+            .bind(workflow_type)
+            .bind(status.map(RunStatus::name))
+            .bind(digest.as_ref().map(|digest| &digest.0[..]))
+            .bind(blocked)
+            .bind(started_from.map(|time| time.0))
+            .bind(started_before.map(|time| time.0))
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
     pub(super) async fn history(
         &self,
         key: &RunKey,
@@ -165,6 +211,12 @@ impl Reads {
             .fetch_all(&self.pool)
             .await
             .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
+        let records: Vec<SurveyRecord> =
+            sqlx::query_as(sql::SURVEY).fetch_all(&self.pool).await.map_err(failed)?;
         records.into_iter().map(TryInto::try_into).collect()
     }
 

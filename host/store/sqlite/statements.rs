@@ -4,11 +4,12 @@
 //! writes: a refused decision has written nothing, so that no savepoint is needed.
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity,
+    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, NextRun,
+    Operation, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
-use everfold_core::ids::{RunId, RunKey};
+use everfold_core::ids::{EventId, RunId, RunKey};
 use everfold_core::machine::RunStatus;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
@@ -24,6 +25,7 @@ pub(super) struct Statements<'c> {
     close_shard: Statement<'c>,
     request: Statement<'c>,
     request_put: Statement<'c>,
+    workflow_id: Statement<'c>,
     open_run: Statement<'c>,
     run_put: Statement<'c>,
     run_advance: Statement<'c>,
@@ -41,6 +43,7 @@ pub(super) struct Statements<'c> {
     inbox_put: Statement<'c>,
     inbox_delete: Statement<'c>,
     inbox_clear: Statement<'c>,
+    inbox_hand_over: Statement<'c>,
     component_put: Statement<'c>,
     component_bytes_put: Statement<'c>,
     component_type_put: Statement<'c>,
@@ -60,6 +63,7 @@ impl<'c> Statements<'c> {
             close_shard: prepare(sql::CLOSE_SHARD)?,
             request: prepare(sql::REQUEST)?,
             request_put: prepare(sql::REQUEST_PUT)?,
+            workflow_id: prepare(sql::WORKFLOW_ID)?,
             open_run: prepare(sql::OPEN_RUN)?,
             run_put: prepare(sql::RUN_PUT)?,
             run_advance: prepare(sql::RUN_ADVANCE)?,
@@ -77,6 +81,7 @@ impl<'c> Statements<'c> {
             inbox_put: prepare(sql::INBOX_PUT)?,
             inbox_delete: prepare(sql::INBOX_DELETE)?,
             inbox_clear: prepare(sql::INBOX_CLEAR)?,
+            inbox_hand_over: prepare(sql::INBOX_HAND_OVER)?,
             component_put: prepare(sql::COMPONENT_PUT)?,
             component_bytes_put: prepare(sql::COMPONENT_BYTES_PUT)?,
             component_type_put: prepare(sql::COMPONENT_TYPE_PUT)?,
@@ -115,7 +120,10 @@ impl<'c> Statements<'c> {
     pub(super) fn apply(&mut self, decision: &Decision) -> Result<Verdict> {
         let verdict = match &decision.new_run {
             Some(new_run) => self.create(decision, new_run)?,
-            None => self.pass_fence(decision)?,
+            None => match self.done_before(decision)? {
+                Some(run_id) => Verdict::SameRequest(run_id),
+                None => self.pass_fence(decision)?,
+            },
         };
         match verdict {
             Verdict::Committed => {}
@@ -123,6 +131,12 @@ impl<'c> Statements<'c> {
         }
         let key = &decision.key;
         self.append_history(key, &decision.events)?;
+        if let Some(request) = &decision.request {
+            self.remember(key, request)?;
+        }
+        for next in &decision.next_runs {
+            self.begin(key, next, &decision.inbox_taken)?;
+        }
         match (&decision.closed, &decision.new_run) {
             (Some(_), None) => self.forget_what_waits(key.run_id)?,
             // What a run begins and closes in its first step was never written.
@@ -139,8 +153,9 @@ impl<'c> Statements<'c> {
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
         let Decision { key, open_activities, closed, .. } = decision;
         let NewRun { workflow_id, workflow_type, digest, started_at, request_id } = new_run;
+        let start = Operation::Start.name();
         if let Some(request_id) = request_id {
-            let request = params![key.namespace.0, workflow_id.0, request_id];
+            let request = params![key.namespace.0, workflow_id.0, start, request_id];
             let run_id = self.request.query_row(request, |row| row.get(0)).optional()?;
             if let Some(run_id) = run_id {
                 return Ok(Verdict::SameRequest(RunId(run_id)));
@@ -160,6 +175,7 @@ impl<'c> Statements<'c> {
             closed.as_ref().map_or(RunStatus::Running, |closed| closed.status).name(),
             integer(decision.next().0),
             integer(*open_activities),
+            0,
             started_at.0,
             closed.as_ref().map(|closed| closed.at.0),
             closed.as_ref().map(|closed| encode(&closed.outcome)),
@@ -168,9 +184,74 @@ impl<'c> Statements<'c> {
             return Ok(Verdict::Fenced);
         }
         if let Some(request_id) = request_id {
-            self.request_put.execute(params![key.namespace.0, workflow_id.0, request_id, key.run_id.0])?;
+            let put = params![key.namespace.0, workflow_id.0, start, request_id, key.run_id.0];
+            self.request_put.execute(put)?;
         }
         Ok(Verdict::Committed)
+    }
+
+    /// The run that did the decision's request before.
+    fn done_before(&mut self, decision: &Decision) -> Result<Option<RunId>> {
+        let (key, Some(Request { operation, request_id })) = (&decision.key, &decision.request) else {
+            return Ok(None);
+        };
+        let Some(workflow_id) = self.workflow_id_of(key)? else { return Ok(None) };
+        let request = params![key.namespace.0, workflow_id, operation.name(), request_id];
+        self.request.query_row(request, |row| row.get(0).map(RunId)).optional()
+    }
+
+    fn remember(&mut self, key: &RunKey, request: &Request) -> Result<()> {
+        let Request { operation, request_id } = request;
+        let workflow_id = self.workflow_id_of(key)?;
+        let put = params![key.namespace.0, workflow_id, operation.name(), request_id, key.run_id.0];
+        self.request_put.execute(put)?;
+        Ok(())
+    }
+
+    fn workflow_id_of(&mut self, key: &RunKey) -> Result<Option<String>> {
+        self.workflow_id.query_row([key.run_id.0], |row| row.get(0)).optional()
+    }
+
+    /// Begins a run that `from` asked for: its row, and what waits in its inbox.
+    fn begin(&mut self, from: &RunKey, next: &NextRun, taken: &[InboxSeq]) -> Result<()> {
+        let NextRun { run_id, new_run, inputs, kinship } = next;
+        let NewRun { workflow_id, workflow_type, digest, started_at, request_id: _ } = new_run;
+        let open_run = params![from.namespace.0, workflow_id.0];
+        if self.open_run.exists(open_run)? {
+            return Ok(());
+        }
+        self.run_put.execute(params![
+            run_id.0,
+            from.namespace.0,
+            workflow_id.0,
+            workflow_type,
+            digest.0,
+            RunStatus::Running.name(),
+            integer(EventId::FIRST.0),
+            0,
+            integer(inputs.len() as u64),
+            started_at.0,
+            None::<i64>,
+            None::<Vec<u8>>,
+        ])?;
+        let key = RunKey { namespace: from.namespace.clone(), run_id: *run_id };
+        for input in inputs {
+            self.put_into_inbox(&key, input)?;
+        }
+        match kinship {
+            Kinship::Detached => {}
+            Kinship::Successor => {
+                // What this very step folded is not handed over.
+                for InboxSeq(seq) in taken {
+                    self.inbox_delete.execute(params![seq, from.run_id.0])?;
+                }
+                let rows = self.inbox_hand_over.execute(params![run_id.0, from.run_id.0])?;
+                if rows > 0 {
+                    self.run_inbox_length.execute(params![integer(rows as u64), run_id.0])?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn pass_fence(&mut self, decision: &Decision) -> Result<Verdict> {
@@ -249,6 +330,7 @@ impl<'c> Statements<'c> {
             failure.and_then(|failure| serde_json::to_string(failure).ok()),
             pending.last_failure_at.map(|at| at.0),
             pending.heartbeat_details.as_ref().map(encode),
+            pending.last_heartbeat_at.map(|at| at.0),
         ])?;
         Ok(())
     }
@@ -260,19 +342,25 @@ impl<'c> Statements<'c> {
             // Counted rather than assumed: two steps without events may name the same row.
             change -= integer(rows as u64);
         }
-        for InboxInput { received_at, input } in put {
-            self.inbox_put.execute(params![
-                key.run_id.0,
-                key.namespace.0,
-                received_at.0,
-                input.type_name(),
-                encode(input),
-            ])?;
+        for input in put {
+            self.put_into_inbox(key, input)?;
             change += 1;
         }
         if change != 0 {
             self.run_inbox_length.execute(params![change, key.run_id.0])?;
         }
+        Ok(())
+    }
+
+    fn put_into_inbox(&mut self, key: &RunKey, input: &InboxInput) -> Result<()> {
+        let InboxInput { received_at, input } = input;
+        self.inbox_put.execute(params![
+            key.run_id.0,
+            key.namespace.0,
+            received_at.0,
+            input.type_name(),
+            encode(input),
+        ])?;
         Ok(())
     }
 

@@ -58,31 +58,44 @@ impl<O> ActivityCall<O> {
     }
 }
 
-impl<O: DeserializeOwned> Future for ActivityCall<O> {
-    type Output = Result<O, ActivityError>;
+impl<O: DeserializeOwned> ActivityCall<O> {
+    /// Gives, beside the result, the attempt that made it; the first is 1.
+    pub fn with_attempt(self) -> WithAttempt<O> {
+        WithAttempt(self)
+    }
 
-    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        if let Stage::Unasked(_) | Stage::Refused(_) = &this.stage {
-            match std::mem::replace(&mut this.stage, Stage::Done) {
-                Stage::Unasked(request) => this.stage = Self::ask(&this.run, *request)?,
+    fn poll_closed(&mut self, task: &mut TaskContext<'_>) -> Poll<Result<(O, u32), ActivityError>> {
+        if let Stage::Unasked(_) | Stage::Refused(_) = &self.stage {
+            match std::mem::replace(&mut self.stage, Stage::Done) {
+                Stage::Unasked(request) => self.stage = Self::ask(&self.run, *request)?,
                 Stage::Refused(error) => return Poll::Ready(Err(*error)),
                 Stage::Open { .. } | Stage::Done => {}
             }
         }
-        let Stage::Open { id, activity_type } = &mut this.stage else {
+        let Stage::Open { id, activity_type } = &mut self.stage else {
             panic!("an activity's call was polled after it was ready");
         };
-        let outcome = ready!(this.run.poll_activity(*id, task));
+        let outcome = ready!(self.run.poll_activity(*id, task));
         let activity_type = std::mem::take(activity_type);
-        this.stage = Stage::Done;
+        self.stage = Stage::Done;
         Poll::Ready(match outcome {
-            ActivityOutcome::Completed(result) => {
-                result.decode().map_err(|reason| ActivityError::invalid_result(&activity_type, &reason))
+            ActivityOutcome::Completed { attempt, result } => match result.decode() {
+                Ok(output) => Ok((output, attempt)),
+                Err(reason) => Err(ActivityError::invalid_result(&activity_type, attempt, &reason)),
+            },
+            ActivityOutcome::ClosedBadly { kind, attempt, failure } => {
+                Err(ActivityError::closed(kind, attempt, failure))
             }
-            ActivityOutcome::ClosedBadly(kind, failure) => Err(ActivityError::closed(kind, failure)),
-            ActivityOutcome::Canceled => Err(ActivityError::given_up(&activity_type, this.run.canceled())),
+            ActivityOutcome::Canceled => Err(ActivityError::given_up(&activity_type, self.run.canceled())),
         })
+    }
+}
+
+impl<O: DeserializeOwned> Future for ActivityCall<O> {
+    type Output = Result<O, ActivityError>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.get_mut().poll_closed(task).map_ok(|(output, _)| output)
     }
 }
 
@@ -108,5 +121,24 @@ impl<O> fmt::Debug for ActivityCall<O> {
             Stage::Open { id, activity_type } => write!(f, "ActivityCall({activity_type}, {id})"),
             Stage::Done => f.write_str("ActivityCall(done)"),
         }
+    }
+}
+
+/// A call of an activity that also tells which attempt made the result.
+#[must_use = "an activity is not asked for before its call is polled"]
+#[derive(Debug)]
+pub struct WithAttempt<O>(ActivityCall<O>);
+
+impl<O: DeserializeOwned> Future for WithAttempt<O> {
+    type Output = Result<(O, u32), ActivityError>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.get_mut().0.poll_closed(task)
+    }
+}
+
+impl<O: DeserializeOwned> FusedFuture for WithAttempt<O> {
+    fn is_terminated(&self) -> bool {
+        self.0.is_terminated()
     }
 }

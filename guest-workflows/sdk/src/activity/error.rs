@@ -13,6 +13,7 @@ use crate::payload::DecodeError;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActivityError {
     kind: ActivityErrorKind,
+    attempt: Option<u32>,
     failure: Failure,
 }
 
@@ -34,34 +35,37 @@ pub enum ActivityErrorKind {
 }
 
 impl ActivityError {
-    pub(crate) fn closed(kind: ActivityErrorKind, failure: Failure) -> Self {
-        Self { kind, failure }
+    pub(crate) fn closed(kind: ActivityErrorKind, attempt: u32, failure: Failure) -> Self {
+        Self { kind, attempt: Some(attempt), failure }
     }
 
     pub(crate) fn given_up(activity_type: &str, canceled: Canceled) -> Self {
         Self {
             kind: ActivityErrorKind::Canceled,
+            attempt: None,
             failure: canceled.into_failure(format!("activity `{activity_type}` was cancelled")),
         }
     }
 
     pub(crate) fn never_asked(activity_type: &str, canceled: Canceled) -> Self {
         let message = format!("activity `{activity_type}` was not asked for: the run is cancelled");
-        Self { kind: ActivityErrorKind::NeverAsked, failure: canceled.into_failure(message) }
+        Self { kind: ActivityErrorKind::NeverAsked, attempt: None, failure: canceled.into_failure(message) }
     }
 
     pub(crate) fn invalid_input(activity_type: &str, reason: &serde_json::Error) -> Self {
         let message = format!("the input of activity `{activity_type}` is not JSON: {reason}");
         Self {
             kind: ActivityErrorKind::InvalidInput,
+            attempt: None,
             failure: Failure::application("InvalidInput", message).non_retryable(),
         }
     }
 
-    pub(crate) fn invalid_result(activity_type: &str, reason: &DecodeError) -> Self {
+    pub(crate) fn invalid_result(activity_type: &str, attempt: u32, reason: &DecodeError) -> Self {
         let message = format!("the result of activity `{activity_type}` does not decode: {reason}");
         Self {
             kind: ActivityErrorKind::InvalidResult,
+            attempt: Some(attempt),
             failure: Failure::application("InvalidResult", message).non_retryable(),
         }
     }
@@ -70,6 +74,13 @@ impl ActivityError {
     #[must_use]
     pub fn kind(&self) -> ActivityErrorKind {
         self.kind
+    }
+
+    /// The last attempt that was made; none if the activity was never asked for, or if the run did not
+    /// wait for its end.
+    #[must_use]
+    pub fn attempt(&self) -> Option<u32> {
+        self.attempt
     }
 
     /// The chain of failures.

@@ -10,6 +10,13 @@ use crate::failure::{Failure, FailureKind, RetryState, TimeoutType};
 pub enum Answer {
     /// With a result.
     Complete(Value),
+    /// With a result, at that attempt.
+    CompleteAt {
+        /// The attempt that succeeded.
+        attempt: u32,
+        /// What it gave.
+        result: Value,
+    },
     /// With a failure.
     Fail {
         /// Why it is not tried again.

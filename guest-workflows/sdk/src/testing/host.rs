@@ -2,16 +2,17 @@
 //! WIT package as the real host does, by a panic.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::shown;
 use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, FailureLink, Payload};
-use crate::bindings::exports::everfold::workflow::workflow::{Event, EventKind};
+use crate::bindings::exports::everfold::workflow::workflow::{Event, EventKind, SignalReceived};
+use crate::continue_as_new::{ContinueAsNew, VersionChoice};
 use crate::failure::Failure;
-use crate::host::Host;
+use crate::host::{Host, MetricKind, Signal};
 use crate::log::Level;
 
 /// An activity that was asked for and has not closed.
@@ -38,6 +39,35 @@ pub enum Closed {
     Failed(Failure),
     /// As cancelled, with these details, as JSON.
     Canceled(Vec<Value>),
+    /// By going on as a new run.
+    ContinuedAsNew {
+        /// The new run's type.
+        workflow_type: String,
+        /// Its input, as JSON.
+        input: Value,
+        /// What travels beside the input, as JSON.
+        headers: Vec<(String, Value)>,
+        /// Which component folds it.
+        version: VersionChoice,
+    },
+}
+
+/// A signal that nobody has taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnreadSignal {
+    /// Its name.
+    pub name: String,
+    /// Its input.
+    pub input: Payload,
+    received_event_id: EventId,
+}
+
+/// What the scripted host is doing with the workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Folding,
+    /// Commands are refused, and observations dropped.
+    Querying,
 }
 
 /// The state of the scripted host.
@@ -46,6 +76,9 @@ pub(super) struct Script {
     cancel_requested: Cell<bool>,
     history: RefCell<Vec<String>>,
     logs: RefCell<Vec<String>>,
+    metrics: RefCell<Vec<String>>,
+    mode: Cell<Mode>,
+    unread: RefCell<VecDeque<UnreadSignal>>,
     activities: RefCell<BTreeMap<EventId, OpenActivity>>,
     timers: RefCell<BTreeMap<EventId, u64>>,
     closed: RefCell<Option<Closed>>,
@@ -58,6 +91,9 @@ impl Script {
             cancel_requested: Cell::new(false),
             history: RefCell::default(),
             logs: RefCell::default(),
+            metrics: RefCell::default(),
+            mode: Cell::new(Mode::Folding),
+            unread: RefCell::default(),
             activities: RefCell::default(),
             timers: RefCell::default(),
             closed: RefCell::default(),
@@ -70,6 +106,36 @@ impl Script {
 
     pub(super) fn logs(&self) -> Vec<String> {
         self.logs.borrow().clone()
+    }
+
+    pub(super) fn metrics(&self) -> Vec<String> {
+        self.metrics.borrow().clone()
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    pub(super) fn unread_signals(&self) -> Vec<UnreadSignal> {
+        self.unread.borrow().iter().cloned().collect()
+    }
+
+    /// Keeps a signal, and gives the event that says so.
+    pub(super) fn receive(&self, name: &str, input: Payload) -> Event {
+        let received = SignalReceived { name: name.to_owned() };
+        let line = format!("SignalReceived {name} {}", shown(&input));
+        let event = self.input(&line, EventKind::SignalReceived(received));
+        let name = name.to_owned();
+        self.unread.borrow_mut().push_back(UnreadSignal { name, input, received_event_id: event.id });
+        event
+    }
+
+    /// Asks a question as of a replica: commands are refused meanwhile.
+    pub(super) fn querying<T>(&self, ask: impl FnOnce() -> T) -> T {
+        self.mode.set(Mode::Querying);
+        let answer = ask();
+        self.mode.set(Mode::Folding);
+        answer
     }
 
     pub(super) fn closed(&self) -> Option<Closed> {
@@ -113,8 +179,13 @@ impl Script {
     }
 
     fn command(&self, line: &str) -> EventId {
+        self.refuse_while_querying(line);
         assert!(self.closed().is_none(), "the run has closed: `{line}` follows");
         self.append(line)
+    }
+
+    fn refuse_while_querying(&self, command: &str) {
+        assert!(self.mode.get() == Mode::Folding, "a query's answer asked for something: `{command}`");
     }
 
     fn append(&self, line: &str) -> EventId {
@@ -194,7 +265,37 @@ impl Host for ScriptedHost {
         self.0.close("WorkflowCanceled", Closed::Canceled(details));
     }
 
+    fn take_signal(&self, name: &str) -> Option<Signal> {
+        self.0.refuse_while_querying("take-signal");
+        let mut unread = self.0.unread.borrow_mut();
+        let oldest = unread.iter().position(|signal| signal.name == name)?;
+        let signal = unread.remove(oldest)?;
+        self.0.command(&format!("SignalTaken {} {name}", signal.received_event_id));
+        Some(Signal { received_event_id: signal.received_event_id, input: signal.input, headers: Vec::new() })
+    }
+
+    fn continue_as_new(&self, next: &ContinueAsNew) {
+        let ContinueAsNew { workflow_type, input, headers, version } = next;
+        let input = shown(input);
+        let line = format!("WorkflowContinuedAsNew {workflow_type} {input}");
+        let closed = Closed::ContinuedAsNew {
+            workflow_type: workflow_type.clone(),
+            input,
+            headers: headers.iter().map(|(name, value)| (name.clone(), shown(value))).collect(),
+            version: *version,
+        };
+        self.0.close(&line, closed);
+    }
+
+    fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload) {
+        let input = shown(input);
+        self.0.command(&format!("DetachedWorkflowStarted {workflow_type} {workflow_id} {input}"));
+    }
+
     fn log(&self, level: Level, _target: &str, message: &str, fields: &[(String, String)]) {
+        if self.0.mode.get() == Mode::Querying {
+            return;
+        }
         let level = match level {
             Level::Trace => "TRACE",
             Level::Debug => "DEBUG",
@@ -208,4 +309,29 @@ impl Host for ScriptedHost {
         }
         self.0.logs.borrow_mut().push(line);
     }
+
+    fn record_metric(&self, kind: MetricKind, name: &str, value: f64, attributes: &[(String, String)]) {
+        if self.0.mode.get() == Mode::Querying {
+            return;
+        }
+        assert!(is_metric_name(name), "`{name}` is not the name of a metric");
+        let kind = match kind {
+            MetricKind::Counter => {
+                assert!(value >= 0.0, "{value} was added to the counter `{name}`");
+                "counter"
+            }
+            MetricKind::Histogram => "histogram",
+        };
+        let mut line = format!("{kind} {name} {value}");
+        for (key, value) in attributes {
+            line.push_str(&format!(" {key}={value}"));
+        }
+        self.0.metrics.borrow_mut().push(line);
+    }
+}
+
+fn is_metric_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && !name.starts_with("everfold")
 }

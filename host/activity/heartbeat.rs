@@ -1,0 +1,49 @@
+//! Heartbeats of an activity: what the last one said, and when. The attempt sends them, its time-out
+//! and the dispatcher watch.
+
+use everfold_core::ids::Timestamp;
+use everfold_core::payload::Payload;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+
+/// The heartbeats of one attempt: cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Heartbeats {
+    clock: Clock,
+    last: watch::Sender<Heartbeat>,
+}
+
+/// The last heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// What it said; before the attempt's first one, what the last of the attempt before said.
+    pub details: Option<Payload>,
+    /// When; absent before the attempt's first one.
+    pub at: Option<Timestamp>,
+}
+
+impl Heartbeats {
+    /// An attempt that has sent none, and what the attempt before left.
+    #[must_use]
+    pub fn new(clock: Clock, details: Option<Payload>) -> Self {
+        Self { clock, last: watch::Sender::new(Heartbeat { details, at: None }) }
+    }
+
+    /// Sends one.
+    pub(super) fn send(&self, details: Payload) {
+        self.last.send_replace(Heartbeat { details: Some(details), at: Some(self.clock.now()) });
+    }
+
+    /// The last one.
+    #[must_use]
+    pub fn last(&self) -> Heartbeat {
+        self.last.borrow().clone()
+    }
+
+    /// Watches for further ones.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Heartbeat> {
+        self.last.subscribe()
+    }
+}

@@ -1,0 +1,38 @@
+//! The list of runs.
+
+use super::api::{ApiError, ListRequest, RunPage, RunSummary};
+use super::{Host, internal};
+use crate::store::RunRow;
+
+impl Host {
+    /// A page of the runs that match.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub async fn list(&self, request: ListRequest) -> Result<RunPage, ApiError> {
+        let ListRequest { namespace, filter, after, limit } = request;
+        // One more than asked for tells whether a page follows.
+        let found = self.parts.store.runs(&namespace, &filter, after, limit.saturating_add(1)).await;
+        let mut rows = found.map_err(|error| internal(&error))?;
+        let is_last = rows.len() <= limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| !is_last).map(|row| row.key.run_id);
+        Ok(RunPage { runs: rows.into_iter().map(RunSummary::from).collect(), next })
+    }
+}
+
+impl From<RunRow> for RunSummary {
+    fn from(row: RunRow) -> Self {
+        Self {
+            key: row.key,
+            workflow_id: row.workflow_id,
+            workflow_type: row.workflow_type,
+            digest: row.digest,
+            status: row.status,
+            history_length: row.next_event_id.0 - 1,
+            started_at: row.started_at,
+            closed_at: row.closed_at,
+            blocked: row.blocked,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A run's side of the talk: what becomes of a caller's request, phase by phase.
+
+use std::sync::Arc;
+
+use everfold_core::decision::{Closed, Effects, InboxInput};
+use everfold_core::event::{Event, EventKind, Input, Note, WorkflowTerminated};
+
+use super::Parts;
+use super::act::Done;
+use super::cells::Cell;
+use super::position::{Position, is_signal};
+use super::run::{Message, Phase, Run, Source, Talk};
+use super::talk::{Ask, Refusal, Taken};
+
+impl Run {
+    /// Does what a caller asks, or tells why not.
+    pub(super) fn talk(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, talk: Talk) {
+        if !self.ensure_loaded(parts, cell) {
+            let _ = talk.reply.send(Err(Refusal::Busy("the store does not answer".to_owned())));
+            return;
+        }
+        let at = match self.phase() {
+            Phase::Ready(ready) if !ready.backlog.is_empty() || ready.blocked.is_some() => {
+                // The inbox comes first.
+                return parts.send(&cell.key, Message::Talk(Box::new(talk)));
+            }
+            Phase::Ready(ready) => Position::of(&ready.state),
+            Phase::Blocked(blocked) => blocked.at,
+            Phase::Closed | Phase::Unloaded | Phase::InFlight(_) => {
+                let _ = talk.reply.send(Err(Refusal::Closed));
+                return;
+            }
+        };
+        match talk.ask {
+            Ask::Terminate(reason) => self.terminate(parts, cell, at, reason, talk.request, talk.reply),
+            Ask::Take(input) if is_signal(&input) && at.signals >= parts.limits.signals => {
+                let limit = parts.limits.signals;
+                let _ = talk.reply.send(Err(Refusal::Limit(format!("a run takes at most {limit} signals"))));
+            }
+            Ask::Take(Input::WorkflowCancelRequested(_)) if at.is_cancel_requested => {
+                let taken = Taken { run_id: cell.key.run_id, is_duplicate: true };
+                let _ = talk.reply.send(Ok(taken));
+            }
+            Ask::Take(input) => {
+                let source = Source::Caller { request: talk.request, reply: talk.reply };
+                self.take(parts, cell, at, input, source);
+            }
+        }
+    }
+
+    /// Folds the input, or puts it into the inbox of a blocked run.
+    fn take(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, at: Position, input: Input, source: Source) {
+        let Phase::Blocked(blocked) = self.phase_mut() else {
+            return self.fold(parts, cell, input, source);
+        };
+        blocked.at = at.with_waiting([&input]);
+        let mut decision = at.decision(&cell.key);
+        decision.effects = Effects::of_input(&input);
+        decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];
+        let (done, kept) = source.into_done(&mut decision, &cell.key, None);
+        self.submit(parts, cell, decision, None, kept, done);
+    }
+
+    /// Closes the run by a note: no guest is asked.
+    fn terminate(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        at: Position,
+        reason: String,
+        request: Option<everfold_core::decision::Request>,
+        reply: tokio::sync::oneshot::Sender<super::talk::Answer>,
+    ) {
+        let event = Event {
+            id: at.next,
+            time: parts.clock.now().max(at.time),
+            kind: EventKind::Note(Note::WorkflowTerminated(WorkflowTerminated { reason })),
+        };
+        let mut decision = at.decision(&cell.key);
+        decision.closed = Closed::by(&event);
+        decision.events = vec![event];
+        decision.request = request;
+        *self.phase_mut() = Phase::Closed;
+        self.submit(parts, cell, decision, None, None, Done::Caller { reply });
+    }
+}

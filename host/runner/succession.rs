@@ -1,0 +1,142 @@
+//! Runs that a step begins: the one that goes on from it, and those that go their own way. They are
+//! written in the step's own transaction and folded after it.
+
+use std::sync::Arc;
+
+use everfold_core::command::{Command, VersionChoice};
+use everfold_core::decision::{BlockKind, Decision, InboxInput, Kinship, NewRun, NextRun};
+use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
+use everfold_core::ids::{Digest, RunId, WorkflowId};
+use everfold_core::machine::RunState;
+use everfold_core::payload::Payload;
+
+use super::Parts;
+use super::api::ApiError;
+use super::block::Fault;
+use crate::telemetry::trace;
+
+/// What a command says of the run to begin.
+struct Wanted<'a> {
+    run_id: RunId,
+    workflow_type: &'a str,
+    workflow_id: &'a WorkflowId,
+    input: &'a Payload,
+    headers: &'a [(String, Payload)],
+    version: VersionChoice,
+    kinship: Kinship,
+}
+
+/// Completes a decision by the runs that its events begin. `state` is the one behind the step, and
+/// `digest` the component that made it.
+///
+/// # Errors
+/// When no component has a type that is asked for: a fault of the code, or of who deploys it.
+pub(super) fn complete(
+    parts: &Arc<Parts>,
+    decision: &mut Decision,
+    state: &RunState,
+    digest: Digest,
+) -> Result<(), Fault> {
+    let Some(started) = state.started() else { return Ok(()) };
+    for event in &decision.events {
+        if let Some(wanted) = wanted(event, started) {
+            let next = next_run(parts, event, wanted, state, started, digest)?;
+            decision.next_runs.push(next);
+        }
+    }
+    Ok(())
+}
+
+fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'a>> {
+    match &event.kind {
+        EventKind::Command(Command::WorkflowContinuedAsNew(next)) => Some(Wanted {
+            run_id: next.new_run_id,
+            workflow_type: &next.workflow_type,
+            workflow_id: &started.workflow_id,
+            input: &next.input,
+            headers: &next.headers,
+            version: next.version,
+            kinship: Kinship::Successor,
+        }),
+        EventKind::Command(Command::DetachedWorkflowStarted(next)) => Some(Wanted {
+            run_id: next.run_id,
+            workflow_type: &next.workflow_type,
+            workflow_id: &next.workflow_id,
+            input: &next.input,
+            headers: &next.headers,
+            version: VersionChoice::FollowRoute,
+            kinship: Kinship::Detached,
+        }),
+        EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
+    }
+}
+
+fn next_run(
+    parts: &Arc<Parts>,
+    event: &Event,
+    wanted: Wanted<'_>,
+    state: &RunState,
+    started: &WorkflowStarted,
+    digest: Digest,
+) -> Result<NextRun, Fault> {
+    let Wanted { run_id, workflow_type, workflow_id, input, headers, version, kinship } = wanted;
+    let digest = match version {
+        VersionChoice::StayPinned => digest,
+        VersionChoice::FollowRoute => route(parts, event, started, workflow_type)?,
+    };
+    let now = parts.clock.now();
+    let first = WorkflowStarted {
+        workflow_type: workflow_type.to_owned(),
+        workflow_id: workflow_id.clone(),
+        namespace: started.namespace.clone(),
+        run_id,
+        original_run_id: run_id,
+        digest,
+        input: input.clone(),
+        headers: trace::propagated(headers, started),
+        seed: parts.clock.new_seed(),
+        attempt: 1,
+        continued_from_run_id: match kinship {
+            Kinship::Successor => Some(started.run_id),
+            Kinship::Detached => None,
+        },
+    };
+    let carried = match kinship {
+        Kinship::Successor => state.signals().unread(),
+        Kinship::Detached => Vec::new(),
+    };
+    let signals = carried.into_iter().map(|(_, signal)| Input::SignalReceived(Box::new(signal.clone())));
+    let inputs = [Input::WorkflowStarted(Box::new(first))].into_iter().chain(signals);
+    Ok(NextRun {
+        run_id,
+        new_run: NewRun {
+            workflow_id: workflow_id.clone(),
+            workflow_type: workflow_type.to_owned(),
+            digest,
+            started_at: event.time,
+            request_id: None,
+        },
+        inputs: inputs.map(|input| InboxInput { received_at: now, input }).collect(),
+        kinship,
+    })
+}
+
+/// The component that new runs of a type start on.
+fn route(
+    parts: &Arc<Parts>,
+    event: &Event,
+    started: &WorkflowStarted,
+    workflow_type: &str,
+) -> Result<Digest, Fault> {
+    match parts.runtime.block_on(parts.versions.current(&started.namespace, workflow_type)) {
+        Ok(Some(digest)) => Ok(digest),
+        Ok(None) => Err(Fault::Code {
+            event_id: event.id,
+            kind: BlockKind::ComponentUnavailable,
+            reason: format!("no component with workflow type {workflow_type} is deployed"),
+            backtrace: String::new(),
+        }),
+        Err(error @ ApiError::Internal(_)) => Err(Fault::Host(error.to_string())),
+        Err(error) => unreachable!("asking for the current version fails only with the store: {error}"),
+    }
+}

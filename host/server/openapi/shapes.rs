@@ -1,0 +1,169 @@
+//! The JSON of types that do not describe themselves: the core's, and those whose form depends on what
+//! they hold. Each shape is the description of the type of the same name.
+
+use std::borrow::Cow;
+
+use utoipa::openapi::schema::{AdditionalProperties, SchemaType};
+use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, Ref, RefOr, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use everfold_core::machine;
+
+/// Types that stand for a schema; after `uses` those that it refers to.
+macro_rules! shapes {
+    ($($(#[$doc:meta])* $name:ident uses [$($used:ident),*] = $schema:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub(in crate::server) enum $name {}
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                $schema.into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+
+            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                let _ = &schemas;
+                $(
+                    schemas.push(($used::name().into_owned(), $used::schema()));
+                    $used::schemas(schemas);
+                )*
+            }
+        }
+    )+};
+}
+
+shapes! {
+    /// How a run stands.
+    RunStatus uses [] = text()
+        .description(Some("How a run stands"))
+        .enum_values(Some(machine::RunStatus::ALL.map(machine::RunStatus::name)));
+
+    /// A status, and the end of a closed run.
+    Standing uses [RunStatus, Failure] = standing()
+        .description(Some("How a run stands, with its end if it has ended"))
+        .required("status");
+
+    /// The same for a start, which tells it only to those who wait.
+    StandingIfWaited uses [RunStatus, Failure] = standing()
+        .description(Some("How the run stands; absent if nobody waited"));
+
+    /// A failure with its causes.
+    Failure uses [FailureKind] = object()
+        .description(Some("What went wrong, with its causes"))
+        .property("message", text().description(Some("For people")))
+        .required("message")
+        .property("kind", Ref::from_schema_name("FailureKind"))
+        .required("kind")
+        .property("stack_trace", text().description(Some("Where it arose, one frame a line; absent if unknown")))
+        .property("cause", Ref::from_schema_name("Failure"));
+
+    /// What sort of failure it is. The other members depend on `kind`.
+    FailureKind uses [] = open_object()
+        .description(Some("What sort of failure it is, for programs; more members depend on `kind`"))
+        .property("kind", text().enum_values(Some(FAILURE_KINDS)))
+        .required("kind")
+        .property("type", text().description(Some("Of `application`: its name")))
+        .property("non_retryable", ObjectBuilder::new().schema_type(Type::Boolean));
+
+    /// One event of a history.
+    Event uses [] = object()
+        .description(Some("One event of a history"))
+        .property("event_id", integer().minimum(Some(1)))
+        .required("event_id")
+        .property("time", time())
+        .required("time")
+        .property("type", text().description(Some("`WorkflowStarted`, `ActivityScheduled`, …")))
+        .required("type")
+        .property("attributes", open_object().description(Some("They depend on `type`")))
+        .required("attributes");
+
+    /// A history in a file.
+    Export uses [Event] = object()
+        .description(Some("A whole history, to be replayed anywhere"))
+        .property("format", text())
+        .required("format")
+        .property("version", integer())
+        .required("version")
+        .property("namespace", text())
+        .required("namespace")
+        .property("workflow_id", text())
+        .required("workflow_id")
+        .property("run_id", run_id())
+        .required("run_id")
+        .property("workflow_type", text())
+        .required("workflow_type")
+        .property("digest", text())
+        .required("digest")
+        .property("exported_at", time())
+        .required("exported_at")
+        .property("events", utoipa::openapi::Array::new(Ref::from_schema_name("Event")))
+        .required("events");
+
+    /// A refused request.
+    Problem uses [] = open_object()
+        .description(Some("A refused request (RFC 9457); some codes come with more members"))
+        .property("type", text())
+        .required("type")
+        .property("title", text().description(Some("The status's own phrase")))
+        .required("title")
+        .property("status", integer().minimum(Some(400)).maximum(Some(599)))
+        .required("status")
+        .property("code", text().description(Some("For programs: a name that never changes its meaning")))
+        .required("code")
+        .property("detail", text().description(Some("For people: what was wrong with this request")))
+        .required("detail");
+
+    /// Bytes as they are.
+    Bytes uses [] = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+
+    /// Whether the host is there.
+    Health uses [] = object().property("status", text()).required("status");
+}
+
+/// The kinds of a failure, as the core names them.
+pub(super) const FAILURE_KINDS: [&str; 7] =
+    ["application", "timed_out", "canceled", "terminated", "activity", "child_workflow", "other"];
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn integer() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+}
+
+fn time() -> ObjectBuilder {
+    text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+}
+
+fn run_id() -> ObjectBuilder {
+    text().format(Some(SchemaFormat::Custom("uuid".to_owned())))
+}
+
+fn object() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Object)
+}
+
+fn open_object() -> ObjectBuilder {
+    object().additional_properties(Some(AdditionalProperties::FreeForm(true)))
+}
+
+fn standing() -> ObjectBuilder {
+    let any: Object = ObjectBuilder::new()
+        .schema_type(SchemaType::AnyValue)
+        .description(Some("What it returned; of a completed run"))
+        .build();
+    object()
+        .property("status", Ref::from_schema_name("RunStatus"))
+        .property("result", any)
+        .property("failure", Ref::from_schema_name("Failure"))
+        .property("continued_as_run_id", run_id().description(Some("The run that goes on from this one")))
+}

@@ -1,0 +1,105 @@
+//! From the runner's types to the JSON of runs.
+
+use everfold_core::decision;
+use everfold_core::payload::Payload;
+
+use super::{Blocked, Description, History, PendingActivity, RunSummary, Standing, Timer, UnreadSignal};
+use crate::runner::api;
+
+impl From<api::Description> for Description {
+    fn from(run: api::Description) -> Self {
+        Self {
+            workflow_id: run.workflow_id,
+            run_id: run.key.run_id,
+            namespace: run.key.namespace,
+            workflow_type: run.workflow_type,
+            digest: run.digest,
+            standing: Standing::new(run.status, run.outcome),
+            history_length: run.history_length,
+            started_at: run.started_at,
+            closed_at: run.closed_at,
+            blocked: run.blocked.map(Blocked::from),
+            pending_activities: run.pending_activities.into_iter().map(PendingActivity::from).collect(),
+            timers: run
+                .timers
+                .into_iter()
+                .map(|(started_event_id, fire_at)| Timer { started_event_id, fire_at })
+                .collect(),
+            unread_signals: run
+                .unread_signals
+                .into_iter()
+                .map(|(received_event_id, name)| UnreadSignal { received_event_id, name })
+                .collect(),
+            cancel_requested: run.cancel_requested,
+            inbox_length: run.inbox_length,
+        }
+    }
+}
+
+impl From<decision::Blocked> for Blocked {
+    fn from(blocked: decision::Blocked) -> Self {
+        Self {
+            event: blocked.event_id,
+            kind: blocked.kind.name().to_owned(),
+            reason: blocked.reason,
+            backtrace: blocked.backtrace,
+            since: blocked.since,
+            retries: blocked.retries,
+            next_retry_at: blocked.retry_at,
+        }
+    }
+}
+
+impl From<api::RunSummary> for RunSummary {
+    fn from(run: api::RunSummary) -> Self {
+        Self {
+            workflow_id: run.workflow_id,
+            run_id: run.key.run_id,
+            namespace: run.key.namespace,
+            workflow_type: run.workflow_type,
+            digest: run.digest,
+            status: run.status,
+            history_length: run.history_length,
+            started_at: run.started_at,
+            closed_at: run.closed_at,
+            blocked: run.blocked.map(Blocked::from),
+        }
+    }
+}
+
+impl From<api::PendingActivityInfo> for PendingActivity {
+    fn from(activity: api::PendingActivityInfo) -> Self {
+        let attempts = activity.attempts;
+        Self {
+            scheduled_event_id: activity.scheduled_event_id,
+            activity_type: activity.activity_type,
+            attempt: attempts.as_ref().map_or(1, |attempts| attempts.attempt),
+            maximum_attempts: activity.maximum_attempts,
+            scheduled_at: activity.scheduled_at,
+            next_attempt_at: attempts.as_ref().map(|attempts| attempts.next_attempt_at),
+            last_failure_at: attempts.as_ref().and_then(|attempts| attempts.last_failure_at),
+            last_heartbeat_at: attempts.as_ref().and_then(|attempts| attempts.last_heartbeat_at),
+            heartbeat_details: attempts
+                .as_ref()
+                .and_then(|attempts| attempts.heartbeat_details.as_ref())
+                .map(Payload::to_value),
+            last_failure: attempts.and_then(|attempts| attempts.last_failure),
+            cancel_requested: activity.cancel_requested,
+        }
+    }
+}
+
+impl From<api::HistoryPage> for History {
+    fn from(page: api::HistoryPage) -> Self {
+        Self {
+            workflow_id: page.workflow_id,
+            run_id: page.key.run_id,
+            namespace: page.key.namespace,
+            workflow_type: page.workflow_type,
+            digest: page.digest,
+            status: page.status,
+            events: page.events,
+            complete: page.is_complete,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Runs that a step begins, requests that are done once, and the list of runs.
+
+use everfold_core::command::{Command, VersionChoice, WorkflowContinuedAsNew};
+use everfold_core::decision::{
+    Closed, Decision, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome, Request,
+};
+use everfold_core::event::{Event, EventKind, Input, SignalReceived};
+use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
+use everfold_core::machine::RunStatus;
+use everfold_core::payload::Payload;
+
+use super::Backend;
+use super::fixtures::{
+    DIGEST, advance, block, close, commit, commit_each, inbox_input, key, stand, start, start_by_request,
+    started_at, workflow_id,
+};
+use crate::store::{RunFilter, Store, Verdict};
+
+/// A signal that says a number.
+fn signal(number: u64) -> InboxInput {
+    let input = Payload::json(&number).unwrap();
+    let signal = SignalReceived { name: "news".to_owned(), input, headers: Vec::new() };
+    InboxInput { input: Input::SignalReceived(Box::new(signal)), ..inbox_input(number) }
+}
+
+/// What it is not worth to hand over.
+fn timer_news(number: u64) -> InboxInput {
+    let fired = everfold_core::event::TimerFired { started_event_id: EventId(number) };
+    InboxInput { input: Input::TimerFired(fired), ..inbox_input(number) }
+}
+
+fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Kinship) -> NextRun {
+    let new_run = NewRun {
+        workflow_id: workflow_id(of),
+        workflow_type: "order-tracking".to_owned(),
+        digest: DIGEST,
+        started_at: started_at(n),
+        request_id: None,
+    };
+    NextRun { run_id: key(n).run_id, new_run, inputs, kinship }
+}
+
+/// The step by which run 1 goes on as run 2.
+fn continue_as_new(expected: u64, carried: Vec<InboxInput>) -> Decision {
+    let at = Timestamp(1_800_000_000_000);
+    let next = WorkflowContinuedAsNew {
+        new_run_id: key(2).run_id,
+        workflow_type: "order-tracking".to_owned(),
+        input: Payload::default(),
+        headers: Vec::new(),
+        version: VersionChoice::FollowRoute,
+    };
+    let kind = EventKind::Command(Command::WorkflowContinuedAsNew(Box::new(next)));
+    let outcome = Outcome::ContinuedAs(key(2).run_id);
+    Decision {
+        events: vec![Event { id: EventId(expected), time: at, kind }],
+        closed: Some(Closed { status: RunStatus::ContinuedAsNew, at, outcome }),
+        next_runs: vec![next_run(2, 1, carried, Kinship::Successor)],
+        ..Decision::empty(key(1), EventId(expected), 0)
+    }
+}
+
+async fn inbox(store: &impl Store, n: usize) -> Vec<InboxInput> {
+    store.inbox(&key(n)).await.unwrap().into_iter().map(|(_, input)| input).collect()
+}
+
+pub(crate) async fn a_successor_begins_with_what_waited(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let put = |inbox_put| Decision { inbox_put, ..stand(1, EventId(2)) };
+    commit_each(&store, vec![start(1), put(vec![signal(1), timer_news(9), signal(2), inbox_input(3)])]).await;
+    let (first, _) = store.inbox(&key(1)).await.unwrap()[0].clone();
+
+    // The step folded the first signal of the inbox; another one was unread in the history.
+    let mut step = continue_as_new(2, vec![inbox_input(100), signal(101)]);
+    step.inbox_taken = vec![first];
+    commit_each(&store, vec![step]).await;
+
+    assert_eq!(inbox(&store, 1).await, []);
+    assert_eq!(inbox(&store, 2).await, [inbox_input(100), signal(101), signal(2), inbox_input(3)]);
+    let open = store.latest_run(&Namespace::default(), &workflow_id(1)).await.unwrap().expect("it is open");
+    assert_eq!((open.key, open.status, open.next_event_id), (key(2), RunStatus::Running, EventId::FIRST));
+    assert_eq!(open.workflow_type, "order-tracking");
+    assert_eq!(store.needing_attention(None, 10).await.unwrap(), [key(2)]);
+    let closed = store.run(&key(1)).await.unwrap().expect("it is kept");
+    assert_eq!(closed.outcome, Some(Outcome::ContinuedAs(key(2).run_id)));
+
+    // Its inbox counts as any other's.
+    let taken = store.inbox(&key(2)).await.unwrap().into_iter().map(|(seq, _)| seq).collect();
+    let step = Decision { inbox_taken: taken, ..advance(2, EventId(1), 1) };
+    commit_each(&store, vec![step]).await;
+    assert_eq!(store.needing_attention(None, 10).await.unwrap(), []);
+}
+
+pub(crate) async fn a_fenced_step_begins_no_run(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1)]).await;
+    assert_eq!(commit(&store, continue_as_new(7, Vec::new())).await, Verdict::Fenced);
+    assert_eq!(store.run(&key(2)).await.unwrap(), None);
+}
+
+pub(crate) async fn a_detached_run_begins_unless_its_workflow_id_is_taken(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let step = |expected, n| Decision {
+        next_runs: vec![next_run(n, 5, vec![inbox_input(n as u64)], Kinship::Detached)],
+        ..advance(1, EventId(expected), 1)
+    };
+    commit_each(&store, vec![start(1), step(2, 2), step(3, 3)]).await;
+    assert_eq!(inbox(&store, 2).await, [inbox_input(2)]);
+    assert_eq!(store.run(&key(3)).await.unwrap(), None);
+    let row = store.run(&key(1)).await.unwrap().expect("it goes on");
+    assert_eq!((row.status, row.next_event_id), (RunStatus::Running, EventId(4)));
+}
+
+pub(crate) async fn a_request_is_done_once_for_each_operation(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let request = |operation| Some(Request { operation, request_id: "r".to_owned() });
+    let step =
+        |expected, operation| Decision { request: request(operation), ..advance(1, EventId(expected), 1) };
+    commit_each(&store, vec![start_by_request(1, 1, "r"), step(2, Operation::Signal)]).await;
+    let again = commit(&store, step(3, Operation::Signal)).await;
+    assert_eq!(again, Verdict::SameRequest(key(1).run_id));
+    commit_each(&store, vec![step(3, Operation::Cancel)]).await;
+
+    let (namespace, workflow) = (Namespace::default(), workflow_id(1));
+    let done = |operation| {
+        let request = Request { operation, request_id: "r".to_owned() };
+        let (store, namespace, workflow) = (&store, &namespace, &workflow);
+        async move { store.request(namespace, workflow, &request).await.unwrap() }
+    };
+    assert_eq!(done(Operation::Signal).await, Some(key(1).run_id));
+    assert_eq!(done(Operation::Start).await, Some(key(1).run_id));
+    assert_eq!(done(Operation::Terminate).await, None);
+}
+
+pub(crate) async fn runs_are_listed_latest_first_and_filtered(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, (1..=6).map(start).collect()).await;
+    commit_each(&store, vec![close(2, EventId(2)), block(4, EventId(2), 0)]).await;
+    let listed = async |filter: RunFilter, after: Option<RunId>, limit| {
+        let rows = store.runs(&Namespace::default(), &filter, after, limit).await.unwrap();
+        rows.into_iter().map(|row| usize::from(row.key.run_id.0[15])).collect::<Vec<_>>()
+    };
+    let all = RunFilter::default;
+    assert_eq!(listed(all(), None, 10).await, [6, 5, 4, 3, 2, 1]);
+    assert_eq!(listed(all(), None, 2).await, [6, 5]);
+    assert_eq!(listed(all(), Some(key(5).run_id), 2).await, [4, 3]);
+    let status = |status| RunFilter { status: Some(status), ..all() };
+    assert_eq!(listed(status(RunStatus::Completed), None, 10).await, [2]);
+    assert_eq!(listed(status(RunStatus::Running), None, 10).await, [6, 5, 4, 3, 1]);
+    let blocked = |blocked| RunFilter { blocked: Some(blocked), ..all() };
+    assert_eq!(listed(blocked(true), None, 10).await, [4]);
+    assert_eq!(listed(blocked(false), None, 10).await, [6, 5, 3, 2, 1]);
+    let of = |n| RunFilter { workflow_id: Some(workflow_id(n)), ..all() };
+    assert_eq!(listed(of(3), None, 10).await, [3]);
+    let typed = |name: &str| RunFilter { workflow_type: Some(name.to_owned()), ..all() };
+    assert_eq!(listed(typed("order-saga"), None, 1).await, [6]);
+    assert_eq!(listed(typed("other"), None, 10).await, [0_usize; 0]);
+    let digest = RunFilter { digest: Some(everfold_core::ids::Digest([0; 32])), ..all() };
+    assert_eq!(listed(digest, None, 10).await, [0_usize; 0]);
+    let between =
+        RunFilter { started_from: Some(started_at(3)), started_before: Some(started_at(5)), ..all() };
+    assert_eq!(listed(between, None, 10).await, [4, 3]);
+    let elsewhere = store.runs(&Namespace("other".to_owned()), &all(), None, 10).await.unwrap();
+    assert_eq!(elsewhere, []);
+}

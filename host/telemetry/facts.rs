@@ -1,0 +1,190 @@
+//! Facts: what a decision tells, gathered when it is submitted and told once it is on disk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everfold_core::decision::{BlockChange, Blocked, Closed, Decision};
+use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
+use everfold_core::ids::{EventId, RunId, RunKey, Timestamp, WorkflowId};
+
+use super::trace::RunTrace;
+use crate::guest::Observation;
+
+/// Who a run is, for everything that is said about it.
+#[derive(Clone, Debug)]
+pub struct RunNames {
+    pub(super) workflow_id: WorkflowId,
+    pub(super) run_id: RunId,
+    pub(super) workflow_type: String,
+    /// Short.
+    pub(super) digest: String,
+    pub(super) started_at: Timestamp,
+    pub(super) trace: RunTrace,
+}
+
+impl RunNames {
+    /// The names of a run by its first input and the time of that.
+    #[must_use]
+    pub fn new(started: &WorkflowStarted, started_at: Timestamp) -> Self {
+        Self {
+            workflow_id: started.workflow_id.clone(),
+            run_id: started.run_id,
+            workflow_type: started.workflow_type.clone(),
+            digest: started.digest.short(),
+            started_at,
+            trace: RunTrace::of(started),
+        }
+    }
+
+    /// The names in a history.
+    #[must_use]
+    pub fn of_history(events: &[Event]) -> Option<Arc<Self>> {
+        let first = events.first()?;
+        match &first.kind {
+            EventKind::Input(input) => Self::of_input(input, first.time),
+            EventKind::Command(_) | EventKind::Note(_) => None,
+        }
+    }
+
+    /// The names in the decision that begins a run, or puts its beginning into its inbox.
+    #[must_use]
+    pub fn of_decision(decision: &Decision) -> Option<Arc<Self>> {
+        Self::of_history(&decision.events).or_else(|| {
+            let waiting = decision.inbox_put.first()?;
+            Self::of_input(&waiting.input, waiting.received_at)
+        })
+    }
+
+    fn of_input(input: &Input, at: Timestamp) -> Option<Arc<Self>> {
+        match input {
+            Input::WorkflowStarted(started) => Some(Arc::new(Self::new(started, at))),
+            Input::WorkflowCancelRequested(_)
+            | Input::ActivityCompleted(_)
+            | Input::ActivityFailed(_)
+            | Input::ActivityTimedOut(_)
+            | Input::ActivityCanceled(_)
+            | Input::TimerFired(_)
+            | Input::SignalReceived(_) => None,
+        }
+    }
+}
+
+/// When something that is being folded arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival(Instant);
+
+impl Arrival {
+    /// Just now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// It has waited for so long.
+    #[must_use]
+    pub fn ago(ms: u64) -> Self {
+        let now = Instant::now();
+        Self(now.checked_sub(Duration::from_millis(ms)).unwrap_or(now))
+    }
+}
+
+/// An activation under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Folding {
+    waited: Duration,
+    at: Timestamp,
+    began: Instant,
+}
+
+impl Folding {
+    /// Begins to fold what arrived then.
+    #[must_use]
+    pub fn begin(arrival: Option<Arrival>, at: Timestamp) -> Self {
+        let began = Instant::now();
+        let waited = arrival.map_or(Duration::ZERO, |Arrival(arrived)| began.duration_since(arrived));
+        Self { waited, at, began }
+    }
+
+    /// It is folded; the guest said `observations` meanwhile.
+    #[must_use]
+    pub fn end(self, observations: Vec<Observation>) -> Folded {
+        Folded { waited: self.waited, at: self.at, took: self.began.elapsed(), observations }
+    }
+}
+
+/// A finished activation.
+#[derive(Debug)]
+pub struct Folded {
+    pub(super) waited: Duration,
+    pub(super) at: Timestamp,
+    pub(super) took: Duration,
+    pub(super) observations: Vec<Observation>,
+}
+
+/// What an input of a decision tells beside the activation itself.
+#[derive(Debug)]
+pub(super) enum Told {
+    Nothing,
+    Started,
+    SignalReceived(String),
+    CancelRequested(String),
+}
+
+/// What a decision tells once it is committed.
+#[derive(Debug)]
+pub struct Facts {
+    pub(super) key: RunKey,
+    pub(super) names: Option<Arc<RunNames>>,
+    pub(super) input: Option<(EventId, &'static str)>,
+    pub(super) told: Told,
+    pub(super) commands: usize,
+    pub(super) folded: Option<Folded>,
+    pub(super) closed: Option<Closed>,
+    pub(super) blocked: Option<Blocked>,
+    pub(super) is_healed: bool,
+    pub(super) activities_closed: Vec<EventId>,
+}
+
+impl Facts {
+    /// The facts of a decision; `folded` is the activation that it records, if it does.
+    #[must_use]
+    pub fn of(names: Option<Arc<RunNames>>, decision: &Decision, folded: Option<Folded>) -> Self {
+        let first = decision.events.first();
+        let (input, told) = match first.map(|event| (event.id, &event.kind)) {
+            Some((id, EventKind::Input(input))) => (Some((id, input.type_name())), Told::by(input)),
+            Some((_, EventKind::Command(_) | EventKind::Note(_))) | None => (None, Told::Nothing),
+        };
+        let (blocked, is_healed) = match &decision.blocked {
+            BlockChange::Keep => (None, false),
+            BlockChange::Block(blocked) => (Some(blocked.clone()), false),
+            BlockChange::Clear => (None, true),
+        };
+        Self {
+            key: decision.key.clone(),
+            names,
+            commands: decision.events.len().saturating_sub(usize::from(input.is_some())),
+            input,
+            told,
+            folded,
+            closed: decision.closed.clone(),
+            blocked,
+            is_healed,
+            activities_closed: decision.effects.activities_closed.clone(),
+        }
+    }
+}
+
+impl Told {
+    fn by(input: &Input) -> Self {
+        match input {
+            Input::WorkflowStarted(_) => Self::Started,
+            Input::SignalReceived(signal) => Self::SignalReceived(signal.name.clone()),
+            Input::WorkflowCancelRequested(request) => Self::CancelRequested(request.reason.clone()),
+            Input::ActivityCompleted(_)
+            | Input::ActivityFailed(_)
+            | Input::ActivityTimedOut(_)
+            | Input::ActivityCanceled(_)
+            | Input::TimerFired(_) => Self::Nothing,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A real store that dies in the middle: from one moment on nothing more is written, read or
+//! answered, and the folder is free for the next host. What was committed before stays.
+
+use std::future::pending;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use everfold::store::{
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, SqliteStore, Store,
+    StoreError, TimerRow, Verdict,
+};
+use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
+use everfold_core::event::Event;
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+
+/// A store that can be killed.
+#[derive(Debug)]
+pub struct Mortal {
+    inner: Arc<RwLock<Option<SqliteStore>>>,
+    epoch: Epoch,
+    was_closed_in_order: bool,
+}
+
+impl Mortal {
+    /// Opens a store.
+    pub async fn open(folder: &Path) -> Self {
+        let store = SqliteStore::open(folder).await.unwrap();
+        let (epoch, was_closed_in_order) = (store.epoch(), store.was_closed_in_order());
+        Self { inner: Arc::new(RwLock::new(Some(store))), epoch, was_closed_in_order }
+    }
+
+    /// Ends it behind the transaction under way, if there is one; whoever waits for an answer gets none.
+    pub async fn kill(&self) {
+        let store = self.inner.write().await.take();
+        // Dropped without `close`: not stopped in order.
+        tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
+    }
+
+    /// The living store; nobody ever hears of a dead one.
+    async fn alive(&self) -> OwnedRwLockReadGuard<Option<SqliteStore>, SqliteStore> {
+        let store = Arc::clone(&self.inner).read_owned().await;
+        match OwnedRwLockReadGuard::try_map(store, Option::as_ref) {
+            Ok(store) => store,
+            Err(dead) => {
+                drop(dead);
+                pending().await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Mortal {
+    async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError> {
+        let verdicts = self.alive().await.commit(decisions).await;
+        // It may have died between the commit and the answer.
+        drop(self.alive().await);
+        verdicts
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    async fn put_component(&self, component: NewComponent) -> Result<bool, StoreError> {
+        self.alive().await.put_component(component).await
+    }
+
+    async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, StoreError> {
+        self.alive().await.components(namespace).await
+    }
+
+    async fn component_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.alive().await.component_bytes(digest).await
+    }
+
+    async fn current_component(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+    ) -> Result<Option<Digest>, StoreError> {
+        self.alive().await.current_component(namespace, name).await
+    }
+
+    async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {
+        self.alive().await.run(key).await
+    }
+
+    async fn latest_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunRow>, StoreError> {
+        self.alive().await.latest_run(namespace, id).await
+    }
+
+    async fn request(
+        &self,
+        namespace: &Namespace,
+        workflow_id: &WorkflowId,
+        request: &Request,
+    ) -> Result<Option<RunId>, StoreError> {
+        self.alive().await.request(namespace, workflow_id, request).await
+    }
+
+    async fn runs(
+        &self,
+        namespace: &Namespace,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.alive().await.runs(namespace, filter, after, limit).await
+    }
+
+    async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.alive().await.history(key, after, limit).await
+    }
+
+    async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError> {
+        self.alive().await.inbox(key).await
+    }
+
+    async fn attempts(&self, key: &RunKey) -> Result<Vec<PendingActivity>, StoreError> {
+        self.alive().await.attempts(key).await
+    }
+
+    async fn needing_attention(
+        &self,
+        after: Option<RunKey>,
+        limit: usize,
+    ) -> Result<Vec<RunKey>, StoreError> {
+        self.alive().await.needing_attention(after, limit).await
+    }
+
+    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
+        self.alive().await.survey().await
+    }
+
+    async fn timers_due(
+        &self,
+        until: Timestamp,
+        after: Option<TimerRow>,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
+        self.alive().await.timers_due(until, after, limit).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.alive().await.close().await
+    }
+
+    fn was_closed_in_order(&self) -> bool {
+        self.was_closed_in_order
+    }
+}
