@@ -8,16 +8,16 @@ use super::{cut, duration, one_line, relative, status_style};
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// The widest id or type, where a terminal has room for that.
+/// The widest type, where a terminal has room for that.
 const WIDEST: usize = 48;
-/// The least columns of an id or type, however narrow the terminal.
+/// The least columns of a type, however narrow the terminal.
 const NARROWEST: usize = 12;
 /// Columns of the status, the start and the time it took, with their gaps.
 const OTHERS: usize = 60;
 /// The titles of the columns.
 const TITLES: [&str; 5] = ["ID", "TYPE", "STATUS", "STARTED", "TOOK"];
 
-/// The table's lines, titles first, of about `width` columns.
+/// The table's lines, titles first, of about `width` columns where the ids leave room.
 pub(in crate::cli) fn lines(runs: &[RunSummary], now: Timestamp, width: usize) -> Vec<String> {
     let names = (width.saturating_sub(OTHERS) / 2).clamp(NARROWEST, WIDEST);
     let rows: Vec<[String; 5]> = runs.iter().map(|run| row(run, now, names)).collect();
@@ -40,7 +40,8 @@ pub(in crate::cli) fn lines(runs: &[RunSummary], now: Timestamp, width: usize) -
 fn row(run: &RunSummary, now: Timestamp, names: usize) -> [String; 5] {
     let blocked = if run.blocked.is_some() { ", blocked" } else { "" };
     [
-        cut(&one_line(&run.workflow_id.0), names),
+        // Whole, however long: it is what every other command wants.
+        one_line(&run.workflow_id.0),
         cut(&one_line(&run.workflow_type), names),
         format!("{}{blocked}", run.status.name()),
         relative(run.started_at, now),
@@ -100,16 +101,16 @@ mod tests {
         let now = "2026-01-01T00:02:05Z".parse().expect("a time");
         let text = |width| anstream::adapter::strip_str(&lines(&runs, now, width).join("\n")).to_string();
         insta::assert_snapshot!(text(120), @r"
-        ID                              TYPE            STATUS            STARTED        TOOK
-        order-with-a-name-that-is-muc…  order-saga      running           2 min 5 s ago  -
-        order-1                         order-saga      running, blocked  2 min 5 s ago  -
-        order-1                         order-tracking  continued_as_new  2 min 5 s ago  1 min 30 s
+        ID                                                          TYPE            STATUS            STARTED        TOOK
+        order-with-a-name-that-is-much-longer-than-a-narrow-table   order-saga      running           2 min 5 s ago  -
+        order-1                                                     order-saga      running, blocked  2 min 5 s ago  -
+        order-1                                                     order-tracking  continued_as_new  2 min 5 s ago  1 min 30 s
         ");
         insta::assert_snapshot!(text(40), @r"
-        ID            TYPE          STATUS            STARTED        TOOK
-        order-with-…  order-saga    running           2 min 5 s ago  -
-        order-1       order-saga    running, blocked  2 min 5 s ago  -
-        order-1       order-track…  continued_as_new  2 min 5 s ago  1 min 30 s
+        ID                                                          TYPE          STATUS            STARTED        TOOK
+        order-with-a-name-that-is-much-longer-than-a-narrow-table   order-saga    running           2 min 5 s ago  -
+        order-1                                                     order-saga    running, blocked  2 min 5 s ago  -
+        order-1                                                     order-track…  continued_as_new  2 min 5 s ago  1 min 30 s
         ");
     }
 }
