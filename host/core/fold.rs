@@ -4,6 +4,8 @@
 //! while it runs and gives it back: live, each call is appended behind the input; on replay, each
 //! call is checked *as it is made* against what was recorded. The guest cannot tell which.
 
+use std::sync::Arc;
+
 use crate::command::{Command, SignalTaken};
 use crate::divergence::{Change, Comparison, Nondeterminism};
 use crate::event::{Event, EventKind, Input, SignalReceived};
@@ -181,7 +183,7 @@ impl Activation {
     ///
     /// # Errors
     /// As [`Activation::command`].
-    pub fn take_signal(&mut self, name: &str) -> Result<Option<(EventId, SignalReceived)>, Refused> {
+    pub fn take_signal(&mut self, name: &str) -> Result<Option<(EventId, Arc<SignalReceived>)>, Refused> {
         let Some((received_event_id, signal)) = self.state.signals().oldest(name).cloned() else {
             return Ok(None);
         };

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use everfold_core::decision::{Closed, Effects, InboxInput};
+use everfold_core::decision::{Closed, Effects, InboxInput, Request};
 use everfold_core::event::{Event, EventKind, Input, Note, WorkflowTerminated};
+use tokio::sync::oneshot;
 
 use super::Parts;
 use super::act::Done;
 use super::cells::Cell;
 use super::position::{Position, is_signal};
 use super::run::{Message, Phase, Run, Source, Talk};
-use super::talk::{Ask, Refusal, Taken};
+use super::talk::{Answer, Ask, Refusal, Taken};
 
 impl Run {
     /// Does what a caller asks, or tells why not.
@@ -68,8 +69,8 @@ impl Run {
         cell: &Arc<Cell>,
         at: Position,
         reason: String,
-        request: Option<everfold_core::decision::Request>,
-        reply: tokio::sync::oneshot::Sender<super::talk::Answer>,
+        request: Option<Request>,
+        reply: oneshot::Sender<Answer>,
     ) {
         let event = Event {
             id: at.next,

@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::IllegalEvent;
 use crate::command::SignalTaken;
@@ -17,7 +18,8 @@ use crate::ids::EventId;
 /// The unread signals of a run, and how many it was sent in all.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
-    unread: BTreeMap<String, VecDeque<(EventId, SignalReceived)>>,
+    /// Shared with whoever takes one: an input may be large.
+    unread: BTreeMap<String, VecDeque<(EventId, Arc<SignalReceived>)>>,
     received: u64,
 }
 
@@ -34,13 +36,13 @@ impl Signals {
 
     /// The oldest unread signal of that name.
     #[must_use]
-    pub fn oldest(&self, name: &str) -> Option<&(EventId, SignalReceived)> {
+    pub fn oldest(&self, name: &str) -> Option<&(EventId, Arc<SignalReceived>)> {
         self.unread.get(name).and_then(VecDeque::front)
     }
 
     /// All unread signals in the order of arrival.
     #[must_use]
-    pub fn unread(&self) -> Vec<&(EventId, SignalReceived)> {
+    pub fn unread(&self) -> Vec<&(EventId, Arc<SignalReceived>)> {
         let mut unread: Vec<_> = self.unread.values().flatten().collect();
         unread.sort_by_key(|(id, _)| *id);
         unread
@@ -48,7 +50,7 @@ impl Signals {
 
     pub(super) fn receive(&mut self, id: EventId, signal: &SignalReceived) {
         self.received += 1;
-        self.unread.entry(signal.name.clone()).or_default().push_back((id, signal.clone()));
+        self.unread.entry(signal.name.clone()).or_default().push_back((id, Arc::new(signal.clone())));
     }
 
     pub(super) fn take(&mut self, taken: &SignalTaken) -> Result<(), IllegalEvent> {
