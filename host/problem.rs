@@ -26,6 +26,12 @@ impl Code {
     pub const INVALID_INPUT: Self = Self("invalid_input");
     /// No component has that workflow type.
     pub const UNKNOWN_WORKFLOW_TYPE: Self = Self("unknown_workflow_type");
+    /// The workflow type has no such version, or there is no such component.
+    pub const UNKNOWN_VERSION: Self = Self("unknown_version");
+    /// The versions of the workflow type do not stand so that it could be done.
+    pub const VERSION_CONFLICT: Self = Self("version_conflict");
+    /// Open runs would break; `report` says which and why. Nothing was moved.
+    pub const INCOMPATIBLE: Self = Self("incompatible");
     /// The bytes are no component that can be deployed.
     pub const INVALID_COMPONENT: Self = Self("invalid_component");
     /// The body is larger than allowed.
@@ -132,6 +138,12 @@ impl From<ApiError> for Problem {
             ApiError::UnknownWorkflowType(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::UNKNOWN_WORKFLOW_TYPE, detail)
             }
+            ApiError::UnknownVersion(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::UNKNOWN_VERSION, detail)
+            }
+            ApiError::VersionConflict(_) => Self::new(StatusCode::CONFLICT, Code::VERSION_CONFLICT, detail),
+            ApiError::Incompatible(report) => Self::new(StatusCode::CONFLICT, Code::INCOMPATIBLE, detail)
+                .with("report", serde_json::to_value(report).unwrap_or_default()),
             ApiError::AlreadyStarted { workflow_id, run_id } => {
                 Self::new(StatusCode::CONFLICT, Code::ALREADY_STARTED, detail)
                     .with("workflow_id", workflow_id.0)

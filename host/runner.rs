@@ -9,6 +9,7 @@
 //! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
 //! | `succession` | runs that a step begins |
 //! | `queries`, `list` | looking at runs |
+//! | `versions`, `check`, `moves` | routes; what a version would do to runs; runs that move to another |
 //! | `survey` | counting them, for the metrics |
 //! | `act` | what follows a commit |
 //! | `dispatch` | activities under way, attempt by attempt |
@@ -18,10 +19,12 @@ mod act;
 pub mod api;
 mod block;
 mod cells;
+mod check;
 mod dispatch;
 mod list;
 mod listen;
 mod load;
+mod moves;
 mod position;
 mod queries;
 mod residents;
@@ -31,6 +34,7 @@ mod survey;
 mod suspects;
 mod talk;
 mod timers;
+mod versions;
 mod watch;
 
 use std::collections::HashSet;
@@ -42,7 +46,7 @@ use std::time::Duration;
 use everfold_core::decision::{NewRun, Outcome};
 use everfold_core::event::WorkflowStarted;
 use everfold_core::history::Export;
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
 use parking_lot::Mutex;
@@ -53,12 +57,11 @@ use crate::activity::Attempts;
 use crate::clock::Clock;
 use crate::guest::Engine;
 
-use crate::store::{Committer, ComponentRow, RunRow, Store, StoreError};
+use crate::store::{Committer, RunRow, Store, StoreError};
 use crate::telemetry::Telemetry;
-use crate::version::{Unavailable, Versions};
+use crate::version::Versions;
 use api::{
-    ApiError, Deployed, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest,
-    Started,
+    ApiError, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest, Started,
 };
 use cells::Cells;
 use dispatch::Dispatcher;
@@ -247,16 +250,16 @@ impl Host {
     /// # Errors
     /// `UnknownWorkflowType`, `AlreadyStarted`, `InvalidInput` (too large), `Busy`.
     pub async fn start(&self, request: StartRequest) -> Result<Started, ApiError> {
-        self.check(&request)?;
+        self.check_start(&request)?;
         let parts = &self.parts;
         let Ok(_permit) = parts.starts.try_acquire() else {
             return Err(ApiError::Busy("too many runs are being started at once".to_owned()));
         };
-        let digest = self.digest_for(&request).await?;
-        let run_id = parts.clock.new_run_id();
-        let workflow_id = request.workflow_id.unwrap_or_else(|| {
+        let workflow_id = request.workflow_id.clone().unwrap_or_else(|| {
             WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
         });
+        let digest = self.digest_for(&request, &workflow_id).await?;
+        let run_id = parts.clock.new_run_id();
         let started = WorkflowStarted {
             workflow_type: request.workflow_type.clone(),
             workflow_id: workflow_id.clone(),
@@ -283,7 +286,7 @@ impl Host {
         answered.await.unwrap_or_else(|_| Err(ApiError::Busy("the host is stopping".to_owned())))
     }
 
-    fn check(&self, request: &StartRequest) -> Result<(), ApiError> {
+    fn check_start(&self, request: &StartRequest) -> Result<(), ApiError> {
         if self.parts.stopping.is_cancelled() {
             return Err(ApiError::Busy("the host is stopping".to_owned()));
         }
@@ -302,29 +305,18 @@ impl Host {
     }
 
     /// The component that a new run starts on.
-    async fn digest_for(&self, request: &StartRequest) -> Result<Digest, ApiError> {
+    async fn digest_for(&self, request: &StartRequest, workflow_id: &WorkflowId) -> Result<Digest, ApiError> {
         let workflow_type = &request.workflow_type;
         let Some(digest) = request.digest else {
-            let current = self.parts.versions.current(&request.namespace, workflow_type).await?;
-            return current.ok_or_else(|| {
+            let routes = self.parts.versions.routes();
+            let routed = routes.digest_for(&request.namespace, workflow_type, workflow_id).await?;
+            return routed.ok_or_else(|| {
                 ApiError::UnknownWorkflowType(format!(
                     "no component with workflow type {workflow_type} is deployed"
                 ))
             });
         };
-        let component = self.parts.versions.component(digest).await.map_err(|error| match error {
-            Unavailable::Missing(_) | Unavailable::Refused { .. } => {
-                ApiError::UnknownWorkflowType(error.to_string())
-            }
-            Unavailable::Store(error) => internal(&error),
-        })?;
-        if component.description().workflow_types.iter().any(|found| found.name == *workflow_type) {
-            return Ok(digest);
-        }
-        Err(ApiError::UnknownWorkflowType(format!(
-            "component {} has no workflow type {workflow_type}",
-            digest.short()
-        )))
+        self.must_have(&request.namespace, workflow_type, digest).await.map(|()| digest)
     }
 
     /// Describes a run.
@@ -462,22 +454,6 @@ impl Host {
                 row.key.run_id
             ))
         })
-    }
-
-    /// Checks, compiles and keeps a component.
-    ///
-    /// # Errors
-    /// `InvalidComponent` with the reason.
-    pub async fn deploy(&self, namespace: &Namespace, bytes: Vec<u8>) -> Result<Deployed, ApiError> {
-        self.parts.versions.deploy(namespace, bytes).await
-    }
-
-    /// All components, oldest first.
-    ///
-    /// # Errors
-    /// `Internal` when the store cannot be read.
-    pub async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, ApiError> {
-        self.parts.store.components(namespace).await.map_err(|error| internal(&error))
     }
 
     /// Whether the host takes requests.

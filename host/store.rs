@@ -16,6 +16,7 @@ use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, 
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::route::Route;
 
 pub use committer::{Committed, Committer, OnDone};
 pub use sqlite::SqliteStore;
@@ -56,15 +57,54 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be read.
     async fn component_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// The component that new runs of a type start on.
+    /// The routes of all workflow types of a namespace, by type.
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn current_component(
+    async fn routes(&self, namespace: &Namespace) -> Result<Vec<RouteRow>, StoreError>;
+
+    /// The route of one workflow type.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn route(&self, namespace: &Namespace, workflow_type: &str)
+    -> Result<Option<RouteRow>, StoreError>;
+
+    /// Changes the route of a workflow type, if it is still at the revision from which the change was
+    /// made. Answers whether it was.
+    ///
+    /// # Errors
+    /// When it was not written.
+    async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError>;
+
+    /// The versions of a workflow type, oldest first, and the runs on each.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn versions(
         &self,
         namespace: &Namespace,
         workflow_type: &str,
-    ) -> Result<Option<Digest>, StoreError>;
+    ) -> Result<Vec<VersionRow>, StoreError>;
+
+    /// Retires a version of a workflow type, unless new runs start on it or a run on it is open. It
+    /// comes back when the same bytes are put again.
+    ///
+    /// # Errors
+    /// When it was not written.
+    async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError>;
+
+    /// Open runs that match, by workflow id behind `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn open_runs(
+        &self,
+        namespace: &Namespace,
+        filter: &OpenRunFilter,
+        after: Option<&WorkflowId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError>;
 
     /// A run's row by its key.
     ///
@@ -266,6 +306,100 @@ pub struct RunFilter {
     pub started_from: Option<Timestamp>,
     /// Started before this time.
     pub started_before: Option<Timestamp>,
+    /// Closed at this time or later.
+    pub closed_from: Option<Timestamp>,
+}
+
+/// Which open runs are meant: those that match all that is given.
+#[derive(Clone, Debug, Default)]
+pub struct OpenRunFilter {
+    /// Of that type.
+    pub workflow_type: Option<String>,
+    /// That this component folds.
+    pub digest: Option<Digest>,
+    /// That are blocked, or are not.
+    pub blocked: Option<bool>,
+}
+
+/// The route of a workflow type as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRow {
+    /// The type.
+    pub workflow_type: String,
+    /// Where its new runs go.
+    pub route: Route,
+    /// The number of the last change.
+    pub revision: i64,
+    /// When that was.
+    pub changed_at: Timestamp,
+}
+
+/// A change of a route.
+#[derive(Clone, Debug)]
+pub struct RouteChange {
+    /// Where.
+    pub namespace: Namespace,
+    /// Of which type.
+    pub workflow_type: String,
+    /// The revision from which it was made.
+    pub expected_revision: i64,
+    /// The route from now on.
+    pub route: Route,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A version of a workflow type, and the runs that are on it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The component.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SDK, for people.
+    pub sdk: String,
+    /// When it was deployed.
+    pub deployed_at: Timestamp,
+    /// When it was retired, if it was.
+    pub retired_at: Option<Timestamp>,
+    /// Runs that are open.
+    pub open: u64,
+    /// Those of them that are blocked.
+    pub blocked: u64,
+    /// All runs, open and closed.
+    pub runs: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// When the first of them started.
+    pub first_started_at: Option<Timestamp>,
+    /// When the last of them started.
+    pub last_started_at: Option<Timestamp>,
+}
+
+/// A version to retire.
+#[derive(Clone, Debug)]
+pub struct RetiredVersion {
+    /// Where.
+    pub namespace: Namespace,
+    /// Of which type.
+    pub workflow_type: String,
+    /// The component.
+    pub digest: Digest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What became of a version to retire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retirement {
+    /// It is retired, now or before.
+    Retired,
+    /// The type has no such version.
+    Unknown,
+    /// New runs start on it.
+    Routed,
+    /// So many runs on it are open.
+    InUse(u64),
 }
 
 /// A timer as the store keeps it; ordered by time.

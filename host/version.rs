@@ -1,7 +1,20 @@
-//! Versions: components by digest, and which one new runs of a type start on.
+//! Versions: components by digest, which one new runs of a type start on, and what a component would
+//! do to runs that are open.
 //!
-//! A component's bytes are in the store, so that no run is ever without its code; its compiled
-//! form is kept here while the host lives, and in the engine's code cache across restarts.
+//! | file | owns |
+//! |---|---|
+//! | `routing` | the routes, and changing them |
+//! | `changes` | what a version has other than the current one |
+//! | `findings` | what was found about runs, equal findings together |
+//! | `report` | what a shadow replay and a move tell |
+//!
+//! A component's bytes are in the store, so that no run is ever without its code. Its compiled form is
+//! here while somebody uses it, and in the engine's code cache across restarts.
+
+mod changes;
+pub(crate) mod findings;
+pub mod report;
+mod routing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +26,8 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::guest::{Engine, LoadedComponent};
 use crate::runner::api::{ApiError, Deployed, DeployedType};
-use crate::store::{NewComponent, Store, StoreError};
+use crate::store::{NewComponent, RetiredVersion, Retirement, Store, StoreError};
+use routing::Routes;
 
 /// The components of this host.
 pub struct Versions {
@@ -21,7 +35,7 @@ pub struct Versions {
     store: Arc<dyn Store>,
     clock: Clock,
     loaded: Mutex<HashMap<Digest, LoadedComponent>>,
-    current: Mutex<HashMap<(Namespace, String), Digest>>,
+    routes: Routes,
 }
 
 /// A component that a run needs and that cannot be had.
@@ -53,7 +67,14 @@ impl Versions {
     /// The versions kept in `store`, run by `engine`.
     #[must_use]
     pub fn new(engine: Engine, store: Arc<dyn Store>, clock: Clock) -> Self {
-        Self { engine, store, clock, loaded: Mutex::default(), current: Mutex::default() }
+        let routes = Routes::new(Arc::clone(&store), clock.clone());
+        Self { engine, store, clock, loaded: Mutex::default(), routes }
+    }
+
+    /// The routes.
+    #[must_use]
+    pub const fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// Checks, compiles and keeps a component.
@@ -61,8 +82,7 @@ impl Versions {
     /// # Errors
     /// `InvalidComponent` with the reason; `Busy` when it could not be written.
     pub async fn deploy(&self, namespace: &Namespace, bytes: Vec<u8>) -> Result<Deployed, ApiError> {
-        let (component, bytes) =
-            self.compile(bytes).await.map_err(|reason| ApiError::InvalidComponent(reason.clone()))?;
+        let (component, bytes) = self.compile(bytes).await.map_err(ApiError::InvalidComponent)?;
         let description = component.description();
         let new = NewComponent {
             namespace: namespace.clone(),
@@ -77,12 +97,16 @@ impl Versions {
         self.loaded.lock().insert(component.digest(), component.clone());
         let mut workflow_types = Vec::new();
         for found in &description.workflow_types {
-            self.current.lock().remove(&(namespace.clone(), found.name.clone()));
-            let current = self.current(namespace, &found.name).await?;
+            let route =
+                self.routes.of(namespace, &found.name).await?.ok_or_else(|| {
+                    ApiError::Internal(format!("workflow type {} has no route", found.name))
+                })?;
             workflow_types.push(DeployedType {
                 name: found.name.clone(),
                 summary: found.summary.clone(),
-                is_current: current == Some(component.digest()),
+                handlers: found.handlers.clone(),
+                changes: self.changes_to(&component, found, route.route.current).await,
+                route: route.route,
             });
         }
         Ok(Deployed {
@@ -91,32 +115,35 @@ impl Versions {
             size: component.size() as u64,
             compile_time: component.compile_time(),
             workflow_types,
+            missing_types: Vec::new(),
             sdk: description.sdk.clone(),
         })
     }
 
-    /// The component that new runs of a type start on.
+    /// Whether a component's code is in memory.
+    #[must_use]
+    pub fn is_loaded(&self, digest: Digest) -> bool {
+        self.loaded.lock().contains_key(&digest)
+    }
+
+    /// Retires a version of a workflow type.
     ///
     /// # Errors
-    /// `Internal` when the store cannot be read.
-    pub async fn current(
-        &self,
-        namespace: &Namespace,
-        workflow_type: &str,
-    ) -> Result<Option<Digest>, ApiError> {
-        let name = (namespace.clone(), workflow_type.to_owned());
-        if let Some(digest) = self.current.lock().get(&name) {
-            return Ok(Some(*digest));
-        }
-        let found = self
-            .store
-            .current_component(namespace, workflow_type)
-            .await
-            .map_err(|error| ApiError::Internal(error.to_string()))?;
-        if let Some(digest) = found {
-            self.current.lock().insert(name, digest);
-        }
-        Ok(found)
+    /// When it was not written.
+    pub async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
+        let name = (version.namespace.clone(), version.workflow_type.clone());
+        let retirement = self.store.retire(version).await?;
+        // The way back to it may be gone.
+        self.routes.forget(&name.0, &name.1);
+        Ok(retirement)
+    }
+
+    /// Checks and compiles a component without keeping anything of it.
+    ///
+    /// # Errors
+    /// `InvalidComponent` with the reason.
+    pub async fn try_out(&self, bytes: Vec<u8>) -> Result<LoadedComponent, ApiError> {
+        self.compile(bytes).await.map(|(component, _)| component).map_err(ApiError::InvalidComponent)
     }
 
     /// The component of that digest, ready to run.

@@ -15,8 +15,8 @@ use everfold::guest::{Engine, EngineSettings};
 use everfold::runner::api::ApiError;
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, SqliteStore, Store,
-    StoreError, TimerRow, Verdict,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
+    RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use everfold::telemetry::Telemetry;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
@@ -59,12 +59,34 @@ impl Store for Faulty {
         self.inner.component_bytes(digest).await
     }
 
-    async fn current_component(
+    async fn routes(&self, namespace: &Namespace) -> Result<Vec<RouteRow>, StoreError> {
+        self.inner.routes(namespace).await
+    }
+
+    async fn route(&self, namespace: &Namespace, name: &str) -> Result<Option<RouteRow>, StoreError> {
+        self.inner.route(namespace, name).await
+    }
+
+    async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
+        self.inner.set_route(change).await
+    }
+
+    async fn versions(&self, namespace: &Namespace, name: &str) -> Result<Vec<VersionRow>, StoreError> {
+        self.inner.versions(namespace, name).await
+    }
+
+    async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
+        self.inner.retire(version).await
+    }
+
+    async fn open_runs(
         &self,
         namespace: &Namespace,
-        name: &str,
-    ) -> Result<Option<Digest>, StoreError> {
-        self.inner.current_component(namespace, name).await
+        filter: &OpenRunFilter,
+        after: Option<&WorkflowId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.open_runs(namespace, filter, after, limit).await
     }
 
     async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {

@@ -6,7 +6,7 @@
 mod support;
 
 use everfold::guest::{Engine, EngineSettings};
-use everfold_core::divergence::Comparison;
+use everfold_core::divergence::Replaying;
 use everfold_core::fold::activations;
 use everfold_core::history::{Export, pack, unpack};
 use everfold_core::replay::replay;
@@ -31,7 +31,7 @@ fn recorded_histories_replay() {
             unpack(&pack(&export.events), &mut unpacked).unwrap();
             assert_eq!(unpacked, export.events, "{place}: packing changes nothing");
             let mut instance = component.instantiate().unwrap();
-            let held = replay(&mut instance, activations(export.events), Comparison::SameDigest);
+            let held = replay(&mut instance, activations(export.events), Replaying::with(component.digest()));
             assert!(held.is_ok(), "{place}: {held:?}");
             replayed += 1;
         }

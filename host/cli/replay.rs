@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use everfold::guest::{Engine, EngineSettings};
-use everfold_core::divergence::{Change, Comparison};
+use everfold_core::divergence::{Change, Comparison, Replaying, Strictness};
 use everfold_core::fold::{GuestFault, activations};
 use everfold_core::history::Export;
 use everfold_core::ids::{Digest, EventId};
@@ -96,14 +96,12 @@ pub(super) fn replay_file(export: Export, wasm: &[u8], strict: bool) -> anyhow::
             types.join(", ")
         );
     }
-    let comparison = match (digest == export.digest, strict) {
-        (true, _) => Comparison::SameDigest,
-        (false, false) => Comparison::OtherDigest,
-        (false, true) => Comparison::OtherDigestStrict,
-    };
+    let strictness = if strict { Strictness::Strict } else { Strictness::Lenient };
+    let replaying = Replaying { digest, strictness };
+    let comparison = replaying.comparison(export.digest);
     let mut guest = component.instantiate().context("the component cannot be started")?;
     let events = export.events.len();
-    let outcome = replay(&mut guest, activations(export.events), comparison)
+    let outcome = replay(&mut guest, activations(export.events), replaying)
         .map(|replayed| Held { status: replayed.state.status(), changes: replayed.changes });
     Ok(Report { digest, comparison, events, outcome })
 }

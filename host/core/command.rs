@@ -43,6 +43,9 @@ pub enum Command {
     /// A run that goes its own way began.
     #[n(9)]
     DetachedWorkflowStarted(#[n(0)] Box<DetachedWorkflowStarted>),
+    /// The guest asked for the first time which version of a change it is to follow.
+    #[n(10)]
+    VersionMarkerRecorded(#[n(0)] VersionMarkerRecorded),
 }
 
 /// An activity that the guest asked for.
@@ -220,6 +223,17 @@ pub struct DetachedWorkflowStarted {
     pub headers: Vec<(String, Payload)>,
 }
 
+/// Which version of a change the run follows from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct VersionMarkerRecorded {
+    /// The change, named by the code.
+    #[n(0)]
+    pub change_id: String,
+    /// The version that the code was told: the highest that it knew.
+    #[n(1)]
+    pub version: i32,
+}
+
 impl Command {
     /// The name of the event that records it.
     #[must_use]
@@ -235,11 +249,12 @@ impl Command {
             Self::SignalTaken(_) => "SignalTaken",
             Self::WorkflowContinuedAsNew(_) => "WorkflowContinuedAsNew",
             Self::DetachedWorkflowStarted(_) => "DetachedWorkflowStarted",
+            Self::VersionMarkerRecorded(_) => "VersionMarkerRecorded",
         }
     }
 
     /// Which operation it concerns, for people and for the check on another digest: an activity's
-    /// or a workflow's type, a signal's name, the number of the operation that is cancelled.
+    /// or a workflow's type, a signal's or a change's name, the number of the operation that is cancelled.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -249,6 +264,7 @@ impl Command {
             Self::SignalTaken(signal) => signal.name.clone(),
             Self::WorkflowContinuedAsNew(next) => next.workflow_type.clone(),
             Self::DetachedWorkflowStarted(started) => started.workflow_type.clone(),
+            Self::VersionMarkerRecorded(marker) => marker.change_id.clone(),
             Self::TimerStarted(_)
             | Self::WorkflowCompleted(_)
             | Self::WorkflowFailed(_)
@@ -269,7 +285,8 @@ impl Command {
             | Self::TimerStarted(_)
             | Self::TimerCanceled(_)
             | Self::SignalTaken(_)
-            | Self::DetachedWorkflowStarted(_) => false,
+            | Self::DetachedWorkflowStarted(_)
+            | Self::VersionMarkerRecorded(_) => false,
         }
     }
 }

@@ -4,6 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::command::Command;
+use crate::divergence::Nondeterminism;
 use crate::event::{Event, EventKind, Input, Note};
 use crate::failure::{CanceledFailure, Failure, FailureKind};
 use crate::fold::Folded;
@@ -41,6 +42,8 @@ pub struct Decision {
     pub request: Option<Request>,
     /// Runs that this step begins.
     pub next_runs: Vec<NextRun>,
+    /// The component that folds the run from here on, when this step moves it to another one.
+    pub moved_to: Option<Digest>,
 }
 
 /// A caller's request that is done once.
@@ -225,6 +228,8 @@ pub struct Blocked {
     pub reason: String,
     /// The guest's frames; may be empty.
     pub backtrace: String,
+    /// What the history has and what the guest did, when they differ.
+    pub divergence: Option<Box<Nondeterminism>>,
     /// Since when.
     pub since: Timestamp,
     /// How often it was tried again in vain.
@@ -287,6 +292,7 @@ impl Decision {
             blocked: BlockChange::Keep,
             request: None,
             next_runs: Vec::new(),
+            moved_to: None,
         }
     }
 
@@ -368,6 +374,7 @@ impl Effects {
             Command::TimerCanceled(timer) => self.timers_closed.push(timer.started_event_id),
             Command::SignalTaken(_)
             | Command::DetachedWorkflowStarted(_)
+            | Command::VersionMarkerRecorded(_)
             | Command::WorkflowContinuedAsNew(_)
             | Command::WorkflowCompleted(_)
             | Command::WorkflowFailed(_)
@@ -412,7 +419,8 @@ impl Closed {
             | Command::TimerStarted(_)
             | Command::TimerCanceled(_)
             | Command::SignalTaken(_)
-            | Command::DetachedWorkflowStarted(_) => return None,
+            | Command::DetachedWorkflowStarted(_)
+            | Command::VersionMarkerRecorded(_) => return None,
         })
     }
 }

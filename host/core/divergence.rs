@@ -5,9 +5,46 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
-use crate::ids::EventId;
+use crate::ids::{Digest, EventId};
 
-/// How strictly a replay compares.
+/// Which component replays a history, and how it is compared where another one recorded it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaying {
+    /// The component that replays.
+    pub digest: Digest,
+    /// How it is compared with what another one recorded.
+    pub strictness: Strictness,
+}
+
+/// What counts as divergence where another component recorded the history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// Kind, name and order.
+    #[default]
+    Lenient,
+    /// Every byte.
+    Strict,
+}
+
+impl Replaying {
+    /// A replay that forgives what does not change the order of calls.
+    #[must_use]
+    pub const fn with(digest: Digest) -> Self {
+        Self { digest, strictness: Strictness::Lenient }
+    }
+
+    /// How events are compared that `recorded_by` recorded.
+    #[must_use]
+    pub fn comparison(self, recorded_by: Digest) -> Comparison {
+        match self.strictness {
+            _ if recorded_by == self.digest => Comparison::SameDigest,
+            Strictness::Lenient => Comparison::OtherDigest,
+            Strictness::Strict => Comparison::OtherDigestStrict,
+        }
+    }
+}
+
+/// How strictly a call is compared with the recorded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// The component that recorded the history: every byte must match.
@@ -101,7 +138,9 @@ impl Comparison {
 }
 
 impl Call {
-    fn of(command: Option<&Command>) -> Self {
+    /// The call that a command is; without one, the activation's end.
+    #[must_use]
+    pub fn of(command: Option<&Command>) -> Self {
         Self {
             event_type: command.map(|command| command.type_name().to_owned()),
             name: command.map(Command::name).unwrap_or_default(),

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use crate::command::{Command, SignalTaken};
-use crate::divergence::{Change, Comparison, Nondeterminism};
+use crate::command::{Command, SignalTaken, VersionMarkerRecorded};
+use crate::divergence::{Change, Comparison, Nondeterminism, Replaying};
 use crate::event::{Event, EventKind, Input, SignalReceived};
 use crate::ids::{EventId, RunId, Timestamp};
 use crate::limits::Limits;
+use crate::machine::version::DEFAULT_VERSION;
 use crate::machine::{IllegalEvent, RunState};
 
 /// Whatever folds events: a component's instance, or a script in a test.
@@ -121,7 +122,7 @@ impl Activation {
     pub fn replay(
         mut state: RunState,
         events: Vec<Event>,
-        comparison: Comparison,
+        replaying: Replaying,
     ) -> Result<Self, IllegalEvent> {
         match events.first() {
             Some(event @ Event { kind: EventKind::Input(_), .. }) => state.apply(event)?,
@@ -134,6 +135,10 @@ impl Activation {
             }
             None => return Err(IllegalEvent("an activation without events".to_owned())),
         }
+        let comparison = match state.digest() {
+            Some(recorded_by) => replaying.comparison(recorded_by),
+            None => unreachable!("the first input of a state is WorkflowStarted"),
+        };
         Ok(Self { state, events, mode: Mode::Replay { made: 0, comparison, changes: Vec::new() } })
     }
 
@@ -156,7 +161,7 @@ impl Activation {
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         match self.state.started() {
-            Some(started) => format!("{}/{}", started.run_id, self.state.next()),
+            Some(started) => format!("{}/{}", started.run_id, self.next_call().0),
             None => unreachable!("the first input of a state is WorkflowStarted"),
         }
     }
@@ -164,18 +169,32 @@ impl Activation {
     /// The id of a run that the next command begins: the recorded one on a replay, else a fresh one.
     #[must_use]
     pub fn new_run_id(&self) -> RunId {
-        let recorded = match &self.mode {
-            Mode::Live { .. } => None,
-            Mode::Replay { made, .. } => self.events.get(*made + 1),
-        };
+        let (id, recorded) = self.next_call();
         match recorded.map(|event| &event.kind) {
             Some(EventKind::Command(Command::WorkflowContinuedAsNew(next))) => return next.new_run_id,
             Some(EventKind::Command(Command::DetachedWorkflowStarted(started))) => return started.run_id,
             Some(EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_)) | None => {}
         }
         match self.state.started() {
-            Some(started) => started.run_id.following(&started.seed, self.state.next(), self.events[0].time),
+            Some(started) => started.run_id.following(&started.seed, id, self.events[0].time),
             None => unreachable!("the first input of a state is WorkflowStarted"),
+        }
+    }
+
+    /// The number of the guest's next call, unless that is a marker, and what is recorded there.
+    fn next_call(&self) -> (EventId, Option<&Event>) {
+        match &self.mode {
+            Mode::Live { .. } => (self.state.next(), None),
+            Mode::Replay { made, comparison, changes: _ } => {
+                let ahead = &self.events[*made + 1..];
+                let passed = match comparison {
+                    Comparison::SameDigest => 0,
+                    Comparison::OtherDigest | Comparison::OtherDigestStrict => {
+                        ahead.iter().take_while(|event| is_marker(event)).count()
+                    }
+                };
+                (EventId(self.state.next().0 + passed as u64), ahead.get(passed))
+            }
         }
     }
 
@@ -191,21 +210,89 @@ impl Activation {
         Ok(Some((received_event_id, signal)))
     }
 
+    /// Which version of a change the run follows; the code knows versions from `minimum` to `maximum`.
+    ///
+    /// The first time it is asked, the answer is `maximum`, and a marker records it. Where the history
+    /// goes on without such a marker, the run passed here before the change: the answer is
+    /// [`DEFAULT_VERSION`], now and on every replay.
+    ///
+    /// # Errors
+    /// When the version is outside the range, else as [`Activation::command`].
+    pub fn get_version(&mut self, change_id: &str, minimum: i32, maximum: i32) -> Result<i32, Refused> {
+        if minimum > maximum {
+            let rule =
+                format!("get-version `{change_id}`: the minimum {minimum} is above the maximum {maximum}");
+            return Err(Refused::Illegal(IllegalEvent(rule)));
+        }
+        let known = self.recorded_marker(change_id)?.or_else(|| self.state.versions().of(change_id));
+        let version = match known {
+            Some(version) => version,
+            None => {
+                let marker = VersionMarkerRecorded { change_id: change_id.to_owned(), version: maximum };
+                match &self.mode {
+                    Mode::Replay {
+                        comparison: Comparison::OtherDigest | Comparison::OtherDigestStrict,
+                        ..
+                    } => {
+                        self.state.follow_default(change_id);
+                        DEFAULT_VERSION
+                    }
+                    Mode::Replay { comparison: Comparison::SameDigest, .. } | Mode::Live { .. } => {
+                        self.command(Command::VersionMarkerRecorded(marker))?;
+                        maximum
+                    }
+                }
+            }
+        };
+        if (minimum..=maximum).contains(&version) {
+            return Ok(version);
+        }
+        Err(Refused::Illegal(IllegalEvent(format!(
+            "get-version `{change_id}`: the run follows version {version}, but this code knows only {minimum} to {maximum}"
+        ))))
+    }
+
+    /// The version in a marker that this step recorded and that is still ahead; taken if it comes next.
+    fn recorded_marker(&mut self, change_id: &str) -> Result<Option<i32>, Refused> {
+        let Mode::Replay { made, .. } = &self.mode else { return Ok(None) };
+        let ahead = self.events[*made + 1..].iter().enumerate();
+        let found = ahead.filter_map(|(place, event)| match &event.kind {
+            EventKind::Command(Command::VersionMarkerRecorded(marker)) => Some((place, marker)),
+            EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
+        });
+        let Some((place, marker)) = found
+            .into_iter()
+            .find(|(_, marker)| marker.change_id == change_id)
+            .map(|(place, marker)| (place, marker.clone()))
+        else {
+            return Ok(None);
+        };
+        let version = marker.version;
+        if place == 0 {
+            self.command(Command::VersionMarkerRecorded(marker))?;
+        }
+        Ok(Some(version))
+    }
+
     /// Takes one call of the guest: appends it, or checks it against the record.
     ///
     /// # Errors
     /// When it must not stand here; the guest must be stopped then.
     pub fn command(&mut self, command: Command) -> Result<EventId, Refused> {
-        let id = self.state.next();
-        let time = self.events[0].time;
         match &mut self.mode {
             Mode::Live { limits } => {
                 limits.check(&self.state, &command).map_err(Refused::Limit)?;
+                let (id, time) = (self.state.next(), self.events[0].time);
                 let event = Event { id, time, kind: EventKind::Command(command) };
                 self.state.apply(&event)?;
                 self.events.push(event);
+                Ok(id)
             }
             Mode::Replay { made, comparison, changes } => {
+                if !matches!(command, Command::VersionMarkerRecorded(_)) {
+                    skip_markers(&mut self.state, &self.events, made, *comparison)?;
+                }
+                let id = self.state.next();
                 let recorded = match self.events.get(*made + 1) {
                     Some(Event { kind: EventKind::Command(recorded), .. }) => Some(recorded),
                     Some(Event { kind: EventKind::Input(_) | EventKind::Note(_), .. }) | None => None,
@@ -216,9 +303,9 @@ impl Activation {
                 changes.extend(change);
                 self.state.apply(&self.events[*made + 1])?;
                 *made += 1;
+                Ok(id)
             }
         }
-        Ok(id)
     }
 
     /// Ends the step after the guest returned.
@@ -226,10 +313,13 @@ impl Activation {
     /// # Errors
     /// A nondeterminism error when recorded calls were not made.
     pub fn finish(self) -> Result<Folded, GuestFault> {
-        let Self { state, events, mode } = self;
+        let Self { mut state, events, mode } = self;
         match mode {
             Mode::Live { .. } => Ok(Folded { state, events, changes: Vec::new() }),
-            Mode::Replay { made, comparison, changes } => {
+            Mode::Replay { mut made, comparison, changes } => {
+                skip_markers(&mut state, &events, &mut made, comparison).map_err(|illegal| {
+                    GuestFault::Trap { message: illegal.to_string(), backtrace: String::new() }
+                })?;
                 if let Some(Event { id, kind: EventKind::Command(recorded), .. }) = events.get(made + 1) {
                     comparison
                         .compare(*id, Some(recorded), None)
@@ -239,6 +329,27 @@ impl Activation {
             }
         }
     }
+}
+
+/// Passes over recorded markers that another component does not ask for: they are no calls of its own.
+fn skip_markers(
+    state: &mut RunState,
+    events: &[Event],
+    made: &mut usize,
+    comparison: Comparison,
+) -> Result<(), IllegalEvent> {
+    if comparison == Comparison::SameDigest {
+        return Ok(());
+    }
+    while let Some(event) = events.get(*made + 1).filter(|event| is_marker(event)) {
+        state.apply(event)?;
+        *made += 1;
+    }
+    Ok(())
+}
+
+const fn is_marker(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Command(Command::VersionMarkerRecorded(_)))
 }
 
 /// Splits a history into its activations: each an input with the commands behind it. Notes come

@@ -18,3 +18,4 @@ pub mod machine;
 pub mod payload;
 pub mod replay;
 pub mod retry;
+pub mod route;

@@ -67,6 +67,7 @@ impl Limits {
             | Command::TimerStarted(_)
             | Command::TimerCanceled(_)
             | Command::SignalTaken(_)
+            | Command::VersionMarkerRecorded(_)
             | Command::WorkflowFailed(_) => {}
         }
         Ok(())

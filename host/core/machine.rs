@@ -13,15 +13,17 @@
 pub mod activity;
 pub mod signal;
 pub mod timer;
+pub mod version;
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::event::{Event, EventKind, Input, Note, WorkflowStarted};
-use crate::ids::{EventId, Timestamp};
+use crate::ids::{Digest, EventId, Timestamp};
 use activity::Activities;
 use signal::Signals;
 use timer::Timers;
+use version::Versions;
 
 /// How a run stands. Text in JSON and in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +100,8 @@ pub struct RunState {
     activities: Activities,
     timers: Timers,
     signals: Signals,
+    versions: Versions,
+    digest: Option<Digest>,
 }
 
 impl Default for RunState {
@@ -119,6 +123,8 @@ impl RunState {
             activities: Activities::new(),
             timers: Timers::new(),
             signals: Signals::new(),
+            versions: Versions::new(),
+            digest: None,
         }
     }
 
@@ -176,6 +182,25 @@ impl RunState {
         &self.signals
     }
 
+    /// The versions of changes that the run follows.
+    #[must_use]
+    pub const fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// Notes that the run follows the code before a change: its history has no marker where its code
+    /// asks. That is no event; whoever replays the history finds it again.
+    pub(crate) fn follow_default(&mut self, change_id: &str) {
+        self.versions.follow_default(change_id);
+    }
+
+    /// The component that recorded the last event and folds the next one: the one that the run was
+    /// started on, or was moved to; absent while its history is empty.
+    #[must_use]
+    pub const fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
     /// Whether somebody asked the run to stop.
     #[must_use]
     pub const fn is_cancel_requested(&self) -> bool {
@@ -219,7 +244,11 @@ impl RunState {
                 self.must_run("WorkflowTerminated")?;
                 self.status = RunStatus::Terminated;
             }
-            EventKind::Note(Note::VersionMoved(_) | Note::RunReset(_)) => {}
+            EventKind::Note(Note::VersionMoved(moved)) => {
+                self.must_run("VersionMoved")?;
+                self.digest = Some(moved.to);
+            }
+            EventKind::Note(Note::RunReset(_)) => {}
         }
         self.next = self.next.next();
         self.time = self.time.max(event.time);
@@ -239,6 +268,7 @@ impl RunState {
                 if self.started.is_some() {
                     return Err(IllegalEvent::new("the run has already started"));
                 }
+                self.digest = Some(started.digest);
                 self.started = Some(started.clone());
             }
             Input::WorkflowCancelRequested(_) => self.cancel_requested = true,
@@ -265,6 +295,7 @@ impl RunState {
             Command::TimerStarted(timer) => self.timers.start(id, time.plus_ms(timer.duration_ms)),
             Command::TimerCanceled(timer) => self.timers.close(timer.started_event_id)?,
             Command::SignalTaken(taken) => self.signals.take(taken)?,
+            Command::VersionMarkerRecorded(marker) => self.versions.mark(marker),
             Command::DetachedWorkflowStarted(_) => {}
             Command::WorkflowContinuedAsNew(_) => self.status = RunStatus::ContinuedAsNew,
             Command::WorkflowCompleted(_) => self.status = RunStatus::Completed,

@@ -1,6 +1,6 @@
 //! Replay: the recorded inputs go into a fresh guest, its calls are checked against the record.
 
-use crate::divergence::{Change, Comparison};
+use crate::divergence::{Change, Replaying};
 use crate::event::{Event, EventKind};
 use crate::fold::{Activated, Activation, Guest, GuestFault};
 use crate::ids::EventId;
@@ -38,20 +38,35 @@ pub enum ReplayFault {
 pub fn replay<G: Guest>(
     guest: &mut G,
     activations: impl IntoIterator<Item = Vec<Event>>,
-    comparison: Comparison,
+    replaying: Replaying,
 ) -> Result<Replayed, ReplayFault> {
-    replay_on(guest, RunState::new(), activations, comparison)
+    replay_on(guest, RunState::new(), activations, replaying)
 }
 
-/// Goes on from `state`, up to which the guest has folded its history.
+/// Goes on from `state`, up to which the guest has folded its history. Observations are dropped.
 ///
 /// # Errors
 /// The first activation that does not hold.
 pub fn replay_on<G: Guest>(
     guest: &mut G,
+    state: RunState,
+    activations: impl IntoIterator<Item = Vec<Event>>,
+    replaying: Replaying,
+) -> Result<Replayed, ReplayFault> {
+    replay_telling(guest, state, activations, replaying, |_, _| {})
+}
+
+/// The same for somebody who looks: `tell` gets what the guest said while it folded each input, the
+/// one at which it failed included.
+///
+/// # Errors
+/// The first activation that does not hold.
+pub fn replay_telling<G: Guest>(
+    guest: &mut G,
     mut state: RunState,
     activations: impl IntoIterator<Item = Vec<Event>>,
-    comparison: Comparison,
+    replaying: Replaying,
+    mut tell: impl FnMut(EventId, G::Observations),
 ) -> Result<Replayed, ReplayFault> {
     let mut changes = Vec::new();
     for events in activations {
@@ -60,8 +75,9 @@ pub fn replay_on<G: Guest>(
             continue;
         }
         let event_id = state.next();
-        let activation = Activation::replay(state, events, comparison)?;
-        let Activated { activation, outcome, observations: _ } = guest.activate(activation);
+        let activation = Activation::replay(state, events, replaying)?;
+        let Activated { activation, outcome, observations } = guest.activate(activation);
+        tell(event_id, observations);
         let folded = outcome
             .and_then(|()| activation.finish())
             .map_err(|fault| ReplayFault::Guest { event_id, fault })?;

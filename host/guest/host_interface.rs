@@ -24,7 +24,7 @@ pub(super) const TYPES_INTERFACE: &str = "everfold:workflow/types@0.1.0";
 pub(super) const WORKFLOW_INTERFACE: &str = "everfold:workflow/workflow@0.1.0";
 
 /// The functions of the interface. wasmtime cannot list what a linker has.
-pub(super) const FUNCTIONS: [&str; 13] = [
+pub(super) const FUNCTIONS: [&str; 14] = [
     "schedule-activity",
     "request-cancel-activity",
     "start-timer",
@@ -35,6 +35,7 @@ pub(super) const FUNCTIONS: [&str; 13] = [
     "take-signal",
     "continue-as-new",
     "start-detached-workflow",
+    "get-version",
     "log",
     "report-panic",
     "record-metric",
@@ -153,6 +154,12 @@ impl Host for GuestState {
             headers,
         }));
         Ok(self.command(function, bytes, command)?.0)
+    }
+
+    fn get_version(&mut self, change_id: String, minimum: i32, maximum: i32) -> wasmtime::Result<i32> {
+        lift::check_name("a change", &change_id)?;
+        let activation = self.activation("get-version")?;
+        Ok(activation.get_version(&change_id, minimum, maximum).map_err(Stop::from)?)
     }
 
     fn log(

@@ -12,6 +12,7 @@ use super::api::{ApiError, Started};
 use super::cells::Cell;
 use super::dispatch::Dispatcher;
 use super::load;
+use super::moves::MoveAnswer;
 use super::run::{Committed, InFlight, Message, Phase, Ready};
 use super::talk::{Answer, Refusal, Taken};
 use crate::store::{CommitError, Verdict};
@@ -31,6 +32,11 @@ pub(super) enum Done {
     Caller {
         /// Where the answer goes.
         reply: oneshot::Sender<Answer>,
+    },
+    /// Who moves the run to another version.
+    Move {
+        /// Where the answer goes.
+        reply: oneshot::Sender<MoveAnswer>,
     },
     /// The driver of an activity.
     Attempt {
@@ -72,7 +78,7 @@ pub(super) fn after_commit(
                 let _ = reply.send(Ok(Taken { run_id, is_duplicate: true }));
                 Phase::Unloaded
             }
-            Done::Nothing | Done::Attempt { .. } => {
+            Done::Nothing | Done::Move { .. } | Done::Attempt { .. } => {
                 unreachable!("only callers' requests are done once")
             }
         },
@@ -97,6 +103,9 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
         }
         Done::Caller { reply } => {
             let _ = reply.send(Ok(Taken { run_id: key.run_id, is_duplicate: false }));
+        }
+        Done::Move { reply } => {
+            let _ = reply.send(MoveAnswer::Moved);
         }
         Done::Attempt { pending, reply } => {
             parts.telemetry.attempt_recorded(key, &pending);
@@ -155,6 +164,10 @@ fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight, reason: &str) ->
         }
         Done::Caller { reply } => {
             let _ = reply.send(Err(Refusal::Busy(reason.to_owned())));
+            parts.send_later(&cell.key, Message::Wake);
+        }
+        Done::Move { reply } => {
+            let _ = reply.send(MoveAnswer::Busy(reason.to_owned()));
             parts.send_later(&cell.key, Message::Wake);
         }
         // A driver that waits no more has written a later row since.

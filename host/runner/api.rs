@@ -1,7 +1,5 @@
 //! What callers say to the runner and what it answers: the types of the host's public interface.
 
-use std::time::Duration;
-
 use everfold_core::decision::{Blocked, Outcome, PendingActivity};
 use everfold_core::event::Event;
 use everfold_core::failure::Failure;
@@ -9,7 +7,16 @@ use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, W
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
 
+mod versions;
+
 pub use crate::store::RunFilter;
+pub use crate::version::report::{
+    Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Tally, TypeReport, UpgradeReport,
+};
+pub use versions::{
+    CheckRequest, Deployed, DeployedType, HandlerChange, LookAhead, Routed, RoutingChange, RoutingRequest,
+    Subject, TypeChanges, TypeRouting, TypeVersions, UpgradeRequest, Version, VersionState, WhoMoves,
+};
 
 /// Which run is meant: the one named, or the open (else the latest) one of a workflow id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,34 +245,6 @@ pub struct RunResult {
     pub outcome: Option<Outcome>,
 }
 
-/// A deployed component.
-#[derive(Clone, Debug)]
-pub struct Deployed {
-    /// SHA-256 of its bytes.
-    pub digest: Digest,
-    /// False when the same bytes were there already.
-    pub is_new: bool,
-    /// Size in bytes.
-    pub size: u64,
-    /// How long its compilation took; absent when its code came from the cache.
-    pub compile_time: Option<Duration>,
-    /// The workflow types in it, with a line each for people.
-    pub workflow_types: Vec<DeployedType>,
-    /// Its SDK, for people.
-    pub sdk: String,
-}
-
-/// A workflow type of a deployed component.
-#[derive(Clone, Debug)]
-pub struct DeployedType {
-    /// Its name.
-    pub name: String,
-    /// One line for people.
-    pub summary: String,
-    /// Whether new runs of the type start on this component.
-    pub is_current: bool,
-}
-
 /// A request that was not done. Each answers what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -289,6 +268,15 @@ pub enum ApiError {
     /// The bytes are no component that can be deployed.
     #[error("{0}")]
     InvalidComponent(String),
+    /// No workflow type has that version, or there is no such component.
+    #[error("{0}")]
+    UnknownVersion(String),
+    /// The versions of the type are not such that it could be done.
+    #[error("{0}")]
+    VersionConflict(String),
+    /// Open runs would break: nothing was moved.
+    #[error("{} of {} open runs would break", .0.groups.iter().map(|group| group.runs).sum::<u64>(), .0.workflow_type)]
+    Incompatible(Box<UpgradeReport>),
     /// The run has no answer to such a question.
     #[error("{0}")]
     UnknownQuery(String),

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use everfold_core::decision::{BlockKind, Blocked};
-use everfold_core::divergence::Comparison;
+use everfold_core::divergence::{Nondeterminism, Replaying};
+use everfold_core::event::Event;
 use everfold_core::fold::{self, GuestFault};
-use everfold_core::ids::{EventId, Timestamp};
+use everfold_core::ids::{Digest, EventId, Timestamp};
+use everfold_core::machine::RunState;
 use everfold_core::replay::{self, ReplayFault};
 use everfold_core::retry::RetryPolicy;
 
 use super::Parts;
+use super::moves::Moved;
 use super::run::Ready;
 use crate::guest::Instance;
 use crate::version::Unavailable;
@@ -22,7 +25,13 @@ const LONGEST_PAUSE_MS: u64 = 10 * 60 * 1_000;
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The run's code is at fault.
-    Code { event_id: EventId, kind: BlockKind, reason: String, backtrace: String },
+    Code {
+        event_id: EventId,
+        kind: BlockKind,
+        reason: String,
+        backtrace: String,
+        divergence: Option<Box<Nondeterminism>>,
+    },
     /// The host is: nothing is known about the code.
     Host(String),
 }
@@ -30,34 +39,34 @@ pub(super) enum Fault {
 impl Fault {
     /// The fault of a guest while it folded `event_id`.
     pub(super) fn guest(event_id: EventId, fault: GuestFault) -> Self {
-        let (event_id, kind, reason, backtrace) = match fault {
+        let (event_id, kind, reason, backtrace, divergence) = match fault {
             GuestFault::Nondeterminism(mut error) => {
                 let backtrace = std::mem::take(&mut error.backtrace);
-                (error.event_id, BlockKind::Nondeterminism, error.to_string(), backtrace)
+                (error.event_id, BlockKind::Nondeterminism, error.to_string(), backtrace, Some(error))
             }
-            GuestFault::Trap { message, backtrace } => (event_id, BlockKind::Trap, message, backtrace),
+            GuestFault::Trap { message, backtrace } => (event_id, BlockKind::Trap, message, backtrace, None),
             GuestFault::LimitExceeded { message, backtrace } => {
-                (event_id, BlockKind::LimitExceeded, message, backtrace)
+                (event_id, BlockKind::LimitExceeded, message, backtrace, None)
             }
         };
-        Self::Code { event_id, kind, reason, backtrace }
+        Self::Code { event_id, kind, reason, backtrace, divergence }
     }
 
     /// What the run's row says about it.
     pub(super) fn into_blocked(self, now: Timestamp, before: Option<&Blocked>) -> Blocked {
-        let (event_id, kind, reason, backtrace) = match self {
-            Self::Code { event_id, kind, reason, backtrace } => (event_id, kind, reason, backtrace),
-            Self::Host(_) => unreachable!("a host's fault does not block a run"),
+        let Self::Code { event_id, kind, reason, backtrace, divergence } = self else {
+            unreachable!("a host's fault does not block a run")
         };
         let retries = before.map_or(0, |before| before.retries + 1);
         let policy = RetryPolicy { maximum_interval_ms: Some(LONGEST_PAUSE_MS), ..RetryPolicy::default() };
         let retry_at = now.plus_ms(policy.delay_ms(retries + 1));
         let since = before.map_or(now, |before| before.since);
-        Blocked { event_id, kind, reason, backtrace, since, retries, retry_at }
+        Blocked { event_id, kind, reason, backtrace, divergence, since, retries, retry_at }
     }
 }
 
-/// The run's instance: the live one, or a new one into which the history is folded.
+/// The run's instance: the live one, or a new one into which the history is folded. A blocked run is
+/// tried on the version first that may heal it; if its replay holds there, the run is on it from then on.
 ///
 /// # Errors
 /// When there is no such component, or the replay does not hold.
@@ -65,27 +74,61 @@ pub(super) fn instance(parts: &Arc<Parts>, ready: &mut Ready) -> Result<Instance
     if let Some(instance) = ready.instance.take() {
         return Ok(instance);
     }
-    let here = ready.state.next();
+    if let Some(healer) = ready.healer.take() {
+        match folded(parts, healer, &ready.state, ready.recorded.clone()) {
+            Ok((instance, state)) => {
+                let (state, moved) = Moved::to(healer, ready.digest, state, parts.clock.now());
+                ready.state = state;
+                ready.digest = healer;
+                ready.moved = Some(moved);
+                ready.recorded = Vec::new();
+                return Ok(instance);
+            }
+            Err(Fault::Host(error)) => return Err(Fault::Host(error)),
+            // Then its own version is tried.
+            Err(Fault::Code { .. }) => {}
+        }
+    }
+    let (instance, state) = folded(parts, ready.digest, &ready.state, std::mem::take(&mut ready.recorded))?;
+    // It knows what no event says: which changes the run's code asked about in vain.
+    ready.state = state;
+    Ok(instance)
+}
+
+/// A new instance of a component into which a history is folded, and the state behind it. `state` is the
+/// one that the history leads to.
+///
+/// # Errors
+/// When there is no such component, or the replay does not hold.
+pub(super) fn folded(
+    parts: &Arc<Parts>,
+    digest: Digest,
+    state: &RunState,
+    history: Vec<Event>,
+) -> Result<(Instance, RunState), Fault> {
+    let here = state.next();
     let component =
-        parts.runtime.block_on(parts.versions.component(ready.digest)).map_err(|error| match error {
+        parts.runtime.block_on(parts.versions.component(digest)).map_err(|error| match error {
             Unavailable::Missing(_) | Unavailable::Refused { .. } => Fault::Code {
                 event_id: here,
                 kind: BlockKind::ComponentUnavailable,
                 reason: error.to_string(),
                 backtrace: String::new(),
+                divergence: None,
             },
             Unavailable::Store(error) => Fault::Host(error.to_string()),
         })?;
     let mut instance = component.instantiate().map_err(|fault| Fault::guest(here, fault))?;
-    if !ready.recorded.is_empty() {
-        let (events, began) = (ready.recorded.len(), std::time::Instant::now());
-        let activations = fold::activations(std::mem::take(&mut ready.recorded));
-        replay::replay(&mut instance, activations, Comparison::SameDigest).map_err(|fault| match fault {
-            ReplayFault::Malformed(error) => Fault::Host(error.to_string()),
-            ReplayFault::Guest { event_id, fault } => Fault::guest(event_id, fault),
-        })?;
-        let workflow_type = ready.state.started().map_or("", |started| &started.workflow_type);
-        parts.telemetry.replayed(workflow_type, events, began.elapsed());
+    if history.is_empty() {
+        return Ok((instance, state.clone()));
     }
-    Ok(instance)
+    let (events, began) = (history.len(), std::time::Instant::now());
+    let replayed = replay::replay(&mut instance, fold::activations(history), Replaying::with(digest));
+    let replayed = replayed.map_err(|fault| match fault {
+        ReplayFault::Malformed(error) => Fault::Host(error.to_string()),
+        ReplayFault::Guest { event_id, fault } => Fault::guest(event_id, fault),
+    })?;
+    let workflow_type = state.started().map_or("", |started| &started.workflow_type);
+    parts.telemetry.replayed(workflow_type, events, began.elapsed());
+    Ok((instance, replayed.state))
 }

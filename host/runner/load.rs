@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity};
+use everfold_core::decision::{Blocked, InboxInput, InboxSeq, PendingActivity};
 use everfold_core::event::{Event, Input};
-use everfold_core::ids::{EventId, RunKey};
+use everfold_core::ids::{Digest, EventId, RunKey};
 use everfold_core::machine::{RunState, RunStatus};
 
 use super::Parts;
@@ -21,6 +21,17 @@ use crate::telemetry::trace::RunTrace;
 /// Events read at once.
 const PAGE: usize = 4_096;
 
+/// When a blocked run is tried again, and on which version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// At its time.
+    WhenDue,
+    /// At once.
+    Now,
+    /// At once, and only on the version that it is on.
+    OnItsOwn,
+}
+
 /// Reads a run and goes on with what it left open.
 ///
 /// # Errors
@@ -28,6 +39,7 @@ const PAGE: usize = 4_096;
 pub(super) async fn load(
     parts: &Arc<Parts>,
     key: &RunKey,
+    trial: Trial,
 ) -> Result<(Phase, Option<Arc<RunNames>>), StoreError> {
     let Some(row) = parts.store.run(key).await? else { return Ok((Phase::Closed, None)) };
     if row.status != RunStatus::Running {
@@ -41,9 +53,16 @@ pub(super) async fn load(
         resume_activities(parts, key, &state, &inbox).await?;
     }
     let names = RunNames::of_history(&recorded);
-    let is_due = row.blocked.as_ref().is_none_or(|blocked| blocked.retry_at <= parts.clock.now());
+    let is_due = |blocked: &Blocked| match trial {
+        Trial::WhenDue => blocked.retry_at <= parts.clock.now(),
+        Trial::Now | Trial::OnItsOwn => true,
+    };
+    let healer = match trial {
+        Trial::WhenDue | Trial::Now => healer(parts, &row).await,
+        Trial::OnItsOwn => None,
+    };
     let phase = match row.blocked {
-        Some(blocked) if !is_due => {
+        Some(blocked) if !is_due(&blocked) => {
             parts.retry_at(key, blocked.retry_at);
             let at = Position::of(&state).with_waiting(inbox.iter().map(|(_, waiting)| &waiting.input));
             Phase::Blocked(BlockedRun { at, blocked })
@@ -55,9 +74,22 @@ pub(super) async fn load(
             recorded,
             backlog: inbox.into(),
             blocked,
+            healer,
+            moved: None,
         })),
     };
     Ok((phase, names))
+}
+
+/// The version on which a blocked run is tried first: the current one of its type, if the route was
+/// changed since the run is blocked. A promotion, or a rollback, may be what it waits for.
+async fn healer(parts: &Arc<Parts>, row: &RunRow) -> Option<Digest> {
+    let blocked = row.blocked.as_ref()?;
+    let routes = parts.versions.routes();
+    // Without the route the run is tried on its own version; the next try asks again.
+    let routed = routes.of(&row.key.namespace, &row.workflow_type).await.ok()??;
+    let current = routed.route.current;
+    (routed.changed_at >= blocked.since && current != row.digest).then_some(current)
 }
 
 /// All events of a run.
@@ -138,7 +170,7 @@ pub(super) fn task(key: &RunKey, state: &RunState, id: EventId, attempt: u32) ->
         key: key.clone(),
         workflow_id: started.workflow_id.clone(),
         workflow_type: started.workflow_type.clone(),
-        digest: started.digest,
+        digest: state.digest()?,
         trace: RunTrace::of(started),
         scheduled_event_id: id,
         scheduled: activity.scheduled.clone(),

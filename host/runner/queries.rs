@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_core::divergence::Comparison;
+use everfold_core::divergence::Replaying;
 use everfold_core::event::Event;
 use everfold_core::failure::Failure;
 use everfold_core::fold;
@@ -196,7 +196,8 @@ fn ask(
             Err(fault) => return (None, Asked::NotFolded(fault.to_string())),
         },
     };
-    let state = match replay_on(&mut replica, state, fold::activations(news), Comparison::SameDigest) {
+    let replaying = Replaying::with(component.digest());
+    let state = match replay_on(&mut replica, state, fold::activations(news), replaying) {
         Ok(Replayed { state, changes: _ }) => state,
         Err(fault) => return (None, Asked::NotFolded(format!("the history cannot be folded: {fault}"))),
     };

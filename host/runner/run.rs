@@ -29,7 +29,8 @@ use super::act::{self, Done};
 use super::api::{ApiError, Started};
 use super::block::{self, Fault};
 use super::cells::Cell;
-use super::load;
+use super::load::{self, Trial};
+use super::moves::{MoveAnswer, Moved};
 use super::position::Position;
 use super::succession;
 use super::talk::{Answer, Ask, Refusal, Taken};
@@ -56,6 +57,15 @@ pub(super) enum Message {
     Wake,
     /// If the run is blocked and its time has come, try again.
     Retry,
+    /// If the run is blocked, try again at once.
+    RetryNow,
+    /// Go on on another version, if the replay holds there.
+    Move {
+        /// Which one.
+        to: Digest,
+        /// What became of it.
+        reply: oneshot::Sender<MoveAnswer>,
+    },
     /// Give up the instance.
     Evict,
 }
@@ -108,6 +118,10 @@ pub(super) struct Ready {
     pub(super) backlog: VecDeque<(InboxSeq, InboxInput)>,
     /// Present while the run is blocked and tried again.
     pub(super) blocked: Option<Blocked>,
+    /// The version that may heal the blocked run; tried before its own.
+    pub(super) healer: Option<Digest>,
+    /// The move that the next decision records.
+    pub(super) moved: Option<Moved>,
 }
 
 /// A run whose code is at fault.
@@ -161,9 +175,10 @@ impl Run {
     }
 
     /// Whether what comes next may take as long as an activation may: a blocked run that is tried
-    /// again, or the start of a run whose code is suspect.
+    /// again, a move, or the start of a run whose code is suspect.
     pub(super) fn belongs_apart(&self, parts: &Parts, next: Option<&Message>) -> bool {
         match (&self.phase, next) {
+            (Phase::Unloaded | Phase::Ready(_) | Phase::Blocked(_), Some(Message::Move { .. })) => true,
             (Phase::Ready(ready), _) => ready.blocked.is_some(),
             (Phase::Unloaded, Some(Message::Start(start))) => {
                 parts.suspects.contains(start.new_run.digest, &start.new_run.workflow_type)
@@ -203,12 +218,9 @@ impl Run {
             Message::Wake => {
                 let _ = self.ensure_loaded(parts, cell);
             }
-            Message::Retry => {
-                if matches!(self.phase, Phase::Blocked(_)) {
-                    self.phase = Phase::Unloaded;
-                }
-                let _ = self.ensure_loaded(parts, cell);
-            }
+            Message::Retry => self.retry(parts, cell, Trial::WhenDue),
+            Message::RetryNow => self.retry(parts, cell, Trial::Now),
+            Message::Move { to, reply } => self.move_to(parts, cell, to, reply),
             Message::Evict => {
                 if matches!(self.phase, Phase::Ready(_)) {
                     self.phase = Phase::Unloaded;
@@ -233,6 +245,8 @@ impl Run {
             recorded: Vec::new(),
             backlog: VecDeque::new(),
             blocked: None,
+            healer: None,
+            moved: None,
         }));
         let input = Input::WorkflowStarted(Box::new(started));
         self.fold(parts, cell, input, Source::Start { new_run, reply });
@@ -287,12 +301,25 @@ impl Run {
         self.submit(parts, cell, decision, None, None, Done::Attempt { pending: Box::new(pending), reply });
     }
 
+    /// Tries the run again if it is blocked.
+    fn retry(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, trial: Trial) {
+        if matches!(self.phase, Phase::Blocked(_)) {
+            self.phase = Phase::Unloaded;
+        }
+        let _ = self.ensure_loaded_for(parts, cell, trial);
+    }
+
     /// Loads the run if need be. False when the store does not answer: try again later.
     pub(super) fn ensure_loaded(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) -> bool {
+        self.ensure_loaded_for(parts, cell, Trial::WhenDue)
+    }
+
+    /// The same; a blocked run is tried again as `trial` says.
+    pub(super) fn ensure_loaded_for(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, trial: Trial) -> bool {
         if !matches!(self.phase, Phase::Unloaded) {
             return true;
         }
-        match parts.runtime.block_on(load::load(parts, &cell.key)) {
+        match parts.runtime.block_on(load::load(parts, &cell.key, trial)) {
             Ok((phase, names)) => {
                 self.phase = phase;
                 self.names = names.or_else(|| self.names.take());
@@ -318,7 +345,8 @@ impl Run {
             Err(fault) => return self.fault(parts, cell, *ready, fault, input, source),
         };
         let at = Position::of_ready(&ready);
-        let Ready { state, digest, instance: _, recorded: _, backlog, blocked } = *ready;
+        let Ready { state, digest, instance: _, recorded: _, backlog, blocked, healer: _, moved } = *ready;
+        let input = begun_on(digest, input);
         let folding = Folding::begin(self.arrival.take(), parts.clock.now());
         let activation = match Activation::live(state, parts.clock.now(), input, parts.limits) {
             Ok(activation) => activation,
@@ -334,10 +362,17 @@ impl Run {
         {
             parts.suspects.add(digest, &started.workflow_type);
         }
-        match (outcome.and_then(|()| activation.finish()), input) {
+        let folded = outcome.and_then(|()| activation.finish());
+        if folded.is_err() && moved.is_some() {
+            return self.not_healed(parts, cell);
+        }
+        match (folded, input) {
             (Ok(folded), input) => {
                 let (mut decision, state) = Decision::of(cell.key.clone(), folded);
                 if let Err(fault) = succession::complete(parts, &mut decision, &state, digest) {
+                    if moved.is_some() {
+                        return self.not_healed(parts, cell);
+                    }
                     let input = input.or_else(|| decision.take_input());
                     let Some(input) = input else { unreachable!("an activation has an input") };
                     return self.block(parts, cell, at, blocked, fault, input, source);
@@ -347,6 +382,9 @@ impl Run {
                 }
                 if blocked.is_some() {
                     decision.blocked = BlockChange::Clear;
+                }
+                if let Some(moved) = moved {
+                    moved.record_in(&mut decision);
                 }
                 self.phase = if decision.closed.is_some() {
                     // The instance goes with the phase, after everybody was answered.
@@ -361,6 +399,8 @@ impl Run {
                         recorded,
                         backlog,
                         blocked: None,
+                        healer: None,
+                        moved: None,
                     }))
                 };
                 let (done, input) = source.into_done(&mut decision, &cell.key, input);
@@ -370,6 +410,14 @@ impl Run {
             (Err(fault), Some(input)) => {
                 self.block(parts, cell, at, blocked, Fault::guest(at.next, fault), input, source);
             }
+        }
+    }
+
+    /// The version that was to heal the run does not. Nothing was written, and its own is tried.
+    fn not_healed(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
+        self.phase = Phase::Unloaded;
+        if !self.ensure_loaded_for(parts, cell, Trial::OnItsOwn) {
+            parts.send_later(&cell.key, Message::Retry);
         }
     }
 
@@ -401,6 +449,9 @@ impl Run {
                 ready.instance = Some(instance);
                 ready.blocked = None;
                 decision.blocked = BlockChange::Clear;
+                if let Some(moved) = ready.moved.take() {
+                    moved.record_in(&mut decision);
+                }
                 self.phase = Phase::Ready(ready);
                 self.submit(parts, cell, decision, None, None, Done::Nothing);
             }
@@ -408,8 +459,7 @@ impl Run {
                 tracing::error!(run_id = %cell.key.run_id, error, "a blocked run cannot be tried again");
                 parts.send_later(&cell.key, Message::Retry);
             }
-            Err(Fault::Code { event_id, kind, reason, backtrace }) => {
-                let fault = Fault::Code { event_id, kind, reason, backtrace };
+            Err(fault @ Fault::Code { .. }) => {
                 let before = ready.blocked.take();
                 self.submit_block(parts, cell, at, before, fault, decision, None, Done::Nothing);
             }
@@ -518,6 +568,14 @@ impl Run {
         let on_done = move |committed| answered_in.cells.committed(&answered, committed);
         parts.committer.submit(decision, Box::new(on_done));
     }
+}
+
+/// A run's first event names the component that folds it: it may have been moved while the event waited.
+fn begun_on(digest: Digest, mut input: Input) -> Input {
+    if let Input::WorkflowStarted(started) = &mut input {
+        started.digest = digest;
+    }
+    input
 }
 
 impl Source {

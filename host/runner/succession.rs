@@ -82,7 +82,7 @@ fn next_run(
     let Wanted { run_id, workflow_type, workflow_id, input, headers, version, kinship } = wanted;
     let digest = match version {
         VersionChoice::StayPinned => digest,
-        VersionChoice::FollowRoute => route(parts, event, started, workflow_type)?,
+        VersionChoice::FollowRoute => route(parts, event, started, workflow_type, workflow_id)?,
     };
     let now = parts.clock.now();
     let first = WorkflowStarted {
@@ -128,14 +128,17 @@ fn route(
     event: &Event,
     started: &WorkflowStarted,
     workflow_type: &str,
+    workflow_id: &WorkflowId,
 ) -> Result<Digest, Fault> {
-    match parts.runtime.block_on(parts.versions.current(&started.namespace, workflow_type)) {
+    let routes = parts.versions.routes();
+    match parts.runtime.block_on(routes.digest_for(&started.namespace, workflow_type, workflow_id)) {
         Ok(Some(digest)) => Ok(digest),
         Ok(None) => Err(Fault::Code {
             event_id: event.id,
             kind: BlockKind::ComponentUnavailable,
             reason: format!("no component with workflow type {workflow_type} is deployed"),
             backtrace: String::new(),
+            divergence: None,
         }),
         Err(error @ ApiError::Internal(_)) => Err(Fault::Host(error.to_string())),
         Err(error) => unreachable!("asking for the current version fails only with the store: {error}"),

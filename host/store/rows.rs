@@ -5,9 +5,10 @@ use everfold_core::event::{Event, Input};
 use everfold_core::history;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::route::{Candidate, Percent, Route};
 use sqlx::FromRow;
 
-use super::{ComponentRow, OpenCount, RunRow, StoreError, TimerRow};
+use super::{ComponentRow, OpenCount, RouteRow, RunRow, StoreError, TimerRow, VersionRow};
 
 /// A number as SQL keeps it. One above 2⁶³ − 1 does not occur; as that limit it equals no other.
 pub(super) fn integer(number: u64) -> i64 {
@@ -78,6 +79,7 @@ struct BlockedRecord {
     blocked_event_id: Option<i64>,
     blocked_reason: Option<String>,
     blocked_backtrace: Option<String>,
+    blocked_divergence: Option<String>,
     blocked_since: Option<i64>,
     blocked_retries: Option<i64>,
     blocked_retry_at: Option<i64>,
@@ -92,6 +94,10 @@ impl BlockedRecord {
             kind: BlockKind::from_name(kind).ok_or_else(|| damaged(what, format!("unknown kind {kind}")))?,
             reason: self.blocked_reason.ok_or_else(absent)?,
             backtrace: self.blocked_backtrace.ok_or_else(absent)?,
+            divergence: match self.blocked_divergence {
+                Some(text) => Some(serde_json::from_str(&text).map_err(|error| damaged(what, error))?),
+                None => None,
+            },
             since: Timestamp(self.blocked_since.ok_or_else(absent)?),
             retries: unsigned(what, self.blocked_retries.ok_or_else(absent)?)?,
             retry_at: Timestamp(self.blocked_retry_at.ok_or_else(absent)?),
@@ -225,6 +231,79 @@ impl TryFrom<SurveyRecord> for OpenCount {
             digest: digest(&record.digest)?,
             open: unsigned("a count of runs", record.open)?,
             blocked: unsigned("a count of runs", record.blocked)?,
+        })
+    }
+}
+
+/// A row of `workflow_types`.
+#[derive(Debug, FromRow)]
+pub(super) struct RouteRecord {
+    workflow_type: String,
+    current_digest: Vec<u8>,
+    candidate_digest: Option<Vec<u8>>,
+    ramp_percent: i64,
+    previous_digest: Option<Vec<u8>>,
+    revision: i64,
+    changed_at: i64,
+}
+
+impl TryFrom<RouteRecord> for RouteRow {
+    type Error = StoreError;
+
+    fn try_from(record: RouteRecord) -> Result<Self, StoreError> {
+        let what = "a route";
+        let candidate = match record.candidate_digest {
+            Some(blob) => {
+                let percent: u8 = unsigned(what, record.ramp_percent)?;
+                let ramp = Percent::try_from(percent).map_err(|error| damaged(what, error))?;
+                Some(Candidate { digest: digest(&blob)?, ramp })
+            }
+            None => None,
+        };
+        let current = digest(&record.current_digest)?;
+        let previous = record.previous_digest.map(|blob| digest(&blob)).transpose()?;
+        Ok(Self {
+            workflow_type: record.workflow_type,
+            route: Route { current, candidate, previous },
+            revision: record.revision,
+            changed_at: Timestamp(record.changed_at),
+        })
+    }
+}
+
+/// A version of a type with the runs on it; those columns are null where there are none.
+#[derive(Debug, FromRow)]
+pub(super) struct VersionRecord {
+    digest: Vec<u8>,
+    size: i64,
+    sdk: String,
+    deployed_at: i64,
+    retired_at: Option<i64>,
+    open: Option<i64>,
+    blocked: Option<i64>,
+    runs: Option<i64>,
+    failed: Option<i64>,
+    first_started_at: Option<i64>,
+    last_started_at: Option<i64>,
+}
+
+impl TryFrom<VersionRecord> for VersionRow {
+    type Error = StoreError;
+
+    fn try_from(record: VersionRecord) -> Result<Self, StoreError> {
+        let count = |number: Option<i64>| unsigned("a count of runs", number.unwrap_or(0));
+        Ok(Self {
+            digest: digest(&record.digest)?,
+            size: unsigned("a component", record.size)?,
+            deployed_at: Timestamp(record.deployed_at),
+            retired_at: record.retired_at.map(Timestamp),
+            open: count(record.open)?,
+            blocked: count(record.blocked)?,
+            runs: count(record.runs)?,
+            failed: count(record.failed)?,
+            first_started_at: record.first_started_at.map(Timestamp),
+            last_started_at: record.last_started_at.map(Timestamp),
+            sdk: record.sdk,
         })
     }
 }

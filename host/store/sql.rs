@@ -52,19 +52,19 @@ pub(super) const RUN_ADVANCE: &str = "\
 pub(super) const RUN_CLOSE: &str = "\
     UPDATE runs SET next_event_id = $1, open_activities = $2, status = $3, closed_at = $4, outcome = $5, \
         inbox_length = 0, blocked_kind = NULL, blocked_event_id = NULL, blocked_reason = NULL, \
-        blocked_backtrace = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
+        blocked_backtrace = NULL, blocked_divergence = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
     WHERE run_id = $6 AND namespace = $7 AND next_event_id = $8 AND status = 'running'";
 
 /// Blocks a run.
 pub(super) const RUN_BLOCK: &str = "\
     UPDATE runs SET blocked_kind = $1, blocked_event_id = $2, blocked_reason = $3, blocked_backtrace = $4, \
-        blocked_since = $5, blocked_retries = $6, blocked_retry_at = $7 \
-    WHERE run_id = $8";
+        blocked_divergence = $5, blocked_since = $6, blocked_retries = $7, blocked_retry_at = $8 \
+    WHERE run_id = $9";
 
 /// Takes a block away.
 pub(super) const RUN_UNBLOCK: &str = "\
     UPDATE runs SET blocked_kind = NULL, blocked_event_id = NULL, blocked_reason = NULL, \
-        blocked_backtrace = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
+        blocked_backtrace = NULL, blocked_divergence = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
     WHERE run_id = $1";
 
 /// Counts inbox rows that came and went.
@@ -134,9 +134,13 @@ pub(super) const COMPONENT_TYPE_PUT: &str = "\
     INSERT INTO component_types (namespace, digest, workflow_type) VALUES ($1, $2, $3) \
     ON CONFLICT (namespace, digest, workflow_type) DO NOTHING";
 
+/// Brings the retired types of a component back: namespace, digest.
+pub(super) const COMPONENT_REVIVE: &str = "\
+    UPDATE component_types SET retired_at = NULL WHERE namespace = $1 AND digest = $2";
+
 /// Makes a component current for a type that has none.
 pub(super) const WORKFLOW_TYPE_PUT: &str = "\
-    INSERT INTO workflow_types (namespace, workflow_type, current_digest) VALUES ($1, $2, $3) \
+    INSERT INTO workflow_types (namespace, workflow_type, current_digest, changed_at) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (namespace, workflow_type) DO NOTHING";
 
 /// The components of a namespace, a row for each of their types.
@@ -152,16 +156,66 @@ pub(super) const COMPONENTS: &str = "\
 /// A component's bytes: digest.
 pub(super) const COMPONENT_BYTES: &str = "SELECT bytes FROM component_bytes WHERE digest = $1";
 
-/// The component that new runs of a type start on: namespace, type.
-pub(super) const CURRENT_COMPONENT: &str =
-    "SELECT current_digest FROM workflow_types WHERE namespace = $1 AND workflow_type = $2";
+/// The routes of all types: namespace.
+pub(super) const ROUTES: &str = "\
+    SELECT workflow_type, current_digest, candidate_digest, ramp_percent, previous_digest, revision, changed_at \
+    FROM workflow_types WHERE namespace = $1 ORDER BY workflow_type";
+
+/// The route of one type: namespace, type.
+pub(super) const ROUTE: &str = "\
+    SELECT workflow_type, current_digest, candidate_digest, ramp_percent, previous_digest, revision, changed_at \
+    FROM workflow_types WHERE namespace = $1 AND workflow_type = $2";
+
+/// Changes a route. No row: it is at another revision.
+pub(super) const ROUTE_SET: &str = "\
+    UPDATE workflow_types SET current_digest = $1, candidate_digest = $2, ramp_percent = $3, \
+        previous_digest = $4, revision = revision + 1, changed_at = $5 \
+    WHERE namespace = $6 AND workflow_type = $7 AND revision = $8";
+
+/// The versions of a type with the runs on each: namespace, type.
+pub(super) const VERSIONS: &str = "\
+    SELECT t.digest, c.size, c.sdk, c.deployed_at, t.retired_at, r.open, r.blocked, r.runs, r.failed, \
+        r.first_started_at, r.last_started_at \
+    FROM component_types AS t \
+    JOIN components AS c ON c.namespace = t.namespace AND c.digest = t.digest \
+    LEFT JOIN (\
+        SELECT digest, COUNT(*) AS runs, MIN(started_at) AS first_started_at, MAX(started_at) AS last_started_at, \
+            COUNT(CASE WHEN status = 'running' THEN 1 END) AS open, \
+            COUNT(CASE WHEN status = 'failed' THEN 1 END) AS failed, COUNT(blocked_kind) AS blocked \
+        FROM runs WHERE namespace = $1 AND workflow_type = $2 GROUP BY digest\
+    ) AS r ON r.digest = t.digest \
+    WHERE t.namespace = $1 AND t.workflow_type = $2 ORDER BY c.deployed_at, t.digest";
+
+/// Retires a version: time, namespace, type, digest. No row: there is no such version.
+pub(super) const VERSION_RETIRE: &str = "\
+    UPDATE component_types SET retired_at = COALESCE(retired_at, $1) \
+    WHERE namespace = $2 AND workflow_type = $3 AND digest = $4";
+
+/// Forgets a way back to a version: namespace, type, digest.
+pub(super) const ROUTE_FORGET: &str = "\
+    UPDATE workflow_types SET previous_digest = NULL, revision = revision + 1 \
+    WHERE namespace = $1 AND workflow_type = $2 AND previous_digest = $3";
+
+/// Whether new runs of a type may start on a component: namespace, type, digest.
+pub(super) const IS_ROUTED: &str = "\
+    SELECT 1 FROM workflow_types \
+    WHERE namespace = $1 AND workflow_type = $2 AND (current_digest = $3 OR candidate_digest = $3)";
+
+/// How many runs of a type are open on a component: namespace, type, digest.
+pub(super) const OPEN_ON: &str = "\
+    SELECT COUNT(*) FROM runs \
+    WHERE namespace = $1 AND status = 'running' AND workflow_type = $2 AND digest = $3";
+
+/// Moves a run to another component: digest, run id.
+pub(super) const RUN_MOVE: &str = "UPDATE runs SET digest = $1 WHERE run_id = $2";
 
 macro_rules! select_run {
     ($condition:literal) => {
         concat!(
             "SELECT run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
                 open_activities, started_at, closed_at, outcome, blocked_kind, blocked_event_id, \
-                blocked_reason, blocked_backtrace, blocked_since, blocked_retries, blocked_retry_at \
+                blocked_reason, blocked_backtrace, blocked_divergence, blocked_since, blocked_retries, \
+                blocked_retry_at \
             FROM runs WHERE ",
             $condition
         )
@@ -180,13 +234,13 @@ pub(super) const LATEST_RUN: &str = select_run!(
 );
 
 /// Which runs a list shows: namespace, the run to go on behind, workflow id, type, status, digest,
-/// blocked, started from, started before, limit. What is null is not asked for.
+/// blocked, started from, started before, closed from, limit. What is null is not asked for.
 pub(super) const RUNS: &str = select_run!(
     "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND ($3 IS NULL OR workflow_id = $3) \
         AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
         AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
-        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
-    ORDER BY run_id DESC LIMIT $10"
+        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \
+    ORDER BY run_id DESC LIMIT $11"
 );
 
 /// The same for one workflow id, so that its index is used.
@@ -194,8 +248,17 @@ pub(super) const RUNS_OF_WORKFLOW: &str = select_run!(
     "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND workflow_id = $3 \
         AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
         AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
-        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) \
-    ORDER BY run_id DESC LIMIT $10"
+        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \
+    ORDER BY run_id DESC LIMIT $11"
+);
+
+/// Open runs: namespace, the workflow id to go on behind, type, digest, blocked, limit. It goes by the
+/// index of open runs, whatever else there is.
+pub(super) const OPEN_RUNS: &str = select_run!(
+    "namespace = $1 AND status = 'running' AND workflow_id > $2 \
+        AND ($3 IS NULL OR workflow_type = $3) AND ($4 IS NULL OR digest = $4) \
+        AND ($5 IS NULL OR (blocked_kind IS NOT NULL) = $5) \
+    ORDER BY workflow_id LIMIT $6"
 );
 
 /// A history from the row on that holds an event: run id, namespace, the event's number.

@@ -20,8 +20,8 @@ use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, Store, StoreError,
-    TimerRow, Verdict,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
+    RouteChange, RouteRow, RunFilter, RunRow, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -75,12 +75,42 @@ impl Store for SqliteStore {
         self.reads.component_bytes(digest).await
     }
 
-    async fn current_component(
+    async fn routes(&self, namespace: &Namespace) -> Result<Vec<RouteRow>, StoreError> {
+        self.reads.routes(namespace).await
+    }
+
+    async fn route(
         &self,
         namespace: &Namespace,
         workflow_type: &str,
-    ) -> Result<Option<Digest>, StoreError> {
-        self.reads.current_component(namespace, workflow_type).await
+    ) -> Result<Option<RouteRow>, StoreError> {
+        self.reads.route(namespace, workflow_type).await
+    }
+
+    async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
+        self.writer.set_route(change).await
+    }
+
+    async fn versions(
+        &self,
+        namespace: &Namespace,
+        workflow_type: &str,
+    ) -> Result<Vec<VersionRow>, StoreError> {
+        self.reads.versions(namespace, workflow_type).await
+    }
+
+    async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
+        self.writer.retire(version).await
+    }
+
+    async fn open_runs(
+        &self,
+        namespace: &Namespace,
+        filter: &OpenRunFilter,
+        after: Option<&WorkflowId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.reads.open_runs(namespace, filter, after, limit).await
     }
 
     async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, RunFilter, RunRow, SqliteStore, Store,
-    StoreError, TimerRow, Verdict,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
+    RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
@@ -76,12 +76,34 @@ impl Store for Mortal {
         self.alive().await.component_bytes(digest).await
     }
 
-    async fn current_component(
+    async fn routes(&self, namespace: &Namespace) -> Result<Vec<RouteRow>, StoreError> {
+        self.alive().await.routes(namespace).await
+    }
+
+    async fn route(&self, namespace: &Namespace, name: &str) -> Result<Option<RouteRow>, StoreError> {
+        self.alive().await.route(namespace, name).await
+    }
+
+    async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
+        self.alive().await.set_route(change).await
+    }
+
+    async fn versions(&self, namespace: &Namespace, name: &str) -> Result<Vec<VersionRow>, StoreError> {
+        self.alive().await.versions(namespace, name).await
+    }
+
+    async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
+        self.alive().await.retire(version).await
+    }
+
+    async fn open_runs(
         &self,
         namespace: &Namespace,
-        name: &str,
-    ) -> Result<Option<Digest>, StoreError> {
-        self.alive().await.current_component(namespace, name).await
+        filter: &OpenRunFilter,
+        after: Option<&WorkflowId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.alive().await.open_runs(namespace, filter, after, limit).await
     }
 
     async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {

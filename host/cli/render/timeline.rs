@@ -138,6 +138,9 @@ impl Timeline {
             Command::SignalTaken(taken) => {
                 Line::new(Tone::Asked, &taken.name, format!("received as #{}", taken.received_event_id))
             }
+            Command::VersionMarkerRecorded(marker) => {
+                Line::new(Tone::Asked, &marker.change_id, format!("version {}", marker.version))
+            }
             Command::WorkflowContinuedAsNew(next) => {
                 let essential = format!("as {} {}", next.new_run_id, payload(&next.input));
                 Line::new(Tone::Good, &next.workflow_type, essential.trim_end().to_owned())

@@ -59,7 +59,7 @@ pub struct Component {
 impl From<api::Deployed> for Deployed {
     fn from(deployed: api::Deployed) -> Self {
         let types = &deployed.workflow_types;
-        let current = types.iter().filter(|workflow_type| workflow_type.is_current);
+        let current = types.iter().filter(|workflow_type| workflow_type.route.current == deployed.digest);
         let described = types.iter().filter(|workflow_type| !workflow_type.summary.is_empty());
         Self {
             digest: deployed.digest,

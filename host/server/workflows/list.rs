@@ -111,6 +111,7 @@ pub(in crate::server) async fn list(
             blocked: query.blocked,
             started_from: query.started_from,
             started_before: query.started_before,
+            closed_from: None,
         },
         after: query.page_token.map(|token| token.0),
         limit: limit.min(LARGEST_PAGE),

@@ -23,7 +23,7 @@ fn row(number: u8, types: &[(&str, bool)]) -> ComponentRow {
 }
 
 async fn current(store: &impl Store, workflow_type: &str) -> Option<Digest> {
-    store.current_component(&Namespace::default(), workflow_type).await.unwrap()
+    store.route(&Namespace::default(), workflow_type).await.unwrap().map(|row| row.route.current)
 }
 
 async fn components(store: &impl Store) -> Vec<ComponentRow> {
@@ -73,7 +73,7 @@ pub(crate) async fn namespaces_share_bytes_only(backend: &impl Backend) {
     let elsewhere = Namespace("elsewhere".to_owned());
     assert!(store.put_component(component(1, &["a"])).await.unwrap());
     assert_eq!(store.components(&elsewhere).await.unwrap(), []);
-    assert_eq!(store.current_component(&elsewhere, "a").await.unwrap(), None);
+    assert_eq!(store.route(&elsewhere, "a").await.unwrap(), None);
     let there = NewComponent { namespace: elsewhere.clone(), ..component(1, &["a"]) };
     assert!(store.put_component(there).await.unwrap());
     assert_eq!(store.components(&elsewhere).await.unwrap(), [row(1, &[("a", true)])]);

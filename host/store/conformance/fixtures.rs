@@ -5,6 +5,7 @@ use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::{
     BlockChange, BlockKind, Blocked, Closed, Decision, InboxInput, NewRun, Outcome, PendingActivity,
 };
+use everfold_core::divergence::{Call, Nondeterminism};
 use everfold_core::event::{Event, EventKind, Input, WorkflowCancelRequested, WorkflowStarted};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Seed, Timestamp, WorkflowId};
@@ -125,6 +126,13 @@ pub(crate) fn blocked(event_id: EventId, retries: u32) -> Blocked {
         kind: BlockKind::Trap,
         reason: "unreachable executed".to_owned(),
         backtrace: "0: order_saga::run\n1: main".to_owned(),
+        divergence: Some(Box::new(Nondeterminism {
+            event_id,
+            expected: Call { event_type: Some("ActivityScheduled".to_owned()), name: "pay".to_owned() },
+            actual: Call { event_type: None, name: String::new() },
+            fields: Vec::new(),
+            backtrace: String::new(),
+        })),
         since: Timestamp(1_700_000_000_000),
         retries,
         retry_at: Timestamp(1_700_000_001_000),

@@ -12,10 +12,13 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::store::rows::{
-    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RunRecord, SurveyRecord, TimerRecord,
-    integer,
+    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RouteRecord, RunRecord, SurveyRecord,
+    TimerRecord, VersionRecord, integer,
 };
-use crate::store::{ComponentRow, OpenCount, RunFilter, RunRow, StoreError, TimerRow, sql};
+use crate::store::{
+    ComponentRow, OpenCount, OpenRunFilter, RouteRow, RunFilter, RunRow, StoreError, TimerRow, VersionRow,
+    sql,
+};
 
 /// How many queries run at once.
 const CONNECTIONS: u32 = 4;
@@ -67,18 +70,60 @@ impl Reads {
             .map_err(failed)
     }
 
-    pub(super) async fn current_component(
+    pub(super) async fn routes(&self, namespace: &Namespace) -> Result<Vec<RouteRow>, StoreError> {
+        let records: Vec<RouteRecord> =
+            sqlx::query_as(sql::ROUTES).bind(&namespace.0).fetch_all(&self.pool).await.map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn route(
         &self,
         namespace: &Namespace,
         workflow_type: &str,
-    ) -> Result<Option<Digest>, StoreError> {
-        let digest: Option<Vec<u8>> = sqlx::query_scalar(sql::CURRENT_COMPONENT)
+    ) -> Result<Option<RouteRow>, StoreError> {
+        let record: Option<RouteRecord> = sqlx::query_as(sql::ROUTE)
             .bind(&namespace.0)
             .bind(workflow_type)
             .fetch_optional(&self.pool)
             .await
             .map_err(failed)?;
-        digest.map(|digest| rows::digest(&digest)).transpose()
+        record.map(RouteRow::try_from).transpose()
+    }
+
+    pub(super) async fn versions(
+        &self,
+        namespace: &Namespace,
+        workflow_type: &str,
+    ) -> Result<Vec<VersionRow>, StoreError> {
+        let records: Vec<VersionRecord> = sqlx::query_as(sql::VERSIONS)
+            .bind(&namespace.0)
+            .bind(workflow_type)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn open_runs(
+        &self,
+        namespace: &Namespace,
+        filter: &OpenRunFilter,
+        after: Option<&WorkflowId>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let OpenRunFilter { workflow_type, digest, blocked } = filter;
+        let records: Vec<RunRecord> = sqlx::query_as(sql::OPEN_RUNS)
+            .bind(&namespace.0)
+            // No workflow id is empty.
+            .bind(after.map_or("", |id| &id.0))
+            .bind(workflow_type)
+            .bind(digest.as_ref().map(|digest| &digest.0[..]))
+            .bind(blocked)
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
     }
 
     pub(super) async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {
@@ -129,8 +174,16 @@ impl Reads {
         after: Option<RunId>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        let RunFilter { workflow_type, workflow_id, status, digest, blocked, started_from, started_before } =
-            filter;
+        let RunFilter {
+            workflow_type,
+            workflow_id,
+            status,
+            digest,
+            blocked,
+            started_from,
+            started_before,
+            closed_from,
+        } = filter;
         let text = if workflow_id.is_some() { sql::RUNS_OF_WORKFLOW } else { sql::RUNS };
         let records: Vec<RunRecord> = sqlx::query_as(text)
             .bind(&namespace.0)
@@ -142,6 +195,7 @@ impl Reads {
             .bind(blocked)
             .bind(started_from.map(|time| time.0))
             .bind(started_before.map(|time| time.0))
+            .bind(closed_from.map(|time| time.0))
             .bind(integer(limit as u64))
             .fetch_all(&self.pool)
             .await

@@ -11,10 +11,11 @@ use everfold_core::event::Event;
 use everfold_core::history;
 use everfold_core::ids::{EventId, RunId, RunKey};
 use everfold_core::machine::RunStatus;
+use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
 use crate::store::rows::{encode, integer};
-use crate::store::{Epoch, NewComponent, Verdict, sql};
+use crate::store::{Epoch, NewComponent, RetiredVersion, Retirement, RouteChange, Verdict, sql};
 
 /// Every statement that the writer uses, prepared once.
 pub(super) struct Statements<'c> {
@@ -48,6 +49,13 @@ pub(super) struct Statements<'c> {
     component_bytes_put: Statement<'c>,
     component_type_put: Statement<'c>,
     workflow_type_put: Statement<'c>,
+    component_revive: Statement<'c>,
+    route_set: Statement<'c>,
+    route_forget: Statement<'c>,
+    is_routed: Statement<'c>,
+    open_on: Statement<'c>,
+    version_retire: Statement<'c>,
+    run_move: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -86,6 +94,13 @@ impl<'c> Statements<'c> {
             component_bytes_put: prepare(sql::COMPONENT_BYTES_PUT)?,
             component_type_put: prepare(sql::COMPONENT_TYPE_PUT)?,
             workflow_type_put: prepare(sql::WORKFLOW_TYPE_PUT)?,
+            component_revive: prepare(sql::COMPONENT_REVIVE)?,
+            route_set: prepare(sql::ROUTE_SET)?,
+            route_forget: prepare(sql::ROUTE_FORGET)?,
+            is_routed: prepare(sql::IS_ROUTED)?,
+            open_on: prepare(sql::OPEN_ON)?,
+            version_retire: prepare(sql::VERSION_RETIRE)?,
+            run_move: prepare(sql::RUN_MOVE)?,
         })
     }
 
@@ -106,14 +121,51 @@ impl<'c> Statements<'c> {
         let size = integer(bytes.len() as u64);
         let put = params![namespace.0, digest.0, size, sdk, deployed_at.0];
         if self.component_put.execute(put)? == 0 {
+            self.component_revive.execute(params![namespace.0, digest.0])?;
             return Ok(false);
         }
         self.component_bytes_put.execute(params![digest.0, bytes])?;
         for workflow_type in workflow_types {
             self.component_type_put.execute(params![namespace.0, digest.0, workflow_type])?;
-            self.workflow_type_put.execute(params![namespace.0, workflow_type, digest.0])?;
+            let put = params![namespace.0, workflow_type, digest.0, deployed_at.0];
+            self.workflow_type_put.execute(put)?;
         }
         Ok(true)
+    }
+
+    /// Changes a route; false if it is at another revision.
+    pub(super) fn set_route(&mut self, change: &RouteChange) -> Result<bool> {
+        let RouteChange { namespace, workflow_type, expected_revision, route, at } = change;
+        let Route { current, candidate, previous } = route;
+        let rows = self.route_set.execute(params![
+            current.0,
+            candidate.map(|candidate| candidate.digest.0),
+            candidate.map_or(0, |candidate| u8::from(candidate.ramp)),
+            previous.map(|previous| previous.0),
+            at.0,
+            namespace.0,
+            workflow_type,
+            expected_revision,
+        ])?;
+        Ok(rows > 0)
+    }
+
+    /// Retires a version that nothing uses.
+    pub(super) fn retire(&mut self, version: &RetiredVersion) -> Result<Retirement> {
+        let RetiredVersion { namespace, workflow_type, digest, at } = version;
+        let named = params![namespace.0, workflow_type, digest.0];
+        if self.is_routed.exists(named)? {
+            return Ok(Retirement::Routed);
+        }
+        let open: i64 = self.open_on.query_row(named, |row| row.get(0))?;
+        if open > 0 {
+            return Ok(Retirement::InUse(open.unsigned_abs()));
+        }
+        if self.version_retire.execute(params![at.0, namespace.0, workflow_type, digest.0])? == 0 {
+            return Ok(Retirement::Unknown);
+        }
+        self.route_forget.execute(named)?;
+        Ok(Retirement::Retired)
     }
 
     /// Writes one decision, or nothing of it.
@@ -131,6 +183,9 @@ impl<'c> Statements<'c> {
         }
         let key = &decision.key;
         self.append_history(key, &decision.events)?;
+        if let Some(digest) = &decision.moved_to {
+            self.run_move.execute(params![digest.0, key.run_id.0])?;
+        }
         if let Some(request) = &decision.request {
             self.remember(key, request)?;
         }
@@ -371,13 +426,17 @@ impl<'c> Statements<'c> {
                 self.run_unblock.execute([run_id.0])?;
             }
             BlockChange::Block(blocked) => {
-                let Blocked { event_id, kind, reason, backtrace, since, retries, retry_at } = blocked;
+                let Blocked { event_id, kind, reason, backtrace, divergence, since, retries, retry_at } =
+                    blocked;
+                let divergence =
+                    divergence.as_ref().map(|divergence| serde_json::json!(divergence).to_string());
                 let event_id = integer(event_id.0);
                 self.run_block.execute(params![
                     kind.name(),
                     event_id,
                     reason,
                     backtrace,
+                    divergence,
                     since.0,
                     retries,
                     retry_at.0,

@@ -16,7 +16,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::statements::Statements;
-use crate::store::{CommitError, Epoch, NewComponent, StoreError, Verdict, sql};
+use crate::store::{
+    CommitError, Epoch, NewComponent, RetiredVersion, Retirement, RouteChange, StoreError, Verdict, sql,
+};
 
 type Committed = Result<Vec<Verdict>, CommitError>;
 
@@ -24,6 +26,8 @@ type Committed = Result<Vec<Verdict>, CommitError>;
 pub(super) enum Order {
     Commit(Vec<Decision>, oneshot::Sender<Committed>),
     PutComponent(Box<NewComponent>, oneshot::Sender<Result<bool, StoreError>>),
+    SetRoute(Box<RouteChange>, oneshot::Sender<Result<bool, StoreError>>),
+    Retire(Box<RetiredVersion>, oneshot::Sender<Result<Retirement, StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -111,6 +115,26 @@ impl Writer {
     pub(super) async fn put_component(&self, component: NewComponent) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.give(Order::PutComponent(Box::new(component), answer));
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Changes a route; false if it has changed meanwhile.
+    ///
+    /// # Errors
+    /// When it was not written.
+    pub(super) async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::SetRoute(Box::new(change), answer));
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Retires a version.
+    ///
+    /// # Errors
+    /// When it was not written.
+    pub(super) async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::Retire(Box::new(version), answer));
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -213,7 +237,15 @@ impl<'c> Session<'c> {
         {
             match order {
                 Order::Commit(decisions, answer) => _ = answer.send(self.commit(&decisions)),
-                Order::PutComponent(component, answer) => _ = answer.send(self.put_component(&component)),
+                Order::PutComponent(component, answer) => {
+                    _ = answer.send(self.write(|statements| statements.put_component(&component)));
+                }
+                Order::SetRoute(change, answer) => {
+                    _ = answer.send(self.write(|statements| statements.set_route(&change)));
+                }
+                Order::Retire(version, answer) => {
+                    _ = answer.send(self.write(|statements| statements.retire(&version)));
+                }
                 Order::Close(answer) => _ = answer.send(self.close()),
             }
         }
@@ -225,9 +257,12 @@ impl<'c> Session<'c> {
         })
     }
 
-    fn put_component(&mut self, component: &NewComponent) -> Result<bool, StoreError> {
-        self.transaction(|statements| statements.put_component(component))
-            .map_err(|error| StoreError::Database(error.to_string()))
+    /// Writes something that is no decision.
+    fn write<T>(
+        &mut self,
+        work: impl FnOnce(&mut Statements<'c>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.transaction(work).map_err(|error| StoreError::Database(error.to_string()))
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
