@@ -84,10 +84,10 @@ async fn a_newer_schema_is_refused_and_left_alone() {
         shell.execute(newer, [version]).unwrap();
     }
     let error = folder.open().await.unwrap_err();
-    assert!(matches!(error, StoreError::SchemaTooNew { found: 9_999, known: 4 }), "{error:?}");
+    assert!(matches!(error, StoreError::SchemaTooNew { found: 9_999, known: 5 }), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "the store has schema version 9999, newer than this binary's 4: use a newer everfold"
+        "the store has schema version 9999, newer than this binary's 5: use a newer everfold"
     );
     shell.execute("DELETE FROM _sqlx_migrations WHERE version > 9000", []).unwrap();
     let store = folder.open().await.unwrap();
