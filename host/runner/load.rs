@@ -81,15 +81,14 @@ pub(super) async fn load(
     Ok((phase, names))
 }
 
-/// The version on which a blocked run is tried first: the current one of its type, if the route was
-/// changed since the run is blocked. A promotion, or a rollback, may be what it waits for.
+/// The version on which a blocked run is tried first: the current one of its type, when new runs do not
+/// start on its own any more. A promotion, or a rollback, may be what it waits for.
 async fn healer(parts: &Arc<Parts>, row: &RunRow) -> Option<Digest> {
-    let blocked = row.blocked.as_ref()?;
+    row.blocked.as_ref()?;
     let routes = parts.versions.routes();
     // Without the route the run is tried on its own version; the next try asks again.
-    let routed = routes.of(&row.key.namespace, &row.workflow_type).await.ok()??;
-    let current = routed.route.current;
-    (routed.changed_at >= blocked.since && current != row.digest).then_some(current)
+    let route = routes.of(&row.key.namespace, &row.workflow_type).await.ok()??.route;
+    (!route.leads_to(row.digest)).then_some(route.current)
 }
 
 /// All events of a run.
