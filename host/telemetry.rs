@@ -196,6 +196,10 @@ impl Telemetry {
             }
             Told::CancelRequested(reason) => lines::cancel_requested(&names, reason),
         }
+        if let Some(from) = facts.moved_from {
+            lines::moved(&names, from);
+            metrics.count(metrics::RUN_MOVES, &of_type, 1);
+        }
         if facts.is_healed {
             lines::healed(&names);
             metrics.count(metrics::RUN_HEALS, &of_type[..1], 1);

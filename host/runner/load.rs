@@ -52,7 +52,7 @@ pub(super) async fn load(
     if !state.activities().is_empty() {
         resume_activities(parts, key, &state, &inbox).await?;
     }
-    let names = RunNames::of_history(&recorded);
+    let names = RunNames::of_history(&recorded).map(|names| names.on(row.digest));
     let is_due = |blocked: &Blocked| match trial {
         Trial::WhenDue => blocked.retry_at <= parts.clock.now(),
         Trial::Now | Trial::OnItsOwn => true,

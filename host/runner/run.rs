@@ -554,6 +554,9 @@ impl Run {
         done: Done,
     ) {
         self.names = self.names.take().or_else(|| RunNames::of_decision(&decision));
+        if let Some(digest) = decision.moved_to {
+            self.names = self.names.take().map(|names| names.on(digest));
+        }
         let facts = Facts::of(self.names.clone(), &decision, folded);
         self.phase = Phase::InFlight(Box::new(InFlight {
             after: std::mem::take(&mut self.phase),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everfold_core::decision::{BlockChange, Blocked, Closed, Decision};
-use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
-use everfold_core::ids::{EventId, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::event::{Event, EventKind, Input, Note, WorkflowStarted};
+use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 
 use super::trace::RunTrace;
 use crate::guest::Observation;
@@ -53,6 +53,13 @@ impl RunNames {
             let waiting = decision.inbox_put.first()?;
             Self::of_input(&waiting.input, waiting.received_at)
         })
+    }
+
+    /// The same run on another component.
+    #[must_use]
+    pub fn on(self: Arc<Self>, digest: Digest) -> Arc<Self> {
+        let digest = digest.short();
+        if self.digest == digest { self } else { Arc::new(Self { digest, ..Self::clone(&self) }) }
     }
 
     fn of_input(input: &Input, at: Timestamp) -> Option<Arc<Self>> {
@@ -142,6 +149,8 @@ pub struct Facts {
     pub(super) closed: Option<Closed>,
     pub(super) blocked: Option<Blocked>,
     pub(super) is_healed: bool,
+    /// The component that the run was moved from.
+    pub(super) moved_from: Option<Digest>,
     pub(super) activities_closed: Vec<EventId>,
 }
 
@@ -149,7 +158,12 @@ impl Facts {
     /// The facts of a decision; `folded` is the activation that it records, if it does.
     #[must_use]
     pub fn of(names: Option<Arc<RunNames>>, decision: &Decision, folded: Option<Folded>) -> Self {
-        let first = decision.events.first();
+        let (notes, folded_events) = notes_first(&decision.events);
+        let moved_from = notes.iter().find_map(|event| match &event.kind {
+            EventKind::Note(Note::VersionMoved(moved)) => Some(moved.from),
+            EventKind::Note(_) | EventKind::Input(_) | EventKind::Command(_) => None,
+        });
+        let first = folded_events.first();
         let (input, told) = match first.map(|event| (event.id, &event.kind)) {
             Some((id, EventKind::Input(input))) => (Some((id, input.type_name())), Told::by(input)),
             Some((_, EventKind::Command(_) | EventKind::Note(_))) | None => (None, Told::Nothing),
@@ -162,16 +176,23 @@ impl Facts {
         Self {
             key: decision.key.clone(),
             names,
-            commands: decision.events.len().saturating_sub(usize::from(input.is_some())),
+            commands: folded_events.len().saturating_sub(usize::from(input.is_some())),
             input,
             told,
             folded,
             closed: decision.closed.clone(),
             blocked,
             is_healed,
+            moved_from,
             activities_closed: decision.effects.activities_closed.clone(),
         }
     }
+}
+
+/// The notes with which a decision begins, and the rest.
+fn notes_first(events: &[Event]) -> (&[Event], &[Event]) {
+    let notes = events.iter().take_while(|event| matches!(event.kind, EventKind::Note(_))).count();
+    events.split_at(notes)
 }
 
 impl Told {

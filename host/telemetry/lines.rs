@@ -9,7 +9,7 @@
 
 use everfold_core::decision::{Blocked, Closed, Outcome};
 use everfold_core::failure::Failure;
-use everfold_core::ids::{RunId, Timestamp};
+use everfold_core::ids::{Digest, RunId, Timestamp};
 use everfold_core::machine::RunStatus;
 
 use super::attempts::AttemptNames;
@@ -69,6 +69,10 @@ pub(super) fn blocked(names: &RunNames, blocked: &Blocked) {
 
 pub(super) fn healed(names: &RunNames) {
     run_line!(info, names, "a blocked run goes on");
+}
+
+pub(super) fn moved(names: &RunNames, from: Digest) {
+    run_line!(info, names, from = from.short(), "a run moved to another version");
 }
 
 pub(super) fn signal_received(names: &RunNames, signal: &str) {

@@ -64,6 +64,7 @@ metrics! {
     RUNS_PARKED = "everfold_runs_parked", Gauge, "Open runs without an instance in memory.";
     RUN_BLOCKS = "everfold_run_blocks_total", Counter, "How often a run became blocked, by the kind of fault.";
     RUN_HEALS = "everfold_run_heals_total", Counter, "How often a blocked run went on.";
+    RUN_MOVES = "everfold_run_moves_total", Counter, "Runs that moved to another version, by the version that they moved to.";
     SIGNALS = "everfold_signals_received_total", Counter, "Signals in the histories of runs.";
     QUERIES = "everfold_queries_total", Counter, "Questions to runs, by how they were answered.";
     ACTIVATION_WAIT = "everfold_activation_schedule_to_start_seconds", Seconds,
