@@ -224,7 +224,11 @@ impl Activation {
                 format!("get-version `{change_id}`: the minimum {minimum} is above the maximum {maximum}");
             return Err(Refused::Illegal(IllegalEvent(rule)));
         }
-        let known = self.recorded_marker(change_id)?.or_else(|| self.state.versions().of(change_id));
+        let remembered = self.state.versions().of(change_id);
+        let known = match remembered {
+            Some(_) => remembered,
+            None => self.recorded_marker(change_id)?,
+        };
         let version = match known {
             Some(version) => version,
             None => {
@@ -252,10 +256,15 @@ impl Activation {
         ))))
     }
 
-    /// The version in a marker that this step recorded and that is still ahead; taken if it comes next.
+    /// The version in a marker that this step recorded and that is still ahead; taken if it comes next. The
+    /// component that recorded the step asks for it when it comes next, and at no other time.
     fn recorded_marker(&mut self, change_id: &str) -> Result<Option<i32>, Refused> {
-        let Mode::Replay { made, .. } = &self.mode else { return Ok(None) };
-        let ahead = self.events[*made + 1..].iter().enumerate();
+        let Mode::Replay { made, comparison, changes: _ } = &self.mode else { return Ok(None) };
+        let reach = match comparison {
+            Comparison::SameDigest => 1,
+            Comparison::OtherDigest | Comparison::OtherDigestStrict => usize::MAX,
+        };
+        let ahead = self.events[*made + 1..].iter().take(reach).enumerate();
         let found = ahead.filter_map(|(place, event)| match &event.kind {
             EventKind::Command(Command::VersionMarkerRecorded(marker)) => Some((place, marker)),
             EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,

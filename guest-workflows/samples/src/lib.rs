@@ -7,6 +7,7 @@ mod signals;
 mod talkative;
 mod timers;
 mod values;
+mod versions;
 
 everfold_guest::export! {
     /// Calls one activity four times in sequence.
@@ -37,4 +38,9 @@ everfold_guest::export! {
     "echo" => values::echo,
     /// Returns random numbers, a UUID and the time.
     "random" => values::random,
+    /// Asks which version of each change it follows that a signal names, and returns the answers.
+    "versioned" => versions::versioned {
+        /// The id of a change.
+        signal "change",
+    },
 }

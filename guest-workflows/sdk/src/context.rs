@@ -2,6 +2,7 @@
 //! randomness, and to what others may see of it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -85,6 +86,21 @@ impl Context {
     pub fn start_detached<I: Serialize + ?Sized>(&self, workflow_type: &str, workflow_id: &str, input: &I) {
         let input = Payload::of(input, "the input of a detached workflow");
         self.run.host.start_detached_workflow(workflow_type, workflow_id, &input);
+    }
+
+    /// Which version of a change the run follows; the code knows those of the range, and
+    /// [`DEFAULT_VERSION`](crate::DEFAULT_VERSION) is the code before the change.
+    /// [The module](crate::version) tells how a change is made, and how the old code goes.
+    ///
+    /// A run that comes here for the first time follows the last version of the range, and its history
+    /// says so. A run that passed here before the change follows the default. Either way the answer
+    /// stays the same for as long as the run lives, however often it is asked.
+    ///
+    /// A version outside the range is a fault of the workflow's code and blocks the run, as an empty
+    /// range does.
+    #[must_use = "the branch must follow it"]
+    pub fn version(&self, change_id: &str, known: RangeInclusive<i32>) -> i32 {
+        self.run.host.get_version(change_id, *known.start(), *known.end())
     }
 
     /// A counter, to add to: `ctx.counter("orders_total").attribute("currency", "EUR").add(1.0)`.

@@ -33,6 +33,8 @@ pub(crate) trait Host {
 
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload);
 
+    fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32;
+
     fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]);
 
     fn record_metric(&self, kind: MetricKind, name: &str, value: f64, attributes: &[(String, String)]);
@@ -80,6 +82,10 @@ impl Host for ComponentHost {
 
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload) {
         imports::start_detached_workflow(workflow_type, workflow_id, input, &[]);
+    }
+
+    fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32 {
+        imports::get_version(change_id, minimum, maximum)
     }
 
     fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]) {

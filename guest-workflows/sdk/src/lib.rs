@@ -76,6 +76,12 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Changing a workflow while runs are open
+//!
+//! A run that is moved to new code is replayed on it, and must ask for the same things in the same order.
+//! Where the new code asks otherwise, it asks first [which version](Context::version) the run follows, and
+//! keeps the old branch for those that passed the place before: [`version`] shows how.
+//!
 //! Log lines ([`info!`] and its kin) and measurements ([`Context::counter`], [`Context::histogram`]) come
 //! out once, after what caused them is committed, and never on a replay.
 
@@ -104,6 +110,7 @@ mod signal;
 pub mod testing;
 mod time;
 mod timer;
+pub mod version;
 mod workflow;
 
 pub use activity::{
@@ -123,6 +130,7 @@ pub use signal::{INVALID_SIGNAL, InvalidSignal, Receive, SignalError, SignalRece
 pub use time::Timestamp;
 pub use timer::Timer;
 pub use uuid::Uuid;
+pub use version::DEFAULT_VERSION;
 pub use workflow::INVALID_INPUT;
 
 /// What the macros expand to. Not for authors, and free to change.

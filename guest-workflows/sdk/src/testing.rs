@@ -5,6 +5,7 @@
 
 mod answer;
 mod host;
+mod prepared;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::workflow::body;
 pub use answer::Answer;
 pub use host::{Closed, OpenActivity, UnreadSignal};
 use host::{Script, ScriptedHost};
+pub use prepared::Prepared;
 
 /// 2026-01-01T00:00:00Z, the moment at which scripted runs start.
 pub const START_MS: u64 = 1_767_225_600_000;
@@ -76,13 +78,22 @@ impl TestRun {
         E: Into<Stop> + 'static,
         F: Future<Output = Result<O, E>> + 'static,
     {
-        Self::start_as(workflow, started(encode(input), seed), START_MS)
+        Self::start_on(Script::new(START_MS), workflow, started(encode(input), seed))
     }
 
-    fn start_as<I, O, E, F>(
+    /// Prepares a run that follows that version of a change: with
+    /// [`DEFAULT_VERSION`](crate::DEFAULT_VERSION), one that passed the place before the change.
+    ///
+    /// Other changes are new to it, and it follows the latest version of each.
+    #[must_use]
+    pub fn following(change_id: &str, version: i32) -> Prepared {
+        Prepared::new().following(change_id, version)
+    }
+
+    fn start_on<I, O, E, F>(
+        script: Rc<Script>,
         workflow: impl FnOnce(Context, I) -> F + 'static,
         started: WorkflowStarted,
-        now_ms: u64,
     ) -> Self
     where
         I: DeserializeOwned + 'static,
@@ -90,7 +101,6 @@ impl TestRun {
         E: Into<Stop> + 'static,
         F: Future<Output = Result<O, E>> + 'static,
     {
-        let script = Script::new(now_ms);
         let event = script.input("WorkflowStarted", EventKind::WorkflowStarted(started));
         let host = Box::new(ScriptedHost(Rc::clone(&script)));
         let instance = Instance::start(host, event, |ctx, input| body(workflow, ctx, input));
@@ -116,7 +126,7 @@ impl TestRun {
         started.workflow_type = workflow_type;
         started.continued_from_run_id = Some(started.run_id.clone());
         "run-2".clone_into(&mut started.run_id);
-        let mut next = Self::start_as(workflow, started, self.script.now_ms());
+        let mut next = Self::start_on(Script::new(self.script.now_ms()), workflow, started);
         for signal in self.unread_signals() {
             next.signal_payload(&signal.name, signal.input);
         }

@@ -35,8 +35,10 @@ impl Versions {
         self.0.iter().map(|(change_id, version)| (change_id.as_str(), *version))
     }
 
+    /// A marker tells nothing new of a change that the code asked about before: it is another
+    /// component's, which asked later.
     pub(super) fn mark(&mut self, marker: &VersionMarkerRecorded) {
-        self.0.insert(marker.change_id.clone(), marker.version);
+        self.0.entry(marker.change_id.clone()).or_insert(marker.version);
     }
 
     pub(super) fn follow_default(&mut self, change_id: &str) {

@@ -260,7 +260,8 @@ fn descriptions_and_idempotency_keys() {
             "random",
             "signals",
             "sleeper",
-            "talkative"
+            "talkative",
+            "versioned"
         ]
     );
     assert!(samples.description().sdk.starts_with("everfold-guest "), "{}", samples.description().sdk);

@@ -33,13 +33,18 @@ impl fmt::Display for Change {
     }
 }
 
-/// Makes the component of a module, under the module's name.
+/// Makes the component of a module, under the name of the package that it was built from.
 pub(super) fn make(module: &Path) -> Result<Component> {
     let bytes = encode(module).with_context(|| format!("{} does not make a component", module.display()))?;
-    let name = module.file_name().context("a module has a file name")?;
+    let name = component_name(module).context("a module has a file name")?;
     let path = place::components().join(name);
     let change = put(&path, &bytes)?;
     Ok(Component { path, bytes: bytes.len(), change })
+}
+
+/// The file's name with the hyphens that its package is written with; cargo wants none in a library's name.
+fn component_name(module: &Path) -> Option<String> {
+    Some(module.file_name()?.to_str()?.replace('_', "-"))
 }
 
 fn encode(module: &Path) -> Result<Vec<u8>> {
@@ -60,4 +65,16 @@ fn put(path: &Path, bytes: &[u8]) -> Result<Change> {
     file.sync_all()?;
     fs::rename(&beside, path)?;
     Ok(Change::Written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_called_as_its_package() {
+        let name = |module: &str| component_name(Path::new(module));
+        assert_eq!(name("/t/order_next.wasm").as_deref(), Some("order-next.wasm"));
+        assert_eq!(name("/t/order.wasm").as_deref(), Some("order.wasm"));
+    }
 }

@@ -14,6 +14,7 @@ use crate::continue_as_new::{ContinueAsNew, VersionChoice};
 use crate::failure::Failure;
 use crate::host::{Host, MetricKind, Signal};
 use crate::log::Level;
+use crate::version::DEFAULT_VERSION;
 
 /// An activity that was asked for and has not closed.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +82,17 @@ pub(super) struct Script {
     unread: RefCell<VecDeque<UnreadSignal>>,
     activities: RefCell<BTreeMap<EventId, OpenActivity>>,
     timers: RefCell<BTreeMap<EventId, u64>>,
+    versions: RefCell<BTreeMap<String, Followed>>,
     closed: RefCell<Option<Closed>>,
+}
+
+/// The version of a change that a run follows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Followed {
+    /// The test says so, and the workflow has not asked yet.
+    Told(i32),
+    /// The workflow knows.
+    Answered(i32),
 }
 
 impl Script {
@@ -96,8 +107,14 @@ impl Script {
             unread: RefCell::default(),
             activities: RefCell::default(),
             timers: RefCell::default(),
+            versions: RefCell::default(),
             closed: RefCell::default(),
         })
+    }
+
+    /// Notes which version of a change the run follows.
+    pub(super) fn follow(&self, change_id: &str, version: i32) {
+        self.versions.borrow_mut().insert(change_id.to_owned(), Followed::Told(version));
     }
 
     pub(super) fn history(&self) -> Vec<String> {
@@ -195,6 +212,11 @@ impl Script {
         id
     }
 
+    fn mark(&self, change_id: &str, version: i32) -> i32 {
+        self.command(&format!("VersionMarkerRecorded {change_id} {version}"));
+        version
+    }
+
     fn close(&self, line: &str, closed: Closed) {
         self.command(line);
         self.closed.replace(Some(closed));
@@ -290,6 +312,26 @@ impl Host for ScriptedHost {
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload) {
         let input = shown(input);
         self.0.command(&format!("DetachedWorkflowStarted {workflow_type} {workflow_id} {input}"));
+    }
+
+    fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32 {
+        let ask = format!("get-version `{change_id}`");
+        self.0.refuse_while_querying(&ask);
+        assert!(minimum <= maximum, "{ask}: the minimum {minimum} is above the maximum {maximum}");
+        let followed = self.0.versions.borrow().get(change_id).copied();
+        let version = match followed {
+            Some(Followed::Answered(version)) => version,
+            // The run passed here before the change: its history has no marker.
+            Some(Followed::Told(DEFAULT_VERSION)) => DEFAULT_VERSION,
+            Some(Followed::Told(version)) => self.0.mark(change_id, version),
+            None => self.0.mark(change_id, maximum),
+        };
+        self.0.versions.borrow_mut().insert(change_id.to_owned(), Followed::Answered(version));
+        assert!(
+            (minimum..=maximum).contains(&version),
+            "{ask}: the run follows version {version}, but this code knows only {minimum} to {maximum}",
+        );
+        version
     }
 
     fn log(&self, level: Level, _target: &str, message: &str, fields: &[(String, String)]) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use everfold_guest::CancellationType;
 use everfold_guest::failure::TimeoutType;
 use everfold_guest::testing::{Answer, Closed, OpenActivity, START_MS, TestRun};
-use order::saga::{ORDER_FAILED, order_saga};
+use order_workflows::saga::{ORDER_FAILED, order_saga};
 use serde_json::json;
 use support::{details, names, open, order, result, tracking_started, unnumbered, well};
 

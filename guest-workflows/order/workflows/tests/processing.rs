@@ -6,7 +6,7 @@ mod support;
 use everfold_guest::Failure;
 use everfold_guest::failure::{FailureKind, RetryState, TimeoutType};
 use everfold_guest::testing::{Answer, Closed, START_MS, TestRun};
-use order::processing::{ORDER_PROCESSING_FAILED, process_order};
+use order_workflows::processing::{ORDER_PROCESSING_FAILED, process_order};
 use serde_json::{Value, json};
 use support::{details, drive, names, open, order, result, tracking_started, unnumbered};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use everfold_guest::failure::TimeoutType;
 use everfold_guest::testing::{Answer, Closed, START_MS, TestRun};
-use order::tracking::{ORDER_DELIVERED, order_tracking};
+use order_workflows::tracking::{ORDER_DELIVERED, order_tracking};
 use serde_json::{Value, json};
 use support::{open, unnumbered};
 
