@@ -11,7 +11,7 @@ use super::api::{
 use super::run::Message;
 use super::{Host, Parts, RECOVERY_PAGE, internal};
 use crate::store::{
-    ComponentRow, OpenRunFilter, RetiredVersion, Retirement, RouteRow, StoreError, VersionRow,
+    ComponentRow, OpenRunFilter, RetiredVersion, Retirement, RouteRow, Standing, StoreError, VersionRow,
 };
 use crate::version::Unavailable;
 
@@ -128,16 +128,16 @@ impl Host {
         workflow_type: &str,
         digest: Digest,
     ) -> Result<(), ApiError> {
-        let rows = self.parts.store.versions(namespace, workflow_type).await;
-        let rows = rows.map_err(|error| internal(&error))?;
-        let Some(version) = rows.into_iter().find(|version| version.digest == digest) else {
-            return Err(unknown_version(workflow_type, digest));
-        };
-        if version.retired_at.is_some() {
-            return Err(ApiError::VersionConflict(format!(
-                "version {} of {workflow_type} is retired: deploy it again",
-                digest.short()
-            )));
+        let standing = self.parts.store.standing(namespace, workflow_type, digest).await;
+        match standing.map_err(|error| internal(&error))? {
+            Standing::Version => {}
+            Standing::Unknown => return Err(unknown_version(workflow_type, digest)),
+            Standing::Retired(_) => {
+                return Err(ApiError::VersionConflict(format!(
+                    "version {} of {workflow_type} is retired: deploy it again",
+                    digest.short()
+                )));
+            }
         }
         match self.parts.versions.component(digest).await {
             Ok(_) => Ok(()),

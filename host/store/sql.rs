@@ -186,6 +186,10 @@ pub(super) const VERSIONS: &str = "\
     ) AS r ON r.digest = t.digest \
     WHERE t.namespace = $1 AND t.workflow_type = $2 ORDER BY c.deployed_at, t.digest";
 
+/// Whether a component is a version of a type, and when it was retired: namespace, type, digest.
+pub(super) const STANDING: &str = "\
+    SELECT retired_at FROM component_types WHERE namespace = $1 AND workflow_type = $2 AND digest = $3";
+
 /// Retires a version: time, namespace, type, digest. No row: there is no such version.
 pub(super) const VERSION_RETIRE: &str = "\
     UPDATE component_types SET retired_at = COALESCE(retired_at, $1) \
@@ -234,9 +238,10 @@ pub(super) const LATEST_RUN: &str = select_run!(
 );
 
 /// Which runs a list shows: namespace, the run to go on behind, workflow id, type, status, digest,
-/// blocked, started from, started before, closed from, limit. What is null is not asked for.
+/// blocked, started from, started before, closed from, limit. What is null is not asked for. It goes by
+/// run id, which `COALESCE` sees to: the index of a namespace would have to be read and sorted as a whole.
 pub(super) const RUNS: &str = select_run!(
-    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND ($3 IS NULL OR workflow_id = $3) \
+    "COALESCE(namespace, '') = $1 AND run_id < $2 AND ($3 IS NULL OR workflow_id = $3) \
         AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
         AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
         AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \
@@ -245,7 +250,7 @@ pub(super) const RUNS: &str = select_run!(
 
 /// The same for one workflow id, so that its index is used.
 pub(super) const RUNS_OF_WORKFLOW: &str = select_run!(
-    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND workflow_id = $3 \
+    "namespace = $1 AND run_id < $2 AND workflow_id = $3 \
         AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
         AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
         AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \
