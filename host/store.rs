@@ -70,6 +70,12 @@ pub trait Store: Send + Sync + 'static {
     async fn route(&self, namespace: &Namespace, workflow_type: &str)
     -> Result<Option<RouteRow>, StoreError>;
 
+    /// The components that new runs of some workflow type start on, over all namespaces.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn routed(&self) -> Result<Vec<Digest>, StoreError>;
+
     /// Changes the route of a workflow type, if it is still at the revision from which the change was
     /// made. Answers whether it was.
     ///

@@ -80,6 +80,7 @@ macro_rules! conformance_suite {
             succession: runs_are_listed_latest_first_and_filtered;
             versions: a_types_first_version_is_current;
             versions: a_route_reads_back;
+            versions: routed_components_are_those_of_all_namespaces;
             versions: a_route_is_changed_from_its_last_revision_only;
             versions: versions_count_their_runs;
             versions: versions_without_runs_come_oldest_first;

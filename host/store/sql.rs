@@ -166,6 +166,11 @@ pub(super) const ROUTE: &str = "\
     SELECT workflow_type, current_digest, candidate_digest, ramp_percent, previous_digest, revision, changed_at \
     FROM workflow_types WHERE namespace = $1 AND workflow_type = $2";
 
+/// The components that some route leads to.
+pub(super) const ROUTED: &str = "\
+    SELECT current_digest FROM workflow_types \
+    UNION SELECT candidate_digest FROM workflow_types WHERE candidate_digest IS NOT NULL";
+
 /// Changes a route. No row: it is at another revision.
 pub(super) const ROUTE_SET: &str = "\
     UPDATE workflow_types SET current_digest = $1, candidate_digest = $2, ramp_percent = $3, \

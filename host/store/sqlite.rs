@@ -87,6 +87,10 @@ impl Store for SqliteStore {
         self.reads.route(namespace, workflow_type).await
     }
 
+    async fn routed(&self) -> Result<Vec<Digest>, StoreError> {
+        self.reads.routed().await
+    }
+
     async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
         self.writer.set_route(change).await
     }

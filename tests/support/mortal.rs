@@ -102,6 +102,10 @@ impl Store for Mortal {
         self.alive().await.route(namespace, name).await
     }
 
+    async fn routed(&self) -> Result<Vec<Digest>, StoreError> {
+        self.alive().await.routed().await
+    }
+
     async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
         self.alive().await.set_route(change).await
     }

@@ -125,6 +125,24 @@ pub(crate) async fn a_route_reads_back(backend: &impl Backend) {
     assert_eq!(route(&store, "b").await.route, Route::to(digest(1)), "another type's is its own");
 }
 
+pub(crate) async fn routed_components_are_those_of_all_namespaces(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    assert_eq!(store.routed().await.unwrap(), []);
+    for number in 1..=4 {
+        put(&store, number, &["a"]).await;
+    }
+    put(&store, 5, &["a", "b"]).await;
+    let elsewhere = NewComponent { namespace: Namespace("elsewhere".to_owned()), ..component(6, &["a"]) };
+    assert!(store.put_component(elsewhere).await.unwrap());
+    let ramp = Percent::try_from(0).expect("it is a share");
+    let candidate = Some(Candidate { digest: digest(3), ramp });
+    let ramped = Route { current: digest(2), candidate, previous: Some(digest(1)) };
+    assert!(store.set_route(change("a", 1, ramped)).await.unwrap());
+    let mut routed = store.routed().await.unwrap();
+    routed.sort_unstable_by_key(|digest| digest.0);
+    assert_eq!(routed, [2, 3, 5, 6].map(digest), "a way back is no route");
+}
+
 pub(crate) async fn a_route_is_changed_from_its_last_revision_only(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     put(&store, 1, &["a"]).await;

@@ -93,6 +93,12 @@ impl Reads {
         record.map(RouteRow::try_from).transpose()
     }
 
+    pub(super) async fn routed(&self) -> Result<Vec<Digest>, StoreError> {
+        let blobs: Vec<Vec<u8>> =
+            sqlx::query_scalar(sql::ROUTED).fetch_all(&self.pool).await.map_err(failed)?;
+        blobs.iter().map(|blob| rows::digest(blob)).collect()
+    }
+
     pub(super) async fn versions(
         &self,
         namespace: &Namespace,
