@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     /// Where runs are kept; default: a SQLite file in the data folder. `sqlite:FOLDER` names another
     /// folder.
     pub(crate) store: Option<StoreUrl>,
+    /// A folder whose `.wasm` files are deployed: those that are there, and those that are dropped into it;
+    /// default none. It must exist.
+    pub(crate) components: Option<PathBuf>,
     /// The listener.
     pub(crate) server: ServerSection,
     /// The log.
@@ -178,6 +181,7 @@ impl Default for Settings {
         Self {
             data: PathBuf::from("everfold-data"),
             store: None,
+            components: None,
             server: ServerSection::default(),
             log: LogSection::default(),
             metrics: MetricsSection::default(),
@@ -426,6 +430,7 @@ mod tests {
             ("EVERFOLD_LOG", "debug"),
             ("EVERFOLD_URL", "http://elsewhere"),
             ("EVERFOLD_METRICS_LISTEN", "127.0.0.1:2112"),
+            ("EVERFOLD_COMPONENTS", "drop/here"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
             ("HOME", "/"),
         ];
@@ -434,6 +439,7 @@ mod tests {
         assert_eq!(settings.server.listen.port(), 2);
         assert_eq!(settings.server.token.map(|token| token.reveal().to_owned()), Some("1234".to_owned()));
         assert_eq!(settings.server.allowed_hosts, ["a.example".parse().expect("a name")]);
+        assert_eq!(settings.components, Some(PathBuf::from("drop/here")));
         assert_eq!(settings.limits.payload_bytes, 77);
         assert_eq!(settings.limits.history_events, 51_200);
         assert_eq!(settings.log.level, "trace");
@@ -465,7 +471,7 @@ mod tests {
             lines += &format!("{error}\n");
         }
         insta::assert_snapshot!(lines, @r#"
-        FILE: there is no setting `colour`; here are data, store, server, log, metrics, telemetry, limits, orders, activities
+        FILE: there is no setting `colour`; here are data, store, components, server, log, metrics, telemetry, limits, orders, activities
         FILE: there is no setting `server.port`; here are listen, token, allowed_hosts
         FILE: server.listen: invalid socket address syntax
         FILE: limits.payload_bytes: invalid type: found string "much", expected usize
@@ -477,7 +483,7 @@ mod tests {
         1 | data
           |     ^
         expected `.`, `=`
-        environment (EVERFOLD_…): there is no setting `colour`; here are data, store, server, log, metrics, telemetry, limits, orders, activities
+        environment (EVERFOLD_…): there is no setting `colour`; here are data, store, components, server, log, metrics, telemetry, limits, orders, activities
         environment (EVERFOLD_…): there is no setting `server.port`; here are listen, token, allowed_hosts
         environment (EVERFOLD_…): server.token: a token is one or more visible ASCII characters without spaces
         "#);

@@ -13,6 +13,7 @@
 //! | `survey` | counting them, for the metrics |
 //! | `act` | what follows a commit |
 //! | `dispatch` | activities under way, attempt by attempt |
+//! | `sweep`, `folder` | memory that nobody needs; a folder whose components are deployed |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 
 mod act;
@@ -21,6 +22,7 @@ mod block;
 mod cells;
 mod check;
 mod dispatch;
+mod folder;
 mod list;
 mod listen;
 mod load;
@@ -32,6 +34,7 @@ mod run;
 mod succession;
 mod survey;
 mod suspects;
+mod sweep;
 mod talk;
 mod timers;
 mod versions;
@@ -235,6 +238,7 @@ impl Host {
         let background = [
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
+            parts.runtime.spawn(sweep::sweep_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(parts.telemetry.clone().keep_up()),
         ];
         let stopping = parts.stopping.clone();

@@ -70,6 +70,12 @@ pub trait Store: Send + Sync + 'static {
     async fn route(&self, namespace: &Namespace, workflow_type: &str)
     -> Result<Option<RouteRow>, StoreError>;
 
+    /// The components that new runs of some workflow type start on, over all namespaces.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn routed(&self) -> Result<Vec<Digest>, StoreError>;
+
     /// Changes the route of a workflow type, if it is still at the revision from which the change was
     /// made. Answers whether it was.
     ///
@@ -86,6 +92,17 @@ pub trait Store: Send + Sync + 'static {
         namespace: &Namespace,
         workflow_type: &str,
     ) -> Result<Vec<VersionRow>, StoreError>;
+
+    /// How a component stands to a workflow type. Asks for one row, however many runs there are.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn standing(
+        &self,
+        namespace: &Namespace,
+        workflow_type: &str,
+        digest: Digest,
+    ) -> Result<Standing, StoreError>;
 
     /// Retires a version of a workflow type, unless new runs start on it or a run on it is open. It
     /// comes back when the same bytes are put again.
@@ -374,6 +391,17 @@ pub struct VersionRow {
     pub first_started_at: Option<Timestamp>,
     /// When the last of them started.
     pub last_started_at: Option<Timestamp>,
+}
+
+/// How a component stands to a workflow type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The type is not in it, or it was never deployed.
+    Unknown,
+    /// It is a version of the type.
+    Version,
+    /// It was one, until it was retired.
+    Retired(Timestamp),
 }
 
 /// A version to retire.

@@ -335,6 +335,11 @@ impl Telemetry {
         metrics.gauge(metrics::LIVE_INSTANCES, &[], live_instances as f64);
     }
 
+    /// So many components' code is in memory.
+    pub fn components_loaded(&self, count: usize) {
+        self.inner.metrics.gauge(metrics::COMPONENTS_LOADED, &[], count as f64);
+    }
+
     fn request_answered(&self, method: &str, route: &str, status: u16, took: Duration) {
         let metrics = &self.inner.metrics;
         let status = status.to_string();

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `routing` | the routes, and changing them |
 //! | `changes` | what a version has other than the current one |
+//! | `loaded` | compiled code in memory, as long as it is needed |
+//! | `folder` | a folder whose components are deployed |
 //! | `findings` | what was found about runs, equal findings together |
 //! | `report` | what a shadow replay and a move tell |
 //!
@@ -13,28 +15,31 @@
 
 mod changes;
 pub(crate) mod findings;
+pub(crate) mod folder;
+pub mod loaded;
 pub mod report;
 mod routing;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use everfold_core::ids::{Digest, Namespace};
-use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::guest::{Engine, LoadedComponent};
 use crate::runner::api::{ApiError, Deployed, DeployedType};
 use crate::store::{NewComponent, RetiredVersion, Retirement, Store, StoreError};
+use loaded::{Compiled, Loaded};
 use routing::Routes;
 
 /// The components of this host.
 pub struct Versions {
-    engine: Engine,
     store: Arc<dyn Store>,
     clock: Clock,
-    loaded: Mutex<HashMap<Digest, LoadedComponent>>,
+    loaded: Loaded,
     routes: Routes,
 }
 
@@ -59,7 +64,7 @@ pub enum Unavailable {
 
 impl fmt::Debug for Versions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Versions").field("loaded", &self.loaded.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Versions").field("loaded", &self.loaded).finish_non_exhaustive()
     }
 }
 
@@ -68,7 +73,8 @@ impl Versions {
     #[must_use]
     pub fn new(engine: Engine, store: Arc<dyn Store>, clock: Clock) -> Self {
         let routes = Routes::new(Arc::clone(&store), clock.clone());
-        Self { engine, store, clock, loaded: Mutex::default(), routes }
+        let loaded = Loaded::new(engine, Arc::clone(&store), clock.clone());
+        Self { store, clock, loaded, routes }
     }
 
     /// The routes.
@@ -77,12 +83,19 @@ impl Versions {
         &self.routes
     }
 
+    /// The compiled code in memory.
+    #[must_use]
+    pub const fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
     /// Checks, compiles and keeps a component.
     ///
     /// # Errors
     /// `InvalidComponent` with the reason; `Busy` when it could not be written.
     pub async fn deploy(&self, namespace: &Namespace, bytes: Vec<u8>) -> Result<Deployed, ApiError> {
-        let (component, bytes) = self.compile(bytes).await.map_err(ApiError::InvalidComponent)?;
+        let compiled = self.loaded.compile(bytes).await.map_err(ApiError::InvalidComponent)?;
+        let Compiled { component, bytes, compile_time } = compiled;
         let description = component.description();
         let new = NewComponent {
             namespace: namespace.clone(),
@@ -94,13 +107,16 @@ impl Versions {
         };
         let is_new =
             self.store.put_component(new).await.map_err(|error| ApiError::Busy(error.to_string()))?;
-        self.loaded.lock().insert(component.digest(), component.clone());
+        let component = self.loaded.keep(component);
+        let description = component.description();
+        let mut missing_types = BTreeSet::new();
         let mut workflow_types = Vec::new();
         for found in &description.workflow_types {
             let route =
                 self.routes.of(namespace, &found.name).await?.ok_or_else(|| {
                     ApiError::Internal(format!("workflow type {} has no route", found.name))
                 })?;
+            missing_types.extend(self.missing_beside(&component, namespace, route.route.current).await?);
             workflow_types.push(DeployedType {
                 name: found.name.clone(),
                 summary: found.summary.clone(),
@@ -113,17 +129,11 @@ impl Versions {
             digest: component.digest(),
             is_new,
             size: component.size() as u64,
-            compile_time: component.compile_time(),
+            compile_time,
             workflow_types,
-            missing_types: Vec::new(),
+            missing_types: missing_types.into_iter().collect(),
             sdk: description.sdk.clone(),
         })
-    }
-
-    /// Whether a component's code is in memory.
-    #[must_use]
-    pub fn is_loaded(&self, digest: Digest) -> bool {
-        self.loaded.lock().contains_key(&digest)
     }
 
     /// Retires a version of a workflow type.
@@ -143,7 +153,8 @@ impl Versions {
     /// # Errors
     /// `InvalidComponent` with the reason.
     pub async fn try_out(&self, bytes: Vec<u8>) -> Result<LoadedComponent, ApiError> {
-        self.compile(bytes).await.map(|(component, _)| component).map_err(ApiError::InvalidComponent)
+        let compiled = self.loaded.compile(bytes).await;
+        compiled.map(|compiled| compiled.component).map_err(ApiError::InvalidComponent)
     }
 
     /// The component of that digest, ready to run.
@@ -151,22 +162,6 @@ impl Versions {
     /// # Errors
     /// When it cannot be had.
     pub async fn component(&self, digest: Digest) -> Result<LoadedComponent, Unavailable> {
-        if let Some(component) = self.loaded.lock().get(&digest) {
-            return Ok(component.clone());
-        }
-        let bytes = self.store.component_bytes(digest).await?.ok_or(Unavailable::Missing(digest))?;
-        let (component, _) =
-            self.compile(bytes).await.map_err(|reason| Unavailable::Refused { digest, reason })?;
-        self.loaded.lock().insert(digest, component.clone());
-        Ok(component)
-    }
-
-    /// Compiles away from the threads that serve requests; gives the bytes back.
-    async fn compile(&self, bytes: Vec<u8>) -> Result<(LoadedComponent, Vec<u8>), String> {
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || {
-            engine.load(&bytes).map(|component| (component, bytes)).map_err(|error| error.to_string())
-        });
-        compiled.await.unwrap_or_else(|error| Err(format!("the compiler failed: {error}")))
+        self.loaded.get(digest).await
     }
 }

@@ -6,169 +6,27 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use everfold::activity::{AttemptSettings, Attempts, Registry};
 use everfold::clock::Clock;
 use everfold::guest::{Engine, EngineSettings};
 use everfold::runner::api::ApiError;
 use everfold::runner::{Host, HostParts, HostSettings};
-use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
-    RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Store, StoreError, TimerRow, Verdict, VersionRow,
-};
+use everfold::store::CommitError;
 use everfold::telemetry::Telemetry;
-use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
-use everfold_core::event::Event;
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::Namespace;
 use everfold_core::machine::RunStatus;
 use serde_json::json;
+use support::mortal::{Failing, Mortal};
 use support::{PATIENCE, component, request, run};
 use tokio::sync::mpsc;
 
-/// A real store whose commits fail at some of the times.
-struct Faulty {
-    inner: SqliteStore,
-    commits: AtomicUsize,
-    fails: fn(usize) -> Option<CommitError>,
-}
-
-#[async_trait]
-impl Store for Faulty {
-    async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError> {
-        match (self.fails)(self.commits.fetch_add(1, Ordering::SeqCst)) {
-            Some(error) => Err(error),
-            None => self.inner.commit(decisions).await,
-        }
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.inner.epoch()
-    }
-
-    async fn put_component(&self, component: NewComponent) -> Result<bool, StoreError> {
-        self.inner.put_component(component).await
-    }
-
-    async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, StoreError> {
-        self.inner.components(namespace).await
-    }
-
-    async fn component_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        self.inner.component_bytes(digest).await
-    }
-
-    async fn routes(&self, namespace: &Namespace) -> Result<Vec<RouteRow>, StoreError> {
-        self.inner.routes(namespace).await
-    }
-
-    async fn route(&self, namespace: &Namespace, name: &str) -> Result<Option<RouteRow>, StoreError> {
-        self.inner.route(namespace, name).await
-    }
-
-    async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
-        self.inner.set_route(change).await
-    }
-
-    async fn versions(&self, namespace: &Namespace, name: &str) -> Result<Vec<VersionRow>, StoreError> {
-        self.inner.versions(namespace, name).await
-    }
-
-    async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
-        self.inner.retire(version).await
-    }
-
-    async fn open_runs(
-        &self,
-        namespace: &Namespace,
-        filter: &OpenRunFilter,
-        after: Option<&WorkflowId>,
-        limit: usize,
-    ) -> Result<Vec<RunRow>, StoreError> {
-        self.inner.open_runs(namespace, filter, after, limit).await
-    }
-
-    async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {
-        self.inner.run(key).await
-    }
-
-    async fn latest_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunRow>, StoreError> {
-        self.inner.latest_run(namespace, id).await
-    }
-
-    async fn request(
-        &self,
-        namespace: &Namespace,
-        workflow_id: &WorkflowId,
-        request: &Request,
-    ) -> Result<Option<RunId>, StoreError> {
-        self.inner.request(namespace, workflow_id, request).await
-    }
-
-    async fn runs(
-        &self,
-        namespace: &Namespace,
-        filter: &RunFilter,
-        after: Option<RunId>,
-        limit: usize,
-    ) -> Result<Vec<RunRow>, StoreError> {
-        self.inner.runs(namespace, filter, after, limit).await
-    }
-
-    async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.inner.history(key, after, limit).await
-    }
-
-    async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError> {
-        self.inner.inbox(key).await
-    }
-
-    async fn attempts(&self, key: &RunKey) -> Result<Vec<PendingActivity>, StoreError> {
-        self.inner.attempts(key).await
-    }
-
-    async fn needing_attention(
-        &self,
-        after: Option<RunKey>,
-        limit: usize,
-    ) -> Result<Vec<RunKey>, StoreError> {
-        self.inner.needing_attention(after, limit).await
-    }
-
-    async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
-        self.inner.survey().await
-    }
-
-    async fn timers_due(
-        &self,
-        until: Timestamp,
-        after: Option<TimerRow>,
-        limit: usize,
-    ) -> Result<Vec<TimerRow>, StoreError> {
-        self.inner.timers_due(until, after, limit).await
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        self.inner.close().await
-    }
-
-    fn was_closed_in_order(&self) -> bool {
-        self.inner.was_closed_in_order()
-    }
-}
-
 /// A host on a faulty store, and what it says when it must not go on.
-async fn host(
-    folder: &std::path::Path,
-    fails: fn(usize) -> Option<CommitError>,
-) -> (Host, mpsc::UnboundedReceiver<String>) {
-    let inner = SqliteStore::open(folder).await.unwrap();
-    let store = Faulty { inner, commits: AtomicUsize::new(0), fails };
+async fn host(folder: &std::path::Path, fails: Failing) -> (Host, mpsc::UnboundedReceiver<String>) {
     let clock = Clock::system();
     let (fatal, reasons) = mpsc::unbounded_channel();
     let parts = HostParts {
-        store: Arc::new(store),
+        store: Arc::new(Mortal::failing(folder, fails).await),
         engine: Engine::new(EngineSettings::default(), None).unwrap(),
         attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
         clock,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
 use clap::Args;
 use everfold::activity::{Attempts, Registry};
 use everfold::clock::Clock;
@@ -17,6 +19,7 @@ use everfold::server::metrics::MetricsServer;
 use everfold::server::{ServeError, Server};
 use everfold::store::SqliteStore;
 use everfold::telemetry::Telemetry;
+use everfold_core::ids::Namespace;
 use figment::value::Value;
 use owo_colors::OwoColorize as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,6 +42,9 @@ pub(super) struct Serve {
     /// Where runs are kept, as sqlite:FOLDER; default: the data folder
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// A folder whose .wasm files are deployed, also those that are dropped into it later
+    #[arg(long, value_name = "DIR")]
+    components: Option<PathBuf>,
     /// The address to listen on; default: 127.0.0.1:8233. Beyond loopback it needs a token
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -78,7 +84,11 @@ impl Serve {
             None => None,
         };
         create_private(&settings.data)?;
+        let components = settings.components.as_deref().map(open_components).transpose()?;
         let parts = compose(&settings, self.sandbox).await?;
+        if let Some(components) = components {
+            parts.host.watch(components, Namespace::default());
+        }
         greet(&server, metrics.as_ref(), &settings, parts.sandbox.as_ref());
         let telemetry = parts.host.telemetry().clone();
         let served = serve(server, metrics, parts, &mut signals).await;
@@ -95,6 +105,9 @@ impl Serve {
         }
         if let Some(store) = &self.store {
             flags.push(("store", Value::from(store.as_str())));
+        }
+        if let Some(components) = &self.components {
+            flags.push(("components", path(components)?));
         }
         if let Some(listen) = self.listen {
             flags.push(("server.listen", Value::from(listen.to_string())));
@@ -228,6 +241,15 @@ fn create_private(path: &Path) -> Result<(), Failure> {
     })
 }
 
+/// Opens the folder whose components are deployed. It is not created: a name that is mistyped would be a
+/// folder that nobody drops anything into.
+fn open_components(path: &Path) -> Result<Dir, Failure> {
+    Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
+        let message = format!("the folder of components {} cannot be opened: {error}", path.display());
+        Failure::new(Exit::Failed, message).hint("create it, or name another with --components DIR")
+    })
+}
+
 fn refused(error: &ServeError) -> Failure {
     match error {
         ServeError::TokenNeeded(_) => Failure::new(Exit::Usage, error.to_string())
@@ -252,6 +274,10 @@ fn greet(server: &Server, metrics: Option<&MetricsServer>, settings: &Settings, 
     anstream::eprintln!("{} {}", "everfold".bold(), env!("CARGO_PKG_VERSION"));
     anstream::eprintln!("  {}  {url}", "address".dimmed());
     anstream::eprintln!("  {}     {}", "data".dimmed(), data.display());
+    if let Some(components) = &settings.components {
+        let components = std::path::absolute(components).unwrap_or_else(|_| components.clone());
+        anstream::eprintln!("  {}  {} (watched)", "components".dimmed(), components.display());
+    }
     if let Some(metrics) = metrics {
         anstream::eprintln!("  {}  http://{}/metrics", "metrics".dimmed(), metrics.address());
     }

@@ -53,12 +53,7 @@ impl LoadedComponent {
         let cached = engine.code_cache().and_then(|cache| cache.get(engine.wasmtime(), digest));
         let (component, compile_time) = match cached {
             Some(component) => (component, None),
-            None => {
-                let begun = Instant::now();
-                let component = Component::from_binary(engine.wasmtime(), wasm)
-                    .map_err(|error| InvalidComponent::Malformed(format!("{error:#}")))?;
-                (component, Some(begun.elapsed()))
-            }
+            None => compile(engine, wasm)?,
         };
         check_interfaces(engine.wasmtime(), &component)?;
         let pre = engine
@@ -103,6 +98,12 @@ impl LoadedComponent {
         self.inner.compile_time
     }
 
+    /// How many hold its code: this one, every clone, instance and replica.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.inner)
+    }
+
     /// A new instance, which has folded nothing yet.
     ///
     /// # Errors
@@ -131,6 +132,16 @@ impl LoadedComponent {
     pub(super) fn engine(&self) -> &Engine {
         &self.inner.engine
     }
+}
+
+/// Compiles, one component at a time: a compiler's memory is many times the size of what it compiles,
+/// and it uses all cores by itself.
+fn compile(engine: &Engine, wasm: &[u8]) -> Result<(Component, Option<Duration>), InvalidComponent> {
+    let _alone = engine.compiling();
+    let begun = Instant::now();
+    let component = Component::from_binary(engine.wasmtime(), wasm)
+        .map_err(|error| InvalidComponent::Malformed(format!("{error:#}")))?;
+    Ok((component, Some(begun.elapsed())))
 }
 
 /// Asks a component what it offers, in an instance of its own.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, WasmBacktraceDetails, WasmFeatures};
 
@@ -74,6 +75,8 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     linker: Linker<GuestState>,
     code_cache: Option<CodeCache>,
+    /// Held while a component is compiled.
+    compiling: Mutex<()>,
     /// Lives as long as any component or instance: each holds the engine.
     _ticker: Ticker,
 }
@@ -95,7 +98,9 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         WorkflowComponent::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(refused)?;
         let ticker = Ticker::start(wasmtime.clone())?;
-        Ok(Self { inner: Arc::new(Inner { settings, wasmtime, linker, code_cache, _ticker: ticker }) })
+        let compiling = Mutex::default();
+        let inner = Inner { settings, wasmtime, linker, code_cache, compiling, _ticker: ticker };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The limits in force.
@@ -120,6 +125,11 @@ impl Engine {
 
     pub(super) fn linker(&self) -> &Linker<GuestState> {
         &self.inner.linker
+    }
+
+    /// Waits until nothing is compiled, and keeps it so.
+    pub(super) fn compiling(&self) -> MutexGuard<'_, ()> {
+        self.inner.compiling.lock()
     }
 
     pub(super) fn code_cache(&self) -> Option<&CodeCache> {

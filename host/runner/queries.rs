@@ -5,8 +5,9 @@
 //! query ─▶ replica of the run (kept, else new) ─▶ fold what was committed since ─▶ ask ─▶ answer
 //! ```
 //!
-//! A replica that faults is dropped. Replicas are bounded by count, the least recently asked goes first;
-//! one run's questions are answered one after the other.
+//! A replica that faults is dropped. Replicas are bounded by count, the least recently asked goes first,
+//! and by time: one that was not asked for some minutes goes. One run's questions are answered one after
+//! the other.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use everfold_core::divergence::Replaying;
 use everfold_core::event::Event;
 use everfold_core::failure::Failure;
 use everfold_core::fold;
-use everfold_core::ids::{Digest, EventId, RunKey};
+use everfold_core::ids::{Digest, EventId, RunKey, Timestamp};
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
 use everfold_core::replay::{Replayed, replay_on};
@@ -32,6 +33,8 @@ use crate::version::Unavailable;
 
 /// Replicas that are kept.
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+/// How long a replica is kept behind the last question.
+const KEPT_FOR: Duration = Duration::from_secs(5 * 60);
 /// How long a question may wait for a thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Events read at once.
@@ -41,8 +44,17 @@ const UNKNOWN_QUERY: &str = "UnknownQuery";
 
 /// The replicas of this host.
 pub(super) struct Replicas {
-    kept: Mutex<LruCache<RunKey, Arc<AsyncMutex<Option<Folded>>>>>,
+    kept: Mutex<LruCache<RunKey, Kept>>,
     threads: Semaphore,
+}
+
+/// The place of a run's replica, which is empty while the replica is asked.
+type Place = Arc<AsyncMutex<Option<Folded>>>;
+
+/// A place, and when it was asked for last.
+struct Kept {
+    place: Place,
+    asked_at: Timestamp,
 }
 
 /// A replica and how far it has folded.
@@ -83,8 +95,22 @@ impl Replicas {
     }
 
     /// The place of a run's replica.
-    fn of(&self, key: &RunKey) -> Arc<AsyncMutex<Option<Folded>>> {
-        Arc::clone(self.kept.lock().get_or_insert(key.clone(), Arc::default))
+    fn of(&self, key: &RunKey, now: Timestamp) -> Place {
+        let mut kept = self.kept.lock();
+        let kept = kept.get_or_insert_mut(key.clone(), || Kept { place: Arc::default(), asked_at: now });
+        kept.asked_at = now;
+        Arc::clone(&kept.place)
+    }
+
+    /// Drops the replicas that nobody asked for some minutes; gives the number of those that are left.
+    pub(super) fn expire(&self, now: Timestamp) -> usize {
+        let mut kept = self.kept.lock();
+        let is_old = |kept: &Kept| u128::from(now.ms_since(kept.asked_at)) >= KEPT_FOR.as_millis();
+        while kept.peek_lru().is_some_and(|(_, oldest)| is_old(oldest)) {
+            // Who asks just now has the place too, and drops the replica with it.
+            let _ = kept.pop_lru();
+        }
+        kept.len()
     }
 }
 
@@ -106,7 +132,8 @@ impl Host {
         let Ok(Ok(_thread)) = tokio::time::timeout(PATIENCE, parts.replicas.threads.acquire()).await else {
             return Err(ApiError::Busy("too many queries are being answered".to_owned()));
         };
-        let place = parts.replicas.of(&row.key);
+        let place = parts.replicas.of(&row.key, parts.clock.now());
+        parts.versions.loaded().look_again();
         let mut place = place.lock_owned().await;
         let kept = place.take().filter(|folded| folded.digest == row.digest);
         let behind = kept.as_ref().map_or(EventId(0), |folded| EventId(folded.state.next().0 - 1));

@@ -9,11 +9,13 @@ use super::api::{
     ApiError, Deployed, Routed, RoutingRequest, TypeRouting, TypeVersions, Version, VersionState,
 };
 use super::run::Message;
+use super::sweep;
 use super::{Host, Parts, RECOVERY_PAGE, internal};
 use crate::store::{
-    ComponentRow, OpenRunFilter, RetiredVersion, Retirement, RouteRow, StoreError, VersionRow,
+    ComponentRow, OpenRunFilter, RetiredVersion, Retirement, RouteRow, Standing, StoreError, VersionRow,
 };
 use crate::version::Unavailable;
+use crate::version::loaded::Unused;
 
 impl Host {
     /// Checks, compiles and keeps a component.
@@ -56,7 +58,7 @@ impl Host {
         let rows = parts.store.versions(namespace, workflow_type).await.map_err(|error| internal(&error))?;
         let versions = rows.into_iter().map(|version| Version {
             state: state_of(&version, &row),
-            is_loaded: parts.versions.is_loaded(version.digest),
+            is_loaded: parts.versions.loaded().has(version.digest),
             row: version,
         });
         Ok(TypeVersions { versions: versions.collect(), routing: row.into() })
@@ -82,6 +84,9 @@ impl Host {
             .map(|count| count.blocked)
             .sum();
         parts.runtime.spawn(retry_blocked(Arc::clone(parts), namespace.clone(), filter));
+        sweep::unload(parts, Unused::Now).await;
+        // What is left may go later, when nothing holds it any more.
+        parts.versions.loaded().look_again();
         Ok(Routed { routing: row.into(), blocked_runs })
     }
 
@@ -105,7 +110,10 @@ impl Host {
         };
         let retirement = parts.versions.retire(version).await;
         match retirement.map_err(|error| ApiError::Busy(error.to_string()))? {
-            Retirement::Retired => Ok(()),
+            Retirement::Retired => {
+                sweep::unload(parts, Unused::Now).await;
+                Ok(())
+            }
             Retirement::Unknown => Err(unknown_version(workflow_type, digest)),
             Retirement::Routed => Err(ApiError::VersionConflict(format!(
                 "new runs of {workflow_type} start on {}",
@@ -128,16 +136,16 @@ impl Host {
         workflow_type: &str,
         digest: Digest,
     ) -> Result<(), ApiError> {
-        let rows = self.parts.store.versions(namespace, workflow_type).await;
-        let rows = rows.map_err(|error| internal(&error))?;
-        let Some(version) = rows.into_iter().find(|version| version.digest == digest) else {
-            return Err(unknown_version(workflow_type, digest));
-        };
-        if version.retired_at.is_some() {
-            return Err(ApiError::VersionConflict(format!(
-                "version {} of {workflow_type} is retired: deploy it again",
-                digest.short()
-            )));
+        let standing = self.parts.store.standing(namespace, workflow_type, digest).await;
+        match standing.map_err(|error| internal(&error))? {
+            Standing::Version => {}
+            Standing::Unknown => return Err(unknown_version(workflow_type, digest)),
+            Standing::Retired(_) => {
+                return Err(ApiError::VersionConflict(format!(
+                    "version {} of {workflow_type} is retired: deploy it again",
+                    digest.short()
+                )));
+            }
         }
         match self.parts.versions.component(digest).await {
             Ok(_) => Ok(()),

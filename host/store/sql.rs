@@ -166,6 +166,11 @@ pub(super) const ROUTE: &str = "\
     SELECT workflow_type, current_digest, candidate_digest, ramp_percent, previous_digest, revision, changed_at \
     FROM workflow_types WHERE namespace = $1 AND workflow_type = $2";
 
+/// The components that some route leads to.
+pub(super) const ROUTED: &str = "\
+    SELECT current_digest FROM workflow_types \
+    UNION SELECT candidate_digest FROM workflow_types WHERE candidate_digest IS NOT NULL";
+
 /// Changes a route. No row: it is at another revision.
 pub(super) const ROUTE_SET: &str = "\
     UPDATE workflow_types SET current_digest = $1, candidate_digest = $2, ramp_percent = $3, \
@@ -185,6 +190,10 @@ pub(super) const VERSIONS: &str = "\
         FROM runs WHERE namespace = $1 AND workflow_type = $2 GROUP BY digest\
     ) AS r ON r.digest = t.digest \
     WHERE t.namespace = $1 AND t.workflow_type = $2 ORDER BY c.deployed_at, t.digest";
+
+/// Whether a component is a version of a type, and when it was retired: namespace, type, digest.
+pub(super) const STANDING: &str = "\
+    SELECT retired_at FROM component_types WHERE namespace = $1 AND workflow_type = $2 AND digest = $3";
 
 /// Retires a version: time, namespace, type, digest. No row: there is no such version.
 pub(super) const VERSION_RETIRE: &str = "\
@@ -234,9 +243,10 @@ pub(super) const LATEST_RUN: &str = select_run!(
 );
 
 /// Which runs a list shows: namespace, the run to go on behind, workflow id, type, status, digest,
-/// blocked, started from, started before, closed from, limit. What is null is not asked for.
+/// blocked, started from, started before, closed from, limit. What is null is not asked for. It goes by
+/// run id, which `COALESCE` sees to: the index of a namespace would have to be read and sorted as a whole.
 pub(super) const RUNS: &str = select_run!(
-    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND ($3 IS NULL OR workflow_id = $3) \
+    "COALESCE(namespace, '') = $1 AND run_id < $2 AND ($3 IS NULL OR workflow_id = $3) \
         AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
         AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
         AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \
@@ -245,7 +255,7 @@ pub(super) const RUNS: &str = select_run!(
 
 /// The same for one workflow id, so that its index is used.
 pub(super) const RUNS_OF_WORKFLOW: &str = select_run!(
-    "namespace = $1 AND ($2 IS NULL OR run_id < $2) AND workflow_id = $3 \
+    "namespace = $1 AND run_id < $2 AND workflow_id = $3 \
         AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
         AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
         AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \

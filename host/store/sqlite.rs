@@ -21,7 +21,7 @@ use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, W
 
 use super::{
     CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
-    RouteChange, RouteRow, RunFilter, RunRow, Store, StoreError, TimerRow, Verdict, VersionRow,
+    RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -87,6 +87,10 @@ impl Store for SqliteStore {
         self.reads.route(namespace, workflow_type).await
     }
 
+    async fn routed(&self) -> Result<Vec<Digest>, StoreError> {
+        self.reads.routed().await
+    }
+
     async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
         self.writer.set_route(change).await
     }
@@ -97,6 +101,15 @@ impl Store for SqliteStore {
         workflow_type: &str,
     ) -> Result<Vec<VersionRow>, StoreError> {
         self.reads.versions(namespace, workflow_type).await
+    }
+
+    async fn standing(
+        &self,
+        namespace: &Namespace,
+        workflow_type: &str,
+        digest: Digest,
+    ) -> Result<Standing, StoreError> {
+        self.reads.standing(namespace, workflow_type, digest).await
     }
 
     async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {

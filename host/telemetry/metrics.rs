@@ -80,6 +80,7 @@ metrics! {
     COMMIT_SIZE = "everfold_commit_decisions", Number, "Decisions in one transaction.";
     ROLLBACKS = "everfold_commit_rollbacks_total", Counter, "Transactions that did not happen.";
     LIVE_INSTANCES = "everfold_live_instances", Gauge, "Instances of guests in memory.";
+    COMPONENTS_LOADED = "everfold_components_loaded", Gauge, "Components whose compiled code is in memory.";
     EVICTIONS = "everfold_instance_evictions_total", Counter, "Instances that were given up for others.";
     REPLAYS = "everfold_replays_total", Counter, "Instances that were rebuilt from a history.";
     REPLAYED_EVENTS = "everfold_replayed_events_total", Counter, "Events of the histories that were replayed.";

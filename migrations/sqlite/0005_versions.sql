@@ -13,6 +13,9 @@ ALTER TABLE workflow_types ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 -- A retired version starts no runs. Its bytes stay, for the histories that were recorded on it.
 ALTER TABLE component_types ADD COLUMN retired_at INTEGER;
 
+-- The runs of a version: they are counted without reading their rows.
+CREATE INDEX runs_by_version ON runs (namespace, workflow_type, digest, status, blocked_kind, started_at);
+
 -- JSON: the recorded call and the one made, when a run is blocked because they differ.
 ALTER TABLE runs ADD COLUMN blocked_divergence TEXT;
 

@@ -1,24 +1,33 @@
-//! A real store that dies in the middle: from one moment on nothing more is written, read or
-//! answered, and the folder is free for the next host. What was committed before stays.
+//! A real store that fails: it dies in the middle, or some of its commits do.
+//!
+//! From its death on nothing more is written, read or answered, and the folder is free for the next
+//! host. What was committed before stays.
 
 use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use everfold::store::{
     CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
-    RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Store, StoreError, TimerRow, Verdict, VersionRow,
+    RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Standing, Store, StoreError, TimerRow, Verdict,
+    VersionRow,
 };
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-/// A store that can be killed.
+/// Which commits fail, and how: those of these numbers, from 0.
+pub type Failing = fn(usize) -> Option<CommitError>;
+
+/// A store that can be killed, and whose commits may fail.
 #[derive(Debug)]
 pub struct Mortal {
     inner: Arc<RwLock<Option<SqliteStore>>>,
+    commits: AtomicUsize,
+    fails: Failing,
     epoch: Epoch,
     was_closed_in_order: bool,
 }
@@ -26,9 +35,15 @@ pub struct Mortal {
 impl Mortal {
     /// Opens a store.
     pub async fn open(folder: &Path) -> Self {
+        Self::failing(folder, |_| None).await
+    }
+
+    /// Opens a store some of whose commits fail before anything of them is done.
+    pub async fn failing(folder: &Path, fails: Failing) -> Self {
         let store = SqliteStore::open(folder).await.unwrap();
         let (epoch, was_closed_in_order) = (store.epoch(), store.was_closed_in_order());
-        Self { inner: Arc::new(RwLock::new(Some(store))), epoch, was_closed_in_order }
+        let (inner, commits) = (Arc::new(RwLock::new(Some(store))), AtomicUsize::new(0));
+        Self { inner, commits, fails, epoch, was_closed_in_order }
     }
 
     /// Ends it behind the transaction under way, if there is one; whoever waits for an answer gets none.
@@ -54,6 +69,9 @@ impl Mortal {
 #[async_trait]
 impl Store for Mortal {
     async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError> {
+        if let Some(error) = (self.fails)(self.commits.fetch_add(1, Ordering::SeqCst)) {
+            return Err(error);
+        }
         let verdicts = self.alive().await.commit(decisions).await;
         // It may have died between the commit and the answer.
         drop(self.alive().await);
@@ -84,12 +102,25 @@ impl Store for Mortal {
         self.alive().await.route(namespace, name).await
     }
 
+    async fn routed(&self) -> Result<Vec<Digest>, StoreError> {
+        self.alive().await.routed().await
+    }
+
     async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
         self.alive().await.set_route(change).await
     }
 
     async fn versions(&self, namespace: &Namespace, name: &str) -> Result<Vec<VersionRow>, StoreError> {
         self.alive().await.versions(namespace, name).await
+    }
+
+    async fn standing(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        digest: Digest,
+    ) -> Result<Standing, StoreError> {
+        self.alive().await.standing(namespace, name, digest).await
     }
 
     async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {

@@ -5,7 +5,8 @@ use everfold_core::ids::{Digest, Namespace, Timestamp};
 use super::Backend;
 use crate::store::{ComponentRow, NewComponent, Store};
 
-fn component(number: u8, types: &[&str]) -> NewComponent {
+/// A component of this number, older the larger it is.
+pub(crate) fn component(number: u8, types: &[&str]) -> NewComponent {
     NewComponent {
         namespace: Namespace::default(),
         digest: Digest([number; 32]),

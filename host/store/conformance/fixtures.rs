@@ -91,6 +91,14 @@ pub(crate) fn start_by_request(n: usize, of: usize, request_id: &str) -> Decisio
     with_new_run(start_as(n, of), |new_run| new_run.request_id = Some(request_id.to_owned()))
 }
 
+/// The same on another component, and of another type.
+pub(crate) fn start_on(n: usize, workflow_type: &str, digest: Digest) -> Decision {
+    with_new_run(start(n), |new_run| {
+        workflow_type.clone_into(&mut new_run.workflow_type);
+        new_run.digest = digest;
+    })
+}
+
 fn with_new_run(mut decision: Decision, change: impl FnOnce(&mut NewRun)) -> Decision {
     change(decision.new_run.as_mut().expect("it creates a run"));
     decision

@@ -16,8 +16,8 @@ use crate::store::rows::{
     TimerRecord, VersionRecord, integer,
 };
 use crate::store::{
-    ComponentRow, OpenCount, OpenRunFilter, RouteRow, RunFilter, RunRow, StoreError, TimerRow, VersionRow,
-    sql,
+    ComponentRow, OpenCount, OpenRunFilter, RouteRow, RunFilter, RunRow, Standing, StoreError, TimerRow,
+    VersionRow, sql,
 };
 
 /// How many queries run at once.
@@ -26,6 +26,9 @@ const CONNECTIONS: u32 = 4;
 const CACHE: &str = "-8192";
 /// How much of the database each connection maps instead of reading it, in bytes.
 const MAPPED: &str = "268435456";
+
+/// Behind the id of every run: no UUIDv7 has its variant and version bits.
+const BEHIND_ALL: RunId = RunId([0xff; 16]);
 
 /// The pool of readers.
 #[derive(Debug)]
@@ -90,6 +93,12 @@ impl Reads {
         record.map(RouteRow::try_from).transpose()
     }
 
+    pub(super) async fn routed(&self) -> Result<Vec<Digest>, StoreError> {
+        let blobs: Vec<Vec<u8>> =
+            sqlx::query_scalar(sql::ROUTED).fetch_all(&self.pool).await.map_err(failed)?;
+        blobs.iter().map(|blob| rows::digest(blob)).collect()
+    }
+
     pub(super) async fn versions(
         &self,
         namespace: &Namespace,
@@ -102,6 +111,26 @@ impl Reads {
             .await
             .map_err(failed)?;
         records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn standing(
+        &self,
+        namespace: &Namespace,
+        workflow_type: &str,
+        digest: Digest,
+    ) -> Result<Standing, StoreError> {
+        let retired_at: Option<Option<i64>> = sqlx::query_scalar(sql::STANDING)
+            .bind(&namespace.0)
+            .bind(workflow_type)
+            .bind(&digest.0[..])
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(match retired_at {
+            None => Standing::Unknown,
+            Some(None) => Standing::Version,
+            Some(Some(at)) => Standing::Retired(Timestamp(at)),
+        })
     }
 
     pub(super) async fn open_runs(
@@ -187,7 +216,7 @@ impl Reads {
         let text = if workflow_id.is_some() { sql::RUNS_OF_WORKFLOW } else { sql::RUNS };
         let records: Vec<RunRecord> = sqlx::query_as(text)
             .bind(&namespace.0)
-            .bind(after.as_ref().map(|run_id| &run_id.0[..]))
+            .bind(&after.unwrap_or(BEHIND_ALL).0[..])
             .bind(workflow_id.as_ref().map(|id| &id.0))
             .bind(workflow_type)
             .bind(status.map(RunStatus::name))

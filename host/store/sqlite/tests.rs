@@ -194,12 +194,35 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
         (sql::TIMERS_DELETE, "PRIMARY KEY"),
         (sql::ATTEMPTS_DELETE, "PRIMARY KEY"),
         (sql::INBOX_CLEAR, "inbox_by_run"),
+        (sql::RUNS, "PRIMARY KEY"),
+        (sql::OPEN_RUNS, "runs_open"),
+        (sql::OPEN_ON, "COVERING INDEX runs_by_version"),
+        (sql::STANDING, "PRIMARY KEY"),
+        (sql::ROUTE, "PRIMARY KEY"),
+        (sql::RUN_MOVE, "PRIMARY KEY"),
     ];
     for (query, index) in queries {
         let plan = plan(&shell, query);
         assert!(plan.iter().any(|line| line.contains(index)), "{query}: {plan:#?}");
         let is_bad = |line: &String| line.contains("SCAN") || line.contains("TEMP B-TREE");
         assert!(!plan.iter().any(is_bad), "{query}: {plan:#?}");
+    }
+}
+
+#[tokio::test]
+async fn runs_are_counted_from_an_index_alone_and_those_of_a_workflow_found_by_theirs() {
+    let folder = Folder::new();
+    let _store = folder.open().await.unwrap();
+    let shell = folder.shell();
+    // What they sort is as long as the list of versions, or of one workflow's runs.
+    let queries = [
+        (sql::VERSIONS, "SEARCH runs USING COVERING INDEX runs_by_version (namespace=? AND workflow_type=?)"),
+        (sql::RUNS_OF_WORKFLOW, "SEARCH runs USING INDEX runs_by_workflow (namespace=? AND workflow_id=?)"),
+    ];
+    for (query, way) in queries {
+        let plan = plan(&shell, query);
+        let of_runs: Vec<_> = plan.iter().filter(|line| line.contains(" runs ")).collect();
+        assert_eq!(of_runs, [way], "{query}: {plan:#?}");
     }
 }
 
