@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `routing` | the routes, and changing them |
 //! | `changes` | what a version has other than the current one |
+//! | `shadow` | histories folded into a component, beside everything else |
 //! | `findings` | what was found about runs, equal findings together |
+//! | `outlook` | what runs that stand alike would ask for next |
 //! | `report` | what a shadow replay and a move tell |
 //!
 //! A component's bytes are in the store, so that no run is ever without its code. Its compiled form is
@@ -13,8 +15,10 @@
 
 mod changes;
 pub(crate) mod findings;
+pub(crate) mod outlook;
 pub mod report;
 mod routing;
+pub(crate) mod shadow;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,6 +26,7 @@ use std::sync::Arc;
 
 use everfold_core::ids::{Digest, Namespace};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::guest::{Engine, LoadedComponent};
@@ -36,6 +41,8 @@ pub struct Versions {
     clock: Clock,
     loaded: Mutex<HashMap<Digest, LoadedComponent>>,
     routes: Routes,
+    /// Held by each replay that tries a component out.
+    shadow_threads: Arc<Semaphore>,
 }
 
 /// A component that a run needs and that cannot be had.
@@ -68,7 +75,13 @@ impl Versions {
     #[must_use]
     pub fn new(engine: Engine, store: Arc<dyn Store>, clock: Clock) -> Self {
         let routes = Routes::new(Arc::clone(&store), clock.clone());
-        Self { engine, store, clock, loaded: Mutex::default(), routes }
+        let shadow_threads = Arc::new(Semaphore::new(shadow::threads()));
+        Self { engine, store, clock, loaded: Mutex::default(), routes, shadow_threads }
+    }
+
+    /// What each shadow replay of this host holds while it folds.
+    pub(crate) const fn shadow_threads(&self) -> &Arc<Semaphore> {
+        &self.shadow_threads
     }
 
     /// The routes.
