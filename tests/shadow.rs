@@ -408,7 +408,7 @@ async fn ten_thousand_open_runs() {
     });
     starts.buffer_unordered(256).collect::<Vec<()>>().await;
     for n in (0..RUNS).step_by(2) {
-        test.until(&format!("talkative-{n}"), |run| run.history_length == 12).await;
+        test.until(&format!("talkative-{n}"), |run| run.history_length == 11).await;
     }
     eprintln!("{RUNS} runs begun in {:?}; before: {}", began.elapsed(), peak());
     for round in 1..=3 {
