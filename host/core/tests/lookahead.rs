@@ -81,7 +81,9 @@ fn begun(commands: Vec<Command>) -> RunState {
     }));
     let now = Timestamp(1_700_000_000_000);
     let mut activation = Activation::live(RunState::new(), now, started, Limits::default()).unwrap();
-    commands.into_iter().for_each(|command| drop(activation.command(command).unwrap()));
+    for command in commands {
+        activation.command(command).unwrap();
+    }
     activation.finish().unwrap().state
 }
 
