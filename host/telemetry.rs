@@ -308,6 +308,15 @@ impl Telemetry {
         self.inner.metrics.time(metrics::REPLAY_TIME, &labels, took);
     }
 
+    /// A history was folded into a component to try it out; `finding` is one of a few words.
+    pub fn shadow_replayed(&self, workflow_type: &str, finding: &'static str, events: u64, took: Duration) {
+        let labels = [("workflow_type", workflow_type), ("finding", finding)];
+        let metrics = &self.inner.metrics;
+        metrics.count(metrics::SHADOW_REPLAYS, &labels, 1);
+        metrics.count(metrics::SHADOW_EVENTS, &labels[..1], events);
+        metrics.time(metrics::SHADOW_TIME, &labels[..1], took);
+    }
+
     /// An instance was given up for others.
     pub fn evicted(&self) {
         self.inner.metrics.evictions.increment(1);

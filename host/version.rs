@@ -7,7 +7,9 @@
 //! | `changes` | what a version has other than the current one |
 //! | `loaded` | compiled code in memory, as long as it is needed |
 //! | `folder` | a folder whose components are deployed |
+//! | `shadow` | histories folded into a component, beside everything else |
 //! | `findings` | what was found about runs, equal findings together |
+//! | `outlook` | what runs that stand alike would ask for next |
 //! | `report` | what a shadow replay and a move tell |
 //!
 //! A component's bytes are in the store, so that no run is ever without its code. Its compiled form is
@@ -17,8 +19,10 @@ mod changes;
 pub(crate) mod findings;
 pub(crate) mod folder;
 pub mod loaded;
+pub(crate) mod outlook;
 pub mod report;
 mod routing;
+pub(crate) mod shadow;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +31,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use everfold_core::ids::{Digest, Namespace};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::guest::{Engine, LoadedComponent};
@@ -41,6 +46,8 @@ pub struct Versions {
     clock: Clock,
     loaded: Loaded,
     routes: Routes,
+    /// Held by each replay that tries a component out.
+    shadow_threads: Arc<Semaphore>,
 }
 
 /// A component that a run needs and that cannot be had.
@@ -74,7 +81,13 @@ impl Versions {
     pub fn new(engine: Engine, store: Arc<dyn Store>, clock: Clock) -> Self {
         let routes = Routes::new(Arc::clone(&store), clock.clone());
         let loaded = Loaded::new(engine, Arc::clone(&store), clock.clone());
-        Self { store, clock, loaded, routes }
+        let shadow_threads = Arc::new(Semaphore::new(shadow::threads()));
+        Self { store, clock, loaded, routes, shadow_threads }
+    }
+
+    /// What each shadow replay of this host holds while it folds.
+    pub(crate) const fn shadow_threads(&self) -> &Arc<Semaphore> {
+        &self.shadow_threads
     }
 
     /// The routes.

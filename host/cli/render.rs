@@ -2,6 +2,7 @@
 //! strips them where nothing shows them.
 
 pub(super) mod description;
+pub(super) mod replay;
 pub(super) mod runs;
 pub(super) mod timeline;
 

@@ -14,6 +14,7 @@ pub mod fold;
 pub mod history;
 pub mod ids;
 pub mod limits;
+pub mod lookahead;
 pub mod machine;
 pub mod payload;
 pub mod replay;

@@ -11,7 +11,7 @@ mod versions;
 
 pub use crate::store::RunFilter;
 pub use crate::version::report::{
-    Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Tally, TypeReport, UpgradeReport,
+    Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Spent, Tally, TypeReport, UpgradeReport,
 };
 pub use versions::{
     CheckRequest, Deployed, DeployedType, HandlerChange, LookAhead, Routed, RoutingChange, RoutingRequest,

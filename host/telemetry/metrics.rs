@@ -85,6 +85,10 @@ metrics! {
     REPLAYS = "everfold_replays_total", Counter, "Instances that were rebuilt from a history.";
     REPLAYED_EVENTS = "everfold_replayed_events_total", Counter, "Events of the histories that were replayed.";
     REPLAY_TIME = "everfold_replay_duration_seconds", Seconds, "Rebuilding of one instance.";
+    SHADOW_REPLAYS = "everfold_shadow_replays_total", Counter,
+        "Runs whose history was folded into a component to try it out, by the finding.";
+    SHADOW_EVENTS = "everfold_shadow_replayed_events_total", Counter, "Events of the histories in shadow replays.";
+    SHADOW_TIME = "everfold_shadow_replay_duration_seconds", Seconds, "One shadow replay, reading included.";
     HTTP_REQUESTS = "everfold_http_requests_total", Counter, "Requests that were answered.";
     HTTP_TIME = "everfold_http_request_duration_seconds", Seconds, "From a request to its answer's beginning.";
     RECORDS_DROPPED = "everfold_metric_records_dropped_total", Counter,

@@ -1,6 +1,6 @@
 //! Findings about runs, equal ones together: bounded, however many runs there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use everfold_core::divergence::{Change, Nondeterminism};
 use everfold_core::fold::GuestFault;
@@ -16,6 +16,8 @@ const GROUPS: usize = 100;
 const EXAMPLES: usize = 3;
 /// Changes of an example.
 const CHANGES: usize = 20;
+/// Different changes of one run that are told apart.
+const CHANGE_KINDS: usize = 100;
 
 /// Findings so far.
 #[derive(Debug, Default)]
@@ -75,13 +77,7 @@ impl Found {
                 example: example(run, "the same calls".to_owned()),
             };
         }
-        let mut kinds: Vec<String> = changes
-            .iter()
-            .map(|change| {
-                let paths: Vec<&str> = change.fields.iter().map(|field| field.path.as_str()).collect();
-                format!("{}: {}", change.call, paths.join(", "))
-            })
-            .collect();
+        let mut kinds: Vec<String> = changes.iter().map(kind_of).collect();
         kinds.sort();
         kinds.dedup();
         let reason = kinds.join("; ");
@@ -133,6 +129,36 @@ impl Found {
     pub(crate) fn unreadable(run: &RunRow, reason: String) -> Self {
         Self { finding: Finding::Unreadable, example: example(run, reason.clone()), reason }
     }
+}
+
+/// The changes of one run so far: bounded, however long its history is.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    kept: Vec<Change>,
+    kinds: BTreeSet<String>,
+}
+
+impl Changes {
+    /// Takes further ones: the first few, and the first of each kind.
+    pub(crate) fn take(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            let is_new = self.kinds.len() < CHANGE_KINDS && self.kinds.insert(kind_of(&change));
+            if is_new || self.kept.len() < CHANGES {
+                self.kept.push(change);
+            }
+        }
+    }
+
+    /// Those that are kept, in order.
+    pub(crate) fn into_kept(self) -> Vec<Change> {
+        self.kept
+    }
+}
+
+/// What changes have in common that differ in the same way.
+fn kind_of(change: &Change) -> String {
+    let paths: Vec<&str> = change.fields.iter().map(|field| field.path.as_str()).collect();
+    format!("{}: {}", change.call, paths.join(", "))
 }
 
 /// What runs have in common whose calls part in the same way, at whatever event.

@@ -28,6 +28,25 @@ pub struct CheckReport {
     pub duration_ms: u64,
     /// Events that were replayed.
     pub events: u64,
+    /// Where the time of the threads that replayed went; they work side by side.
+    pub spent: Spent,
+    /// What such a report cannot say.
+    pub caveat: String,
+}
+
+/// What a check cannot say.
+pub(crate) const CAVEAT: &str = "A replay proves agreement with the past only: the component makes the calls that are in \
+    the histories. What it asks for next may still be something else; a look ahead imagines some of it.";
+
+/// Where the time of replays went, in milliseconds, summed over all that were under way at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Spent {
+    /// Reading histories.
+    pub reading_ms: u64,
+    /// Making instances.
+    pub instantiating_ms: u64,
+    /// Folding.
+    pub folding_ms: u64,
 }
 
 /// What a component would do to the runs of one workflow type.
@@ -43,8 +62,8 @@ pub struct TypeReport {
     pub groups: Vec<Group>,
     /// Runs whose finding is in none of the groups, because there were too many.
     pub ungrouped: u64,
-    /// What compatible runs would ask for next, on their version and on the component; empty unless
-    /// asked for.
+    /// What compatible open runs would ask for next, on their version and on the component; empty unless
+    /// asked for. Runs that wait for nothing that this host would bring are in none.
     pub outlooks: Vec<Outlook>,
 }
 
@@ -65,6 +84,29 @@ pub struct Tally {
     pub faulted: u64,
     /// The history could not be read.
     pub unreadable: u64,
+    /// Not replayed, because too many before passed a limit; each would take as long as an activation may.
+    #[serde(default)]
+    pub not_tried: u64,
+}
+
+impl Tally {
+    /// Whether all of these runs could be moved, or need not be.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        self.diverged == 0 && self.faulted == 0 && self.unreadable == 0 && self.not_tried == 0
+    }
+
+    /// Counts one run.
+    pub(crate) const fn add(&mut self, finding: Finding) {
+        self.runs += 1;
+        match finding {
+            Finding::Compatible => self.compatible += 1,
+            Finding::Changed => self.changed += 1,
+            Finding::Diverged => self.diverged += 1,
+            Finding::Faulted => self.faulted += 1,
+            Finding::Unreadable => self.unreadable += 1,
+        }
+    }
 }
 
 /// Equal findings.
@@ -97,6 +139,18 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// Its name in JSON and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Diverged => "diverged",
+            Self::Faulted => "faulted",
+            Self::Unreadable => "unreadable",
+            Self::Changed => "changed",
+            Self::Compatible => "compatible",
+        }
+    }
+
     /// Whether the run could be moved.
     #[must_use]
     pub const fn holds(self) -> bool {
@@ -154,9 +208,10 @@ pub struct Outlook {
     /// Its id.
     #[schema(value_type = String, format = "uuid")]
     pub run_id: RunId,
-    /// What is imagined: `process-payment completes`, say.
+    /// What is imagined, in order: `process-payment completes`, say, then how it goes on.
     pub imagined: Vec<String>,
-    /// Where an imagined result comes from: another run's, or none was known and it is `null`.
+    /// Where imagined results come from: the run's own history, another run's, or none was known and it is
+    /// `null`. Empty if no activity completes.
     pub results_from: String,
     /// What the run's own version asks for then.
     pub asks: Ahead,
@@ -167,9 +222,12 @@ pub struct Outlook {
 }
 
 /// Calls that come next.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Ahead {
-    /// In order.
+    /// The inputs that were imagined; those behind the first may differ between two versions, as what is
+    /// open then may.
+    pub inputs: Vec<String>,
+    /// In order; the name of a cancelled activity is its type. At most 200.
     #[schema(value_type = Vec<Object>)]
     pub calls: Vec<Call>,
     /// Why there are no more, if the code failed.

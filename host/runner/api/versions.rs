@@ -162,7 +162,7 @@ pub struct CheckRequest {
     pub subject: Subject,
     /// Only these of its workflow types; empty means all.
     pub workflow_types: Vec<String>,
-    /// Only the open runs of these workflows; empty means all.
+    /// Only the runs of these workflows; empty means all.
     pub workflow_ids: Vec<WorkflowId>,
     /// Closed runs are looked at too that closed at this time or later.
     pub closed_from: Option<Timestamp>,
@@ -184,8 +184,13 @@ pub enum Subject {
 /// How far to look beyond the end of histories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookAhead {
-    /// Imagined inputs in a row, at least 1.
+    /// Imagined inputs in a row, from 1 to [`LookAhead::MOST_STEPS`].
     pub steps: u32,
+}
+
+impl LookAhead {
+    /// The most inputs in a row.
+    pub const MOST_STEPS: u32 = 50;
 }
 
 /// Open runs to move.
