@@ -4,6 +4,7 @@
 //! know nothing else of it. Results go to standard output, everything that is said about them to
 //! standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 host unreachable.
 
+mod check;
 mod client;
 mod completions;
 mod deploy;
@@ -14,15 +15,21 @@ mod input;
 mod list;
 mod logging;
 mod output;
+mod progress;
 mod query;
 mod render;
 mod replay;
 mod result;
+mod retire;
+mod route;
 mod serve;
 mod show;
 mod signal;
 mod start;
 mod stop;
+mod upgrade;
+mod version;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -74,6 +81,18 @@ enum Command {
     Serve(serve::Serve),
     /// Add components; a workflow type's first version becomes current
     Deploy(deploy::Deploy),
+    /// Show a workflow type's versions and the runs on each
+    Versions(versions::Versions),
+    /// Let new runs of a workflow type start on a version; runs under way stay where they are
+    Promote(route::Promote),
+    /// Let a share of new runs start on a candidate
+    Ramp(route::Ramp),
+    /// Withdraw the candidate, else go back to the version before the last promotion
+    Rollback(route::RollBack),
+    /// Move open runs to a version; each is replayed there first, and moves only if that holds
+    Upgrade(upgrade::Upgrade),
+    /// Retire a version that no run needs any more
+    Retire(retire::Retire),
     /// Start a run
     Start(start::Start),
     /// List runs, the latest first
@@ -127,6 +146,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(replay) => replay.run(),
         Command::Completions(completions) => completions.run(Cli::command()),
         Command::Deploy(deploy) => runtime(Threads::One)?.block_on(deploy.run(&client(connection)?)),
+        Command::Versions(versions) => runtime(Threads::One)?.block_on(versions.run(&client(connection)?)),
+        Command::Promote(promote) => runtime(Threads::One)?.block_on(promote.run(&client(connection)?)),
+        Command::Ramp(ramp) => runtime(Threads::One)?.block_on(ramp.run(&client(connection)?)),
+        Command::Rollback(rollback) => runtime(Threads::One)?.block_on(rollback.run(&client(connection)?)),
+        Command::Upgrade(upgrade) => runtime(Threads::One)?.block_on(upgrade.run(&client(connection)?)),
+        Command::Retire(retire) => runtime(Threads::One)?.block_on(retire.run(&client(connection)?)),
         Command::Start(start) => runtime(Threads::One)?.block_on(start.run(&client(connection)?)),
         Command::List(list) => runtime(Threads::One)?.block_on(list.run(&client(connection)?)),
         Command::Signal(signal) => runtime(Threads::One)?.block_on(signal.run(&client(connection)?)),

@@ -6,13 +6,16 @@
 //! are passed in as a router; they get the same treatment, and write their errors as [`problem::Problem`].
 
 pub mod access;
+mod check;
 mod components;
 pub mod extract;
 pub mod metrics;
 mod openapi;
 pub mod problem;
+mod progress;
 #[cfg(test)]
 mod tests;
+mod types;
 pub mod wire;
 mod workflows;
 
@@ -167,6 +170,7 @@ fn router(
         .route(metrics::PATH, get(scrape))
         .merge(workflows::routes(settings.payload_bytes))
         .merge(components::routes(settings.component_bytes))
+        .merge(types::routes())
         .with_state(Served { host, stopping })
         .merge(application)
         .fallback(nothing_there)
@@ -206,6 +210,16 @@ async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
 
 async fn scrape(State(served): State<Served>) -> Response {
     metrics::reply(&served.host).await
+}
+
+/// A refusal of what a path names: there is no such thing.
+fn in_path(error: ApiError) -> Problem {
+    let code = match error {
+        ApiError::UnknownWorkflowType(_) => Code::UNKNOWN_WORKFLOW_TYPE,
+        ApiError::UnknownVersion(_) => Code::UNKNOWN_VERSION,
+        other => return other.into(),
+    };
+    Problem::new(StatusCode::NOT_FOUND, code, error.to_string())
 }
 
 async fn nothing_there(method: Method, uri: Uri) -> Problem {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use reqwest::{RequestBuilder, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +14,10 @@ use owo_colors::OwoColorize as _;
 use super::Run;
 use super::failure::{Exit, Failure};
 
+mod long;
+
+pub(super) use long::{Long, Refused, Sent};
+
 /// Pause before a host that went away while it was followed is asked again.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is asked again.
@@ -22,7 +27,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take beyond the wait that was asked for.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long one request of a longer wait waits in the host.
-const LONG_POLL: Duration = Duration::from_secs(30);
+pub(super) const LONG_POLL: Duration = Duration::from_secs(30);
 
 /// A host to be asked.
 #[derive(Debug)]
@@ -73,6 +78,20 @@ impl Client {
         self.answer(self.http.post(self.url(path, &[])?).json(body)).await
     }
 
+    /// Says how something is to be.
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.answer(self.http.put(self.url(path, &[])?).json(body)).await
+    }
+
+    /// Asks for something to be done that has no answer.
+    pub(super) async fn order(&self, path: &[&str]) -> Result<(), Failure> {
+        self.body(self.http.post(self.url(path, &[])?)).await.map(|_| ())
+    }
+
     /// Sends the bytes of a component.
     pub(super) async fn post_wasm<T: DeserializeOwned>(
         &self,
@@ -112,8 +131,10 @@ impl Client {
         run: &Run,
         what: &[&str],
         query: &[(&str, String)],
+        wait: Duration,
     ) -> Result<T, Failure> {
-        let waiting: Vec<_> = query.iter().cloned().chain([Self::long_poll()]).collect();
+        let wait = ("wait", format!("{}ms", wait.as_millis()));
+        let waiting: Vec<_> = query.iter().cloned().chain([wait]).collect();
         for tried in 0..RECONNECT_TRIES {
             match self.get_run(run, what, &waiting).await {
                 Err(failure) if failure.is_unreachable() => {
@@ -147,18 +168,28 @@ impl Client {
         Ok(url)
     }
 
-    async fn answer<T: DeserializeOwned>(&self, mut request: RequestBuilder) -> Result<T, Failure> {
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        self.read(&self.body(request).await?)
+    }
+
+    async fn body(&self, request: RequestBuilder) -> Result<Bytes, Failure> {
         let unreachable = |error: reqwest::Error| self.unreachable(error);
-        let response = request.timeout(LONG_POLL + ANSWER).send().await.map_err(unreachable)?;
+        let request = self.authorized(request).timeout(LONG_POLL + ANSWER);
+        let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
-        if !status.is_success() {
-            return Err(refusal(status.as_u16(), &body));
+        if status.is_success() { Ok(body) } else { Err(refusal(status.as_u16(), &body)) }
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
-        let answer = serde_json::from_slice(&body);
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+        let answer = serde_json::from_slice(body);
         Ok(answer.with_context(|| format!("{} answers what this client cannot read", self.base))?)
     }
 
@@ -174,6 +205,14 @@ const NO_NAMES: [&str; 3] = ["", ".", ".."];
 
 /// The segments of a path, and a query.
 type Address<'a> = (Vec<&'a str>, Vec<(&'a str, String)>);
+
+/// The path of a workflow type.
+pub(super) fn type_path<'a>(workflow_type: &'a str, what: &[&'a str]) -> Result<Vec<&'a str>, Failure> {
+    if NO_NAMES.contains(&workflow_type) {
+        return Err(Failure::new(Exit::NotFound, format!("no workflow type is named `{workflow_type}`")));
+    }
+    Ok([&["workflow-types", workflow_type], what].concat())
+}
 
 /// The path and the query of a run.
 fn address<'a>(run: &'a Run, what: &[&'a str], query: &[(&'a str, String)]) -> Result<Address<'a>, Failure> {
@@ -210,6 +249,8 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
             (Exit::Conflict, Some("follow it with `everfold history ID --follow`, or choose another --id"))
         }
         "unknown_query" => (Exit::NotFound, None),
+        "unknown_version" => (Exit::NotFound, Some("see those that there are with `everfold versions TYPE`")),
+        "version_conflict" => (Exit::Conflict, Some("see how they stand with `everfold versions TYPE`")),
         "blocked" => (Exit::Conflict, Some("see why with `everfold show ID`")),
         "conflict" => (Exit::Conflict, None),
         "invalid_input" | "payload_too_large" => (Exit::Usage, None),

@@ -7,7 +7,7 @@ use everfold_core::machine::RunStatus;
 use owo_colors::OwoColorize as _;
 
 use super::Run;
-use super::client::Client;
+use super::client::{Client, LONG_POLL};
 use super::failure::{Exit, Failure};
 use super::output::{Form, Output};
 use super::render::timeline::Timeline;
@@ -73,7 +73,7 @@ impl History {
                 // A host that is not there at all is said to be so, at once.
                 self.page(client, after, Some(Client::long_poll())).await?
             } else {
-                client.await_run(&self.run, &["history"], &Self::query(after)).await?
+                client.await_run(&self.run, &["history"], &Self::query(after), LONG_POLL).await?
             };
             for event in &page.events {
                 after = event.id;

@@ -1,10 +1,14 @@
 //! What people read: pure functions from wire types to text. Colours are always written; the output
 //! strips them where nothing shows them.
 
+pub(super) mod deployed;
 pub(super) mod description;
+pub(super) mod divergence;
 pub(super) mod replay;
+pub(super) mod report;
 pub(super) mod runs;
 pub(super) mod timeline;
+pub(super) mod versions;
 
 use everfold_core::failure::{Failure, FailureKind};
 use everfold_core::ids::Timestamp;
@@ -59,6 +63,11 @@ pub(super) fn size(bytes: u64) -> String {
         1_024..1_048_576 => format!("{} KB", bytes / 1_024),
         _ => format!("{}.{} MB", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576),
     }
+}
+
+/// A number of things: `1 run`, `2 runs`.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// The colour of a status.

@@ -1,15 +1,20 @@
 //! `everfold result`.
 
+use std::time::Duration;
+
 use clap::Args;
-use everfold::server::wire::{End, RunResult};
+use everfold::server::wire::{Description, End, RunResult};
 use everfold_core::machine::RunStatus;
 use owo_colors::OwoColorize as _;
 
 use super::Run;
-use super::client::Client;
+use super::client::{Client, LONG_POLL};
 use super::failure::{Exit, Failure};
 use super::output::{Form, Output};
 use super::render;
+
+/// How long a run is waited for before it is looked at; each wait is longer than the one before.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct ResultOf {
@@ -36,6 +41,7 @@ impl ResultOf {
 pub(super) async fn wait_and_print(client: &Client, run: &Run, form: Form) -> Result<(), Failure> {
     // A host that is not there at all is said to be so, at once.
     let mut result: RunResult = client.get_run(run, &["result"], &[]).await?;
+    let (mut wait, mut is_told) = (FIRST_WAIT, false);
     let mut run = Run { workflow_id: run.workflow_id.clone(), run_id: run.run_id };
     loop {
         if let Some(End::ContinuedAsRunId(next)) = &result.standing.end {
@@ -44,8 +50,27 @@ pub(super) async fn wait_and_print(client: &Client, run: &Run, form: Form) -> Re
         } else if result.standing.status != RunStatus::Running {
             return print(&result, form);
         }
-        result = client.await_run(&run, &["result"], &[]).await?;
+        result = client.await_run(&run, &["result"], &[], wait).await?;
+        if result.standing.status == RunStatus::Running && !is_told {
+            is_told = tell_blocked(client, &run).await?;
+        }
+        // What blocks a run mostly does so soon.
+        wait = (wait * 4).min(LONG_POLL);
     }
+}
+
+/// Says that a run is blocked, if it is: who waits for it may wait long.
+async fn tell_blocked(client: &Client, run: &Run) -> Result<bool, Failure> {
+    let found: Description = client.get_run(run, &[], &[]).await?;
+    let Some(blocked) = found.blocked else { return Ok(false) };
+    let id = &run.workflow_id;
+    let why = render::one_line(&blocked.reason);
+    anstream::eprintln!(
+        "{}",
+        format!("{id} is blocked at event {}: {why}; see `everfold show {id}`. Still waiting", blocked.event)
+            .yellow()
+    );
+    Ok(true)
 }
 
 fn print(result: &RunResult, form: Form) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::input;
 use super::output::{Form, Output};
 use super::result;
+use super::version::{self, Prefix};
 
 #[derive(Debug, Args)]
 pub(super) struct Start {
@@ -25,6 +26,9 @@ pub(super) struct Start {
     /// De-duplicates: the same request id names the same run
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
+    /// A version other than the one that new runs start on, or its first digits
+    #[arg(long, value_name = "DIGEST")]
+    digest: Option<Prefix>,
     /// Wait for the run's end and print its result; exit 1 with its failure
     #[arg(long)]
     wait: bool,
@@ -34,12 +38,16 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let digest = match &self.digest {
+            Some(prefix) => Some(version::find(client, &self.workflow_type, prefix).await?),
+            None => None,
+        };
         let body = StartBody {
             workflow_type: self.workflow_type,
             workflow_id: self.id,
             input: input::parse("--input", &self.input)?,
             request_id: self.request_id,
-            digest: None,
+            digest,
             headers: serde_json::Map::new(),
         };
         let body = serde_json::to_value(body).map_err(anyhow::Error::from)?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use everfold_core::ids::{Digest, Namespace};
+use everfold_core::ids::{Digest, Namespace, Timestamp};
 
 use super::api::{
     ApiError, Deployed, Routed, RoutingRequest, TypeRouting, TypeVersions, Version, VersionState,
@@ -43,6 +43,21 @@ impl Host {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
+    /// Where new runs of a workflow type go.
+    ///
+    /// # Errors
+    /// `UnknownWorkflowType`.
+    pub async fn routing(&self, namespace: &Namespace, workflow_type: &str) -> Result<TypeRouting, ApiError> {
+        let row = self.parts.versions.routes().of(namespace, workflow_type).await?;
+        row.map(Into::into).ok_or_else(|| unknown_type(workflow_type))
+    }
+
+    /// The host's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
     /// The versions of a workflow type, and the runs on each.
     ///
     /// # Errors
@@ -73,7 +88,7 @@ impl Host {
     pub async fn route(&self, request: RoutingRequest) -> Result<Routed, ApiError> {
         let parts = &self.parts;
         let (namespace, workflow_type) = (&request.namespace, &request.workflow_type);
-        let may_route = async |digest| self.must_have(namespace, workflow_type, digest).await;
+        let may_route = |digest| self.must_have(namespace, workflow_type, digest);
         let row = parts.versions.routes().change(&request, may_route).await?;
         let filter =
             OpenRunFilter { workflow_type: Some(workflow_type.clone()), blocked: Some(true), digest: None };

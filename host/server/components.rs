@@ -1,4 +1,4 @@
-//! The routes of components: deploy, list.
+//! The routes of components: deploy, list. What one would do to runs is in `check`.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -9,12 +9,12 @@ use axum::routing::post;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::Served;
 use super::extract::{Json, Query};
 use super::openapi::{refusals, shapes};
 use super::problem::{Answer, Code, Problem};
-use super::wire::{Components, Deployed};
+use super::wire::{Component, Components, Deployed};
 use super::workflows::NamespaceParameter;
+use super::{Served, check};
 
 /// Content types of wasm bytes.
 const WASM_CONTENT_TYPES: [&str; 2] = ["application/wasm", "application/octet-stream"];
@@ -22,6 +22,8 @@ const WASM_CONTENT_TYPES: [&str; 2] = ["application/wasm", "application/octet-st
 pub(super) fn routes(component_bytes: usize) -> Router<Served> {
     Router::new()
         .route("/api/v1/components", post(deploy).get(list))
+        .route("/api/v1/components/check", post(check::check))
+        .route("/api/v1/components/{digest}/check", post(check::check_deployed))
         .layer(DefaultBodyLimit::max(component_bytes))
 }
 
@@ -37,7 +39,8 @@ pub(super) struct ComponentsQuery {
 
 /// Deploy a component
 ///
-/// A workflow type's first component becomes the one that its new runs start on.
+/// A workflow type's first component becomes the one that its new runs start on; a later one stands
+/// beside it until it is routed.
 #[utoipa::path(
     post,
     path = "/api/v1/components",
@@ -60,6 +63,14 @@ pub(super) async fn deploy(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<Deployed>)> {
+    let bytes = wasm(&headers, body)?;
+    let deployed = host.deploy(&query.namespace.0, bytes).await?;
+    let status = if deployed.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(deployed.into())))
+}
+
+/// The bytes of a component in a body.
+pub(super) fn wasm(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer<Vec<u8>> {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !WASM_CONTENT_TYPES.contains(&content_type) {
@@ -71,9 +82,7 @@ pub(super) async fn deploy(
     if bytes.is_empty() {
         return Err(invalid("the body is empty; send the bytes of a .wasm file"));
     }
-    let deployed = host.deploy(&query.namespace.0, bytes.into()).await?;
-    let status = if deployed.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(deployed.into())))
+    Ok(bytes.into())
 }
 
 fn unread(rejection: BytesRejection) -> Problem {
@@ -101,5 +110,6 @@ pub(super) async fn list(
     Query(query): Query<ComponentsQuery>,
 ) -> Answer<Json<Components>> {
     let rows = host.components(&query.namespace.0).await?;
-    Ok(Json(Components { components: rows.into_iter().map(Into::into).collect() }))
+    let routes = host.workflow_types(&query.namespace.0).await?;
+    Ok(Json(Components { components: rows.into_iter().map(|row| Component::new(row, &routes)).collect() }))
 }

@@ -26,7 +26,7 @@ use utoipa::openapi::{
 use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 
 use super::access::OPEN_PATHS;
-use super::{components, workflows};
+use super::{check, components, types, workflows};
 
 /// Where the document is served.
 pub(super) const PATH: &str = "/api/v1/openapi.json";
@@ -52,10 +52,20 @@ pub(super) const CODES: &str = "x-codes";
         workflows::talk::terminate,
         components::deploy,
         components::list,
+        check::check,
+        check::check_deployed,
+        types::list,
+        types::versions,
+        types::route,
+        types::promote,
+        types::roll_back,
+        types::upgrade,
+        types::retire,
     ),
     tags(
         (name = "workflows", description = "Runs of workflows: start them, look at them, talk to them."),
         (name = "components", description = "The code that runs are folded with."),
+        (name = "workflow types", description = "Which code new runs start on, and open runs go on with."),
         (name = "operations", description = "The host itself."),
     )
 )]

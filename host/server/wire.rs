@@ -1,12 +1,15 @@
 //! The JSON of the interface, in both directions: what the routes write and what clients read.
 //! Names are snake_case, times RFC 3339, payloads the JSON value itself where they hold JSON.
-//! Here are runs; `talk` has what is said to them, `components` what folds them.
+//! Here are runs; `talk` has what is said to them, `components` what folds them, `versions` which
+//! of those does.
 
 mod components;
 mod convert;
 mod talk;
+mod versions;
 
 use everfold_core::decision::Outcome;
+use everfold_core::divergence::Nondeterminism;
 use everfold_core::event::Event;
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, Timestamp, WorkflowId};
@@ -15,8 +18,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-pub use components::{Component, Components, Deployed};
+pub use crate::version::report::{
+    Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Tally, TypeReport, UpgradeReport,
+};
+pub use components::{Component, Components, Deployed, DeployedType, Handler, HandlerChange, TypeChanges};
 pub use talk::{Acknowledged, QueryBody, QueryResult, SignalBody, StopBody};
+pub use versions::{
+    Candidate, PromoteBody, Route, Routed, Routing, RoutingBody, TypeVersions, UpgradeBody, Version,
+    WorkflowTypes,
+};
 
 use super::openapi::shapes;
 
@@ -156,6 +166,10 @@ pub struct Blocked {
     pub reason: String,
     /// The guest's frames, one a line, innermost first; may be empty.
     pub backtrace: String,
+    /// What the history has and what the code did, where they differ, or null.
+    #[serde(default)]
+    #[schema(value_type = Option<shapes::Divergence>, required)]
+    pub divergence: Option<Box<Nondeterminism>>,
     /// Since when.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,

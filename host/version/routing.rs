@@ -70,11 +70,14 @@ impl Routes {
     ///
     /// # Errors
     /// `UnknownWorkflowType`, `UnknownVersion`, `VersionConflict`; `Busy` when it was not written.
-    pub async fn change(
+    pub async fn change<F>(
         &self,
         request: &RoutingRequest,
-        may_route: impl AsyncFn(Digest) -> Result<(), ApiError>,
-    ) -> Result<RouteRow, ApiError> {
+        may_route: impl Fn(Digest) -> F,
+    ) -> Result<RouteRow, ApiError>
+    where
+        F: Future<Output = Result<(), ApiError>>,
+    {
         let RoutingRequest { namespace, workflow_type, change } = request;
         self.of(namespace, workflow_type).await?.ok_or_else(|| {
             ApiError::UnknownWorkflowType(format!(

@@ -7,13 +7,14 @@ use everfold_core::ids::Timestamp;
 use jiff::tz::TimeZone;
 use owo_colors::OwoColorize as _;
 
-use super::{cut, duration, ended, failure, local, one_line, relative, status_style};
+use super::{counted, cut, duration, ended, failure, local, one_line, relative, status_style};
 
 /// Columns of a heartbeat's details.
 const LONGEST_DETAILS: usize = 120;
 
-/// The whole text, with a line break behind each line.
-pub(in crate::cli) fn text(run: &Description, now: Timestamp, zone: &TimeZone) -> String {
+/// The whole text, with a line break behind each line. `parting` is where a blocked run's code parts from
+/// its history.
+pub(in crate::cli) fn text(run: &Description, parting: &[String], now: Timestamp, zone: &TimeZone) -> String {
     let mut text = String::new();
     let status = run.standing.status;
     let blocked = if run.blocked.is_some() { format!(", {}", "blocked".red().bold()) } else { String::new() };
@@ -36,7 +37,10 @@ pub(in crate::cli) fn text(run: &Description, now: Timestamp, zone: &TimeZone) -
     }
     line(&mut text, "");
     line(&mut text, &sentence(run, now));
-    if let Some(blocked) = run.blocked.as_ref().filter(|blocked| !blocked.backtrace.is_empty()) {
+    if !parting.is_empty() {
+        line(&mut text, "");
+        parting.iter().for_each(|parting| line(&mut text, parting));
+    } else if let Some(blocked) = run.blocked.as_ref().filter(|blocked| !blocked.backtrace.is_empty()) {
         blocked.backtrace.lines().for_each(|frame| line(&mut text, &format!("  {}", frame.dimmed())));
     }
     details(&mut text, run, now, zone);
@@ -202,10 +206,6 @@ fn details(text: &mut String, run: &Description, now: Timestamp, zone: &TimeZone
     }
 }
 
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -235,7 +235,7 @@ mod tests {
         }
         let run: Description = serde_json::from_value(run).expect("a description");
         let now = "2026-01-01T00:02:05Z".parse().expect("a time");
-        anstream::adapter::strip_str(&text(&run, now, &TimeZone::UTC)).to_string()
+        anstream::adapter::strip_str(&text(&run, &[], now, &TimeZone::UTC)).to_string()
     }
 
     fn activity(activity_type: &str, changes: Value) -> Value {

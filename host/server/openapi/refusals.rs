@@ -51,10 +51,10 @@ refusals! {
     /// Of a start.
     Start {
         400: [INVALID_INPUT],
-        409: [ALREADY_STARTED],
+        409: [ALREADY_STARTED, VERSION_CONFLICT],
         413: [PAYLOAD_TOO_LARGE],
         415: [UNSUPPORTED_MEDIA_TYPE],
-        422: [INVALID_INPUT, UNKNOWN_WORKFLOW_TYPE],
+        422: [INVALID_INPUT, UNKNOWN_VERSION, UNKNOWN_WORKFLOW_TYPE],
         503: [BUSY],
     }
     /// Of a signal.
@@ -90,6 +90,52 @@ refusals! {
         400: [INVALID_INPUT],
         415: [UNSUPPORTED_MEDIA_TYPE],
         422: [INVALID_COMPONENT],
+        503: [BUSY],
+    }
+    /// Of a check of bytes.
+    Check {
+        400: [INVALID_INPUT],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_COMPONENT, INVALID_INPUT],
+        503: [BUSY],
+    }
+    /// Of a check of what is deployed.
+    CheckDeployed { 400: [INVALID_INPUT], 404: [UNKNOWN_VERSION], 422: [INVALID_INPUT], 503: [BUSY] }
+    /// Of a question about one workflow type.
+    LookAtType { 400: [INVALID_INPUT], 404: [UNKNOWN_WORKFLOW_TYPE], 503: [BUSY] }
+    /// Of a change of a route.
+    Route {
+        400: [INVALID_INPUT],
+        404: [UNKNOWN_WORKFLOW_TYPE],
+        409: [VERSION_CONFLICT],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT, UNKNOWN_VERSION],
+        503: [BUSY],
+    }
+    /// Of a rollback.
+    RollBack {
+        400: [INVALID_INPUT],
+        404: [UNKNOWN_WORKFLOW_TYPE],
+        409: [VERSION_CONFLICT],
+        422: [UNKNOWN_VERSION],
+        503: [BUSY],
+    }
+    /// Of a move of open runs.
+    Upgrade {
+        400: [INVALID_INPUT],
+        404: [UNKNOWN_WORKFLOW_TYPE],
+        409: [INCOMPATIBLE, VERSION_CONFLICT],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT, UNKNOWN_VERSION],
+        503: [BUSY],
+    }
+    /// Of a retirement.
+    Retire {
+        400: [INVALID_INPUT],
+        404: [UNKNOWN_VERSION, UNKNOWN_WORKFLOW_TYPE],
+        409: [VERSION_CONFLICT],
         503: [BUSY],
     }
 }

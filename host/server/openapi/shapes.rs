@@ -83,6 +83,35 @@ shapes! {
         .property("attributes", open_object().description(Some("They depend on `type`")))
         .required("attributes");
 
+    /// Where a history and a replay part.
+    Divergence uses [Call] = object()
+        .description(Some("Where what the code does and what the history has part"))
+        .property("event_id", integer().minimum(Some(1)))
+        .required("event_id")
+        .property("expected", Ref::from_schema_name("Call"))
+        .required("expected")
+        .property("actual", Ref::from_schema_name("Call"))
+        .required("actual")
+        .property("fields", utoipa::openapi::Array::new(field_change()))
+        .required("fields")
+        .property("backtrace", text().description(Some("The code's functions, one a line; may be empty")));
+
+    /// What a guest asked for.
+    Call uses [] = object()
+        .description(Some("What the code asked for"))
+        .property("type", ObjectBuilder::new()
+            .schema_type(SchemaType::Array(vec![Type::String, Type::Null]))
+            .description(Some("The event's type; null where it asked for nothing more")))
+        .required("type")
+        .property("name", text().description(Some("The activity's, signal's or change's name; may be empty")))
+        .required("name");
+
+    /// The lines of a long answer.
+    Lines uses [] = text().description(Some(
+        "JSON in lines: `{\"progress\": {\"done\", \"total\"}}` while it goes on, then `{\"report\": …}`, which is \
+         the answer of the other form, or `{\"problem\": …}`"
+    ));
+
     /// A history in a file.
     Export uses [Event] = object()
         .description(Some("A whole history, to be replayed anywhere"))
@@ -154,6 +183,15 @@ fn object() -> ObjectBuilder {
 
 fn open_object() -> ObjectBuilder {
     object().additional_properties(Some(AdditionalProperties::FreeForm(true)))
+}
+
+fn field_change() -> ObjectBuilder {
+    let any = |what| ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some(what));
+    object()
+        .property("path", text().description(Some("Where the two differ")))
+        .required("path")
+        .property("expected", any("The recorded value"))
+        .property("actual", any("The code's value"))
 }
 
 fn standing() -> ObjectBuilder {

@@ -43,6 +43,7 @@ impl From<decision::Blocked> for Blocked {
             kind: blocked.kind.name().to_owned(),
             reason: blocked.reason,
             backtrace: blocked.backtrace,
+            divergence: blocked.divergence,
             since: blocked.since,
             retries: blocked.retries,
             next_retry_at: blocked.retry_at,

@@ -1,0 +1,40 @@
+//! A bar on standard error that shows how far a long answer has come, where a terminal shows it.
+
+use std::io::IsTerminal as _;
+
+use everfold::server::wire::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How a bar looks.
+const TEMPLATE: &str = "{msg} {wide_bar} {human_pos} of {human_len} runs, {eta} left";
+
+/// A bar. It goes away when it is dropped.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar of what is done: `checking`, say.
+    pub(super) fn of(what: &'static str) -> Self {
+        let target = match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_message(what);
+        // Only a template of our own could be refused; then the bar looks as it does by default.
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Shows how far it has come.
+    pub(super) fn tell(&self, progress: Progress) {
+        self.0.set_length(progress.total.max(progress.done));
+        self.0.set_position(progress.done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
