@@ -11,6 +11,7 @@ use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::bindings::{WorkflowComponent, WorkflowComponentPre};
+use super::bounds::check_bounds;
 use super::description::Description;
 use super::engine::Engine;
 use super::fault;
@@ -54,6 +55,7 @@ impl LoadedComponent {
         let (component, compile_time) = match cached {
             Some(component) => (component, None),
             None => {
+                check_bounds(wasm)?;
                 let begun = Instant::now();
                 let component = Component::from_binary(engine.wasmtime(), wasm)
                     .map_err(|error| InvalidComponent::Malformed(format!("{error:#}")))?;
