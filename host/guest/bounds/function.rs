@@ -137,14 +137,14 @@ impl Function {
             Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                 self.calls += 1;
                 let (params, results) = module.arity_of_function(*function_index);
-                2 + 2 * (u64::from(params) + u64::from(results))
+                2 + moves(params, results)
             }
             Operator::CallIndirect { type_index, .. } | Operator::ReturnCallIndirect { type_index, .. } => {
                 // An element that is not there yet, a null, another type: each is a path.
                 self.calls += 1;
                 self.paths += 4;
                 let (params, results) = module.arity(*type_index);
-                40 + 2 * (u64::from(params) + u64::from(results))
+                40 + moves(params, results)
             }
             Operator::MemoryCopy { .. }
             | Operator::MemoryFill { .. }
@@ -189,6 +189,15 @@ impl Function {
             }
         }
     }
+}
+
+/// What a call's values cost: the first ones are in registers, the others go over the stack, and what was there
+/// before them must go elsewhere.
+fn moves(params: u32, results: u32) -> u64 {
+    const IN_REGISTERS: u64 = 16;
+    const ON_THE_STACK: u64 = 20;
+    let values = u64::from(params) + u64::from(results);
+    2 * values.min(IN_REGISTERS) + ON_THE_STACK * values.saturating_sub(IN_REGISTERS)
 }
 
 /// What an instruction costs that takes one path: those that integer code is made of are cheap; what is
