@@ -11,6 +11,7 @@ use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::bindings::{WorkflowComponent, WorkflowComponentPre};
+use super::bounds::check_bounds;
 use super::description::Description;
 use super::engine::Engine;
 use super::fault;
@@ -53,7 +54,10 @@ impl LoadedComponent {
         let cached = engine.code_cache().and_then(|cache| cache.get(engine.wasmtime(), digest));
         let (component, compile_time) = match cached {
             Some(component) => (component, None),
-            None => compile(engine, wasm)?,
+            None => {
+                check_bounds(wasm)?;
+                compile(engine, wasm)?
+            }
         };
         check_interfaces(engine.wasmtime(), &component)?;
         let pre = engine

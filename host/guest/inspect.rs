@@ -35,6 +35,18 @@ pub enum InvalidComponent {
     /// A binary of a version of the format that is not known.
     #[error("this WebAssembly binary is of an unknown version: {0:02x?} after \\0asm")]
     UnknownVersion([u8; 4]),
+    /// It is made of more than the host compiles.
+    #[error("{whole} has {count} {what}; at most {limit} are allowed")]
+    TooComplex {
+        /// The component, or a part of it.
+        whole: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is, or was when counting stopped.
+        count: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// It does not validate, or uses a feature that is off.
     #[error("the component cannot be compiled: {0}")]
     Malformed(String),

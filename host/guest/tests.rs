@@ -32,7 +32,7 @@ fn engine_with(settings: EngineSettings) -> Engine {
 }
 
 /// A component of `guest-workflows/`.
-fn guest(name: &str) -> Vec<u8> {
+pub(in crate::guest) fn guest(name: &str) -> Vec<u8> {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/components").join(name).with_extension("wasm");
     std::fs::read(&path).unwrap_or_else(|error| {
