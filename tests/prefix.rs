@@ -41,6 +41,8 @@ enum Drive {
     DayThenDelivery,
     /// So many numbers.
     Numbers(i64),
+    /// The names of these changes.
+    Changes(&'static [&'static str]),
 }
 
 /// A workflow to restart: where it is, what it gets, and how its activities answer.
@@ -66,7 +68,7 @@ impl Sample {
     async fn open(&self, folder: &Path, ran: &Ran) -> Bench {
         let time = match self.drive {
             Drive::DayThenDelivery => Some(VirtualTime::starting_at(Timestamp(1_700_000_000_000))),
-            Drive::Nothing | Drive::Numbers(_) => None,
+            Drive::Nothing | Drive::Numbers(_) | Drive::Changes(_) => None,
         };
         let clock = time.clone().map_or_else(Clock::system, Clock::from_source);
         let (settings, engine) = (HostSettings::default(), EngineSettings::default());
@@ -114,6 +116,11 @@ impl Bench {
             Drive::Numbers(count) => {
                 for number in i64::try_from(told.len()).unwrap()..count {
                     self.test.signal("sample", "add", &json!(number)).await.unwrap();
+                }
+            }
+            Drive::Changes(changes) => {
+                for change_id in &changes[told.len()..] {
+                    self.test.signal("sample", "change", &json!(change_id)).await.unwrap();
                 }
             }
             Drive::DayThenDelivery => self.day_then_delivery(recorded, told.is_empty()).await,
@@ -346,6 +353,14 @@ async fn the_order_that_is_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_version_of_the_order() {
+    for answers in [Vec::new(), refused()] {
+        let sample = Sample { component: "order-next", ..order("order", saga_input(), answers) };
+        restarts_at_every_prefix(sample).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_tracking_of_an_order_that_goes_on_once() {
     let input = json!({ "order_id": "o-1", "shipment_id": "s-1", "tracking_number": "t-1", "since_ms": 0 });
     let sample = order("order-tracking", input, Vec::new());
@@ -365,6 +380,19 @@ async fn numbers_in_one_run_and_in_several() {
         };
         restarts_at_every_prefix(sample).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_about_changes() {
+    let changes = &["a", "b", "a", "c", "b"];
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "versioned",
+        input: json!({ "count": changes.len(), "latest": 2 }),
+        answers: Vec::new(),
+        drive: Drive::Changes(changes),
+    };
+    restarts_at_every_prefix(sample).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -437,7 +465,7 @@ async fn random() {
 
 #[test]
 fn the_samples_are_built() {
-    for name in ["order", "samples", "hostile"] {
+    for name in ["order", "order-next", "order-next-plain", "order-next-broken", "samples", "hostile"] {
         assert!(!component(name).is_empty());
     }
 }

@@ -6,6 +6,7 @@ mod deploy;
 mod handwritten;
 mod limits;
 mod script;
+mod versions;
 mod workflows;
 
 use std::path::Path;

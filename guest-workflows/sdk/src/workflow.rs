@@ -101,7 +101,9 @@ where
             let message = format!("the input of `{name}` does not decode: {reason}");
             Failure::application(INVALID_INPUT, message).non_retryable()
         })?;
-        let output = workflow(ctx, input).await.map_err(E::into)?;
+        // In a box of its own it is polled by a function of its own, and every backtrace names the workflow.
+        let running: LocalBoxFuture<'_, Result<O, E>> = workflow(ctx, input).boxed_local();
+        let output = running.await.map_err(E::into)?;
         Ok(Payload::of(&output, "the workflow's result"))
     }
     .boxed_local()

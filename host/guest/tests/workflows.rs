@@ -20,14 +20,15 @@ use super::{engine, guest};
 use crate::guest::{LoadedComponent, Observation};
 
 /// A guest, compiled once for all tests.
-fn component(name: &str) -> LoadedComponent {
+pub(super) fn component(name: &str) -> LoadedComponent {
     static LOADED: LazyLock<Mutex<BTreeMap<String, LoadedComponent>>> = LazyLock::new(Mutex::default);
     let mut loaded = LOADED.lock();
     let load = || engine().load(&guest(name)).expect("the guest is sound");
     loaded.entry(name.to_owned()).or_insert_with(load).clone()
 }
 
-fn order() -> Value {
+/// An order of 25.00 EUR.
+pub(super) fn order() -> Value {
     json!({
         "order_id": "o-1",
         "customer_id": 7,
@@ -53,10 +54,12 @@ fn shipped(component: &LoadedComponent) -> Script {
 }
 
 /// What the script says that recorded its histories.
-const SAME: Replaying = Replaying::with(Digest([0; 32]));
-const OTHER: Replaying = Replaying::with(Digest([1; 32]));
+pub(super) const SAME: Replaying = Replaying::with(Digest([0; 32]));
+/// Another component.
+pub(super) const OTHER: Replaying = Replaying::with(Digest([1; 32]));
 
-fn replayed(
+/// What a replay on a fresh instance says.
+pub(super) fn replayed(
     component: &LoadedComponent,
     history: &[Event],
     replaying: Replaying,
