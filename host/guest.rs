@@ -23,7 +23,7 @@ mod state;
 mod ticker;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cache::{CacheError, CodeCache};
 pub use component::LoadedComponent;

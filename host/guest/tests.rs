@@ -3,7 +3,7 @@
 
 mod code_cache;
 mod deploy;
-mod handwritten;
+pub(crate) mod handwritten;
 mod limits;
 mod script;
 mod versions;

@@ -206,3 +206,172 @@ fn is_component(name: &OsStr) -> bool {
     let is_hidden = name.as_encoded_bytes().starts_with(b".");
     !is_hidden && Path::new(name).extension().is_some_and(|extension| extension == "wasm")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, SystemTime};
+
+    use cap_std::ambient_authority;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A folder on disk and the one that looks at it.
+    struct Bench {
+        disk: TempDir,
+        folder: Folder,
+        origin: Origin,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let disk = tempfile::tempdir().unwrap();
+            let dir = Dir::open_ambient_dir(disk.path(), ambient_authority()).unwrap();
+            Self { disk, folder: Folder::new(dir, 100), origin: Origin::Found }
+        }
+
+        /// Writes a file whose time says `second`.
+        fn write(&self, name: &str, text: &str, second: u64) {
+            let path = self.disk.path().join(name);
+            fs::write(&path, text).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).unwrap();
+        }
+
+        /// Looks, and reads what is to be taken; each is done then, or settles again.
+        fn look(&mut self) -> Vec<String> {
+            let arrivals = self.folder.look(self.origin).unwrap();
+            self.origin = Origin::Dropped;
+            let mut lines = Vec::new();
+            for arrival in &arrivals {
+                let name = arrival.name.to_string_lossy();
+                match self.folder.read(arrival) {
+                    Ok(bytes) => lines.push(format!("{name}: {}", String::from_utf8_lossy(&bytes))),
+                    Err(error) => lines.push(format!("{name}! {error}")),
+                }
+                self.folder.done(arrival);
+            }
+            lines
+        }
+    }
+
+    const NOTHING: [&str; 0] = [];
+
+    #[test]
+    fn a_file_is_taken_once_it_stands_still() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.look(), NOTHING);
+        bench.write("a.wasm", "ha", 1);
+        assert_eq!(bench.look(), NOTHING);
+        bench.write("a.wasm", "half", 1);
+        assert_eq!(bench.look(), NOTHING, "it grew");
+        bench.write("a.wasm", "Half", 2);
+        assert_eq!(bench.look(), NOTHING, "it was written again");
+        assert_eq!(bench.look(), ["a.wasm: Half"]);
+        assert_eq!(bench.look(), NOTHING, "it was taken");
+        bench.write("a.wasm", "more", 3);
+        assert_eq!((bench.look(), bench.look()), (vec![], vec!["a.wasm: more".to_owned()]));
+        fs::remove_file(bench.disk.path().join("a.wasm")).unwrap();
+        assert_eq!(bench.look(), NOTHING);
+        bench.write("a.wasm", "more", 3);
+        assert_eq!((bench.look(), bench.look()), (vec![], vec!["a.wasm: more".to_owned()]), "it is back");
+    }
+
+    #[test]
+    fn a_file_that_was_put_in_the_place_of_another_is_another() {
+        let mut bench = Bench::new();
+        bench.write("a.wasm", "one", 1);
+        bench.write("b", "two", 1);
+        assert_eq!((bench.look(), bench.look()), (vec![], vec!["a.wasm: one".to_owned()]));
+        fs::rename(bench.disk.path().join("b"), bench.disk.path().join("a.wasm")).unwrap();
+        assert_eq!((bench.look(), bench.look()), (vec![], vec!["a.wasm: two".to_owned()]));
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_settles_again() {
+        let mut bench = Bench::new();
+        bench.write("a.wasm", "one", 1);
+        assert!(bench.folder.look(Origin::Found).unwrap().is_empty());
+        let arrivals = bench.folder.look(Origin::Dropped).unwrap();
+        bench.write("a.wasm", "three", 1);
+        let error = bench.folder.read(&arrivals[0]).unwrap_err();
+        assert!(matches!(error, Unreadable::Changing), "{error:?}");
+        bench.folder.unsettle(&arrivals[0]);
+        assert_eq!((bench.look(), bench.look()), (vec![], vec!["a.wasm: three".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_postponed_comes_again_and_says_so() {
+        let mut bench = Bench::new();
+        bench.write("a.wasm", "one", 1);
+        assert!(bench.folder.look(Origin::Found).unwrap().is_empty());
+        let first = bench.folder.look(Origin::Dropped).unwrap();
+        assert_eq!((first[0].try_number, first[0].origin), (Try::First, Origin::Found));
+        bench.folder.postpone(&first[0]);
+        let second = bench.folder.look(Origin::Dropped).unwrap();
+        assert_eq!((second[0].try_number, second[0].origin), (Try::Again, Origin::Found));
+        bench.write("a.wasm", "two", 2);
+        assert!(bench.folder.look(Origin::Dropped).unwrap().is_empty());
+        // What was known of its former state is of no matter.
+        bench.folder.done(&second[0]);
+        let third = bench.folder.look(Origin::Dropped).unwrap();
+        assert_eq!((third[0].try_number, third[0].origin), (Try::First, Origin::Dropped));
+    }
+
+    #[test]
+    fn other_files_are_not_looked_at() {
+        let mut bench = Bench::new();
+        for name in [".hidden.wasm", "a.wasm.part", "wasm", "a.WASM", ".wasm"] {
+            bench.write(name, "text", 1);
+        }
+        fs::create_dir(bench.disk.path().join("folder.wasm")).unwrap();
+        assert_eq!((bench.look(), bench.look()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_link_stays_in_the_folder_or_leads_nowhere() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret.wasm"), "secret").unwrap();
+        let mut bench = Bench::new();
+        let link = |to: &Path, name: &str| symlink(to, bench.disk.path().join(name)).unwrap();
+        link(&outside.path().join("secret.wasm"), "absolute.wasm");
+        let beside = Path::new("..").join(outside.path().file_name().unwrap()).join("secret.wasm");
+        link(&beside, "beside.wasm");
+        link(Path::new("nothing"), "dangling.wasm");
+        link(Path::new("data"), "inside.wasm");
+        bench.write("data", "inside", 1);
+        assert_eq!(bench.look(), NOTHING);
+        let lines = bench.look();
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        for (line, start) in lines.iter().zip([
+            "absolute.wasm! it cannot be read: ",
+            "beside.wasm! it cannot be read: ",
+            "dangling.wasm! it cannot be read: ",
+            "inside.wasm: inside",
+        ]) {
+            assert!(line.starts_with(start) && !line.contains("secret"), "{line}");
+        }
+        assert_eq!(bench.look(), NOTHING, "told once");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let mut bench = Bench::new();
+        bench.write("fits.wasm", &"x".repeat(100), 1);
+        bench.write("large.wasm", &"x".repeat(101), 1);
+        assert_eq!(bench.look(), NOTHING);
+        let lines = bench.look();
+        assert_eq!(lines[1], "large.wasm! the component has 101 bytes; at most 100 are allowed");
+        assert!(lines[0].starts_with("fits.wasm: xxx"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_named_as_such() {
+        let mut bench = Bench::new();
+        bench.write("a.wasm", "one", 1);
+        fs::remove_dir_all(bench.disk.path()).unwrap();
+        assert_eq!(bench.folder.look(Origin::Found).unwrap_err().to_string(), "it was removed");
+    }
+}

@@ -7,17 +7,17 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 /// A core module in parts; each part is WebAssembly text.
-pub(super) struct Module<'a> {
+pub(crate) struct Module<'a> {
     /// Names of its workflow types.
-    pub(super) types: &'a [&'a str],
+    pub(crate) types: &'a [&'a str],
     /// What its memory is declared as.
-    pub(super) memory: &'a str,
+    pub(crate) memory: &'a str,
     /// Further fields of the module.
-    pub(super) fields: &'a str,
+    pub(crate) fields: &'a str,
     /// What `describe` does before it returns the types.
-    pub(super) describe: &'a str,
+    pub(crate) describe: &'a str,
     /// What `activate` does; it has the locals `$turns` (i32) and `$zero` (f64).
-    pub(super) activate: &'a str,
+    pub(crate) activate: &'a str,
 }
 
 impl Default for Module<'_> {
@@ -34,7 +34,7 @@ const TEXTS: u32 = 40 * 1024;
 const HEAP: u32 = 64 * 1024;
 
 impl Module<'_> {
-    pub(super) fn component(&self) -> Vec<u8> {
+    pub(crate) fn component(&self) -> Vec<u8> {
         let mut module = wat::parse_str(self.text()).expect("the module is well-formed");
         let mut resolve = Resolve::default();
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
