@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use everfold_core::ids::{Digest, RunId, Timestamp, WorkflowId};
+use everfold_core::ids::{RunId, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -21,16 +21,14 @@ use crate::guest::LoadedComponent;
 use crate::store::{OpenRunFilter, RunFilter, RunRow, Store, StoreError};
 use crate::version::Unavailable;
 use crate::version::findings::Findings;
-use crate::version::outlook::{Looking, Representative, Results, Standings};
+use crate::version::outlook::{Looking, Results, Standings};
 use crate::version::report::CAVEAT;
-use crate::version::shadow::{self, Cost, Keep, Shadow, Shadowed};
+use crate::version::shadow::{self, Cost, Keep, LIMITS_PASSED, Shadow, Shadowed};
 
 /// Rows read at once.
 const PAGE: usize = 256;
 /// Runs under way for each thread: while one is folded, the histories of others are read.
 const AHEAD: usize = 3;
-/// So many runs of a type may pass a limit before no more are tried: each takes as long as an activation may.
-const LIMITS_PASSED: u32 = 20;
 
 /// A stream of runs to look at.
 type Rows = BoxStream<'static, Result<RunRow, StoreError>>;
@@ -39,7 +37,7 @@ type Rows = BoxStream<'static, Result<RunRow, StoreError>>;
 enum Looked {
     AlreadyThere,
     NotTried,
-    Replayed(RunRow, Box<Shadowed>),
+    Replayed(Box<(RunRow, Shadowed)>),
     /// Nobody waits for it any more.
     Stopped,
 }
@@ -176,7 +174,7 @@ impl Check<'_> {
                 }
                 let shadowed = shadow.replay(&component, strictness, &row, keep).await;
                 Ok::<_, ApiError>(match shadowed {
-                    Some(shadowed) => Looked::Replayed(row, Box::new(shadowed)),
+                    Some(shadowed) => Looked::Replayed(Box::new((row, shadowed))),
                     None => Looked::Stopped,
                 })
             }
@@ -193,13 +191,14 @@ impl Check<'_> {
                     tally.runs += 1;
                     tally.not_tried += 1;
                 }
-                Looked::Replayed(row, shadowed) => {
+                Looked::Replayed(replayed) => {
+                    let (row, shadowed) = *replayed;
                     tally.add(shadowed.found.finding);
                     match shadowed.cost {
                         Cost::Limit => _ = limits_passed.fetch_add(1, Ordering::Relaxed),
                         Cost::Usual => {}
                     }
-                    self.take(parts, &row, *shadowed, openness);
+                    self.take(parts, &row, shadowed, openness);
                 }
             }
             self.progress.send_modify(|progress| {
@@ -234,12 +233,29 @@ impl Check<'_> {
                 place.insert(component.map_err(|error| error.to_string()));
             }
         }
-        let own = Arc::new(own);
+        let (own, limits_passed) = (Arc::new(own), Arc::new(AtomicU32::new(0)));
         let (shadow, component) = (self.shadow.clone(), self.component.clone());
         let asked = stream::iter(representatives).map(move |representative| {
             let (shadow, component) = (shadow.clone(), component.clone());
             let (own, results) = (Arc::clone(&own), Arc::clone(&results));
-            async move { ask(shadow, component, own, results, steps, representative).await }
+            let limits_passed = Arc::clone(&limits_passed);
+            async move {
+                let permit = Arc::clone(&shadow.threads).acquire_owned().await.ok()?;
+                // Away from the threads that serve requests.
+                let asked = tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    let looking = Looking {
+                        shadow: &shadow,
+                        own: own.get(&representative.row.digest)?,
+                        component: &component,
+                        steps,
+                        results: &results,
+                        limits_passed: &limits_passed,
+                    };
+                    looking.outlooks(&representative)
+                });
+                shadow::came(asked.await).flatten()
+            }
         });
         let asked: Vec<Option<Vec<Outlook>>> = asked.buffered(shadow::threads()).boxed().collect().await;
         let asked: Option<Vec<Vec<Outlook>>> = asked.into_iter().collect();
@@ -247,28 +263,6 @@ impl Check<'_> {
             Some(outlooks) => Ok(outlooks.into_iter().flatten().collect()),
             None => Err(ApiError::Busy("the host is stopping".to_owned())),
         }
-    }
-}
-
-/// Asks one run what it would ask for next, away from the threads that serve requests.
-async fn ask(
-    shadow: Shadow,
-    component: LoadedComponent,
-    own: Arc<HashMap<Digest, Result<LoadedComponent, String>>>,
-    results: Arc<Results>,
-    steps: u32,
-    representative: Representative,
-) -> Option<Vec<Outlook>> {
-    let permit = Arc::clone(&shadow.threads).acquire_owned().await.ok()?;
-    let asked = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        let own = own.get(&representative.row.digest)?;
-        let looking = Looking { shadow: &shadow, own, component: &component, steps, results: &results };
-        looking.outlooks(&representative)
-    });
-    match asked.await {
-        Ok(outlooks) => outlooks,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -2,17 +2,19 @@
 //! group is asked. Bounded, however many runs there are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use everfold_core::command::Command;
 use everfold_core::divergence::Replaying;
 use everfold_core::event::{Event, EventKind, Input};
+use everfold_core::fold::GuestFault;
 use everfold_core::ids::{Digest, EventId, Timestamp, WorkflowId};
 use everfold_core::lookahead::{self, Imagined, look_ahead};
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
 
 use super::report::{Ahead, Outlook};
-use super::shadow::{Fell, Shadow, Stood};
+use super::shadow::{Fell, LIMITS_PASSED, Shadow, Stood};
 use crate::guest::LoadedComponent;
 use crate::store::RunRow;
 
@@ -156,6 +158,8 @@ pub(crate) struct Looking<'a> {
     pub(crate) steps: u32,
     /// Results that the check has seen.
     pub(crate) results: &'a Results,
+    /// How often a limit was passed ahead of any run.
+    pub(crate) limits_passed: &'a AtomicU32,
 }
 
 impl Looking<'_> {
@@ -165,6 +169,9 @@ impl Looking<'_> {
         let Representative { row, runs, ends } = representative;
         let mut outlooks = Vec::new();
         for end in ends {
+            if self.limits_passed.load(Ordering::Relaxed) >= LIMITS_PASSED {
+                break;
+            }
             let mut told = String::new();
             let mut own_results = Results::default();
             let asks = match self.own {
@@ -220,7 +227,11 @@ impl Looking<'_> {
                     Some(seen) => seen.result.clone(),
                     None => self.results.newest.get(name).map_or_else(null, |seen| seen.result.clone()),
                 };
-                Some(Ok(look_ahead(&mut instance, state, end, self.steps, results)))
+                let ahead = look_ahead(&mut instance, state, end, self.steps, results);
+                if let Some(GuestFault::LimitExceeded { .. }) = ahead.fault {
+                    self.limits_passed.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(Ok(ahead))
             }
             Err(Fell::Stopped) => None,
             Err(Fell::Unread(error)) => Some(Err(error.to_string())),

@@ -29,8 +29,10 @@ pub struct CheckReport {
     /// Events that were replayed.
     pub events: u64,
     /// Where the time of the threads that replayed went; they work side by side.
+    #[serde(default)]
     pub spent: Spent,
     /// What such a report cannot say.
+    #[serde(default)]
     pub caveat: String,
 }
 
@@ -63,7 +65,8 @@ pub struct TypeReport {
     /// Runs whose finding is in none of the groups, because there were too many.
     pub ungrouped: u64,
     /// What compatible open runs would ask for next, on their version and on the component; empty unless
-    /// asked for. Runs that wait for nothing that this host would bring are in none.
+    /// asked for. Runs that wait for nothing that this host would bring are in none. There are fewer where too
+    /// many passed a limit.
     pub outlooks: Vec<Outlook>,
 }
 
@@ -226,6 +229,7 @@ pub struct Outlook {
 pub struct Ahead {
     /// The inputs that were imagined; those behind the first may differ between two versions, as what is
     /// open then may.
+    #[serde(default)]
     pub inputs: Vec<String>,
     /// In order; the name of a cancelled activity is its type. At most 200.
     #[schema(value_type = Vec<Object>)]

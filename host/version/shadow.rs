@@ -16,6 +16,7 @@ use everfold_core::machine::RunState;
 use everfold_core::replay::{ReplayFault, replay_on};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::findings::{Changes, Found};
@@ -26,6 +27,10 @@ use crate::store::{RunRow, Store, StoreError};
 
 /// Events read at once; a page ends with a step.
 const PAGE: usize = 256;
+
+/// So many times may a limit be passed, by the runs of a type or ahead of them, before no more is tried:
+/// each takes as long as an activation may.
+pub(crate) const LIMITS_PASSED: u32 = 20;
 
 /// Threads that fold for checks.
 pub(crate) fn threads() -> usize {
@@ -142,10 +147,8 @@ impl Shadow {
             drop(permit);
             shadowed
         });
-        match folded.await {
-            Ok(shadowed) => shadowed.map(|shadowed| Shadowed { took: began.elapsed(), ..shadowed }),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        let shadowed = came(folded.await).flatten()?;
+        Some(Shadowed { took: began.elapsed(), ..shadowed })
     }
 
     /// Folds the history of a run, as long as it was when `row` was read, into a new instance. Must be
@@ -237,6 +240,15 @@ impl Clocks {
             instantiating_ms: ms(&self.instantiating),
             folding_ms: ms(&self.folding),
         }
+    }
+}
+
+/// What a thread came to; none if the process is ending. Its panic is ours.
+pub(crate) fn came<T>(joined: Result<T, JoinError>) -> Option<T> {
+    match joined.map_err(JoinError::try_into_panic) {
+        Ok(came) => Some(came),
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_cancelled)) => None,
     }
 }
 

@@ -113,7 +113,7 @@ pub(super) fn replay(
     let events = wanted(export.events, until);
     let (count, parts) = (events.len(), parts(&events, replaying));
     let cannot_start = "the component cannot be started";
-    let mut said = Vec::new();
+    let mut said = Said { until, lines: Vec::new() };
     let (replayed, answers) = if questions.is_empty() {
         let mut guest = component.instantiate().context(cannot_start)?;
         (folded(&mut guest, events, replaying, &mut said), Vec::new())
@@ -136,7 +136,7 @@ pub(super) fn replay(
     let outcome = replayed.map(|Replayed { state, changes }| {
         let scene = match until {
             Until::End => None,
-            Until::Event(until) => Some(Scene { until, said, answers }),
+            Until::Event(until) => Some(Scene { until, said: said.lines, answers }),
         };
         Held { state, changes, scene }
     });
@@ -147,11 +147,28 @@ fn folded<G: Guest<Observations = Vec<Observation>>>(
     guest: &mut G,
     events: Vec<Event>,
     replaying: Replaying,
-    said: &mut Vec<(EventId, Observation)>,
+    said: &mut Said,
 ) -> Result<Replayed, ReplayFault> {
     replay_telling(guest, RunState::new(), activations(events), replaying, |event_id, observations| {
-        said.extend(observations.into_iter().map(|observation| (event_id, observation)));
+        said.take(event_id, observations);
     })
+}
+
+/// What the code said, if somebody wants to know.
+struct Said {
+    until: Until,
+    lines: Vec<(EventId, Observation)>,
+}
+
+impl Said {
+    fn take(&mut self, event_id: EventId, observations: Vec<Observation>) {
+        match self.until {
+            Until::End => {}
+            Until::Event(_) => {
+                self.lines.extend(observations.into_iter().map(|observation| (event_id, observation)));
+            }
+        }
+    }
 }
 
 /// The events up to the end of the step that is wanted.
