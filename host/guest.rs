@@ -7,6 +7,7 @@
 //! time or randomness to give: what crosses into a guest is the event alone.
 
 mod bindings;
+mod bounds;
 mod cache;
 mod component;
 mod convert;

@@ -15,7 +15,7 @@ use super::bounds::check_bounds;
 use super::description::Description;
 use super::engine::Engine;
 use super::fault;
-use super::inspect::{InvalidComponent, check_binary, check_interfaces};
+use super::inspect::{InvalidComponent, check_binary, check_interfaces, said};
 use super::instance::Instance;
 use super::replica::{QUERY_INTERFACE, query_function};
 use super::state::GuestState;
@@ -63,9 +63,9 @@ impl LoadedComponent {
         let pre = engine
             .linker()
             .instantiate_pre(&component)
-            .map_err(|error| InvalidComponent::WrongHostSignature(format!("{error:#}")))?;
+            .map_err(|error| InvalidComponent::WrongHostSignature(said(&error)))?;
         let pre = WorkflowComponentPre::new(pre)
-            .map_err(|error| InvalidComponent::WrongWorkflowSignature(format!("{error:#}")))?;
+            .map_err(|error| InvalidComponent::WrongWorkflowSignature(said(&error)))?;
         let query = component
             .get_export_index(None, QUERY_INTERFACE)
             .and_then(|interface| component.get_export_index(Some(&interface), "query"));
@@ -144,7 +144,7 @@ fn compile(engine: &Engine, wasm: &[u8]) -> Result<(Component, Option<Duration>)
     let _alone = engine.compiling();
     let begun = Instant::now();
     let component = Component::from_binary(engine.wasmtime(), wasm)
-        .map_err(|error| InvalidComponent::Malformed(format!("{error:#}")))?;
+        .map_err(|error| InvalidComponent::Malformed(said(&error)))?;
     Ok((component, Some(begun.elapsed())))
 }
 
@@ -160,10 +160,10 @@ fn describe(
         .instantiate(&mut store)
         .map_err(|error| InvalidComponent::StartFailed(fault_of(error, &mut store, engine)))?;
     let guest = WorkflowComponent::new(&mut store, &instance)
-        .map_err(|error| InvalidComponent::WrongWorkflowSignature(format!("{error:#}")))?;
+        .map_err(|error| InvalidComponent::WrongWorkflowSignature(said(&error)))?;
     if let Some(query) = query {
         query_function(query, &instance, &mut store)
-            .map_err(|error| InvalidComponent::WrongQuerySignature(format!("{error:#}")))?;
+            .map_err(|error| InvalidComponent::WrongQuerySignature(said(&error)))?;
     }
     set_deadline(&mut store, engine);
     let description = guest

@@ -140,7 +140,21 @@ fn functions(engine: &wasmtime::Engine, interface: &ComponentInstance) -> impl I
         .into_iter()
 }
 
+/// Names as a list for people, the first few of very many, and of a very long one its beginning.
 fn quoted(names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
+    const SHOWN: usize = 20;
+    const CHARACTERS: usize = 200;
+    let mut shown: Vec<String> =
+        names.iter().take(SHOWN).map(|name| format!("`{name:.CHARACTERS$}`")).collect();
+    if let Some(more @ 1..) = names.len().checked_sub(SHOWN) {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
+}
+
+/// What the compiler says, its beginning: a name that it quotes may have 100,000 bytes.
+pub(super) fn said(error: &wasmtime::Error) -> String {
+    const CHARACTERS: usize = 2_000;
+    let said = format!("{error:#}");
+    format!("{said:.CHARACTERS$}")
 }

@@ -22,15 +22,14 @@ impl Generator {
 
     /// The next case, and what kind it is.
     pub fn next(&mut self) -> (&'static str, Vec<u8>) {
-        match self.below(8) {
+        match self.below(7) {
             0 => ("random bytes", self.bytes(2_000)),
             1 => ("random bytes in a component", [b"\0asm\x0d\0\x01\0".to_vec(), self.bytes(2_000)].concat()),
             2 => ("cut off", self.cut_off()),
             3 => ("changed bytes", self.changed()),
             4 => ("sections moved", self.sections_moved()),
             5 => ("a mutated module", self.mutated_module()),
-            6 => ("a made-up module", self.made_up_module()),
-            _ => ("a made-up component", self.made_up_component()),
+            _ => ("a made-up module", self.made_up_module()),
         }
     }
 
@@ -103,14 +102,6 @@ impl Generator {
         match wasm_smith::Module::arbitrary(&mut Unstructured::new(&bytes)) {
             // In an instance, so that its start function runs where it has one and imports nothing.
             Ok(module) => component(&[section(1, &module.to_bytes()), section(2, &[1, 0, 0, 0])]),
-            Err(_) => bytes,
-        }
-    }
-
-    fn made_up_component(&mut self) -> Vec<u8> {
-        let bytes = self.bytes(20_000);
-        match wasm_smith::Component::arbitrary(&mut Unstructured::new(&bytes)) {
-            Ok(component) => component.to_bytes(),
             Err(_) => bytes,
         }
     }

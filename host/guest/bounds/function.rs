@@ -23,15 +23,15 @@ const PATHS: Bound = bound("blocks and branches", 10_000);
 /// The square of the locals times the paths of a function; the order component has 2.5 million at
 /// most. A million takes up to 0.3 s and 20 MB.
 const TANGLE: Bound = bound("units of entangled locals (locals² × blocks and branches)", 20_000_000);
-/// The same for all functions; the order component has 22 million.
-const ALL_TANGLE: Bound = bound("units of entangled locals (locals² × blocks and branches)", 200_000_000);
+/// The same for all functions; the order component has 5.7 million.
+const ALL_TANGLE: Bound = bound("units of entangled locals (locals² × blocks and branches)", 60_000_000);
 /// Calls in a function: code looks at the clock where a function or a turn of a loop begins, and each call of the host may take
 /// milliseconds. The order component has 434 at most.
 const CALLS: Bound = bound("calls", 5_000);
 /// Instructions of a function that may touch all of its memory, for the same reason: 64 MiB take about 6 ms.
 /// The order component has 62 at most.
 const BULK: Bound = bound("bulk instructions", 1_000);
-/// Instructions of all functions, each with its weight; the order component has 260,000.
+/// Instructions of all functions, each with its weight; the order component has 240,000.
 const WORK: Bound = bound("units of code (weighed instructions)", 4_000_000);
 
 /// What code is made of, over all functions.

@@ -14,7 +14,6 @@ fn the_guests_of_this_repository_are_far_below_every_limit() {
     for wasm in [guest("order"), guest("samples"), guest("hostile"), recorded] {
         let counts = measure(&wasm).expect("a real guest is within all bounds");
         for Tally { bound, count } in counts.tallies() {
-            println!("{count} {}; {}", bound.what, bound.most);
             assert!(count * MARGIN <= bound.most, "{count} {}; {} are allowed", bound.what, bound.most);
         }
     }

@@ -206,7 +206,12 @@ fn a_components_start_stands_under_the_limits() {
         "guest memory limit of 67108864 bytes"
     );
     assert_eq!(
-        started(Module { fields: "(table 1000000 funcref)", ..Module::default() }),
+        started(Module {
+            fields: "(table $large 1 funcref)
+                (func $grow (drop (table.grow $large (ref.null func) (i32.const 1000000))))
+                (start $grow)",
+            ..Module::default()
+        }),
         "guest table limit of 100000 elements"
     );
     let tables = "(table 1 funcref)".repeat(33);
