@@ -4,6 +4,7 @@
 //! many. The fuzz target `fuzz/fuzz_targets/deploy.rs` goes on where this stops.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and speak")]
+#![allow(unreachable_pub, reason = "the modules of a test are its own")]
 
 #[path = "hostile/bombs.rs"]
 mod bombs;
