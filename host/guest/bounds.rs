@@ -48,6 +48,10 @@ const CROSSING: u64 = 10;
 /// Bytes of component types; the order component has 6.5 KB. Validation bounds to what
 /// they expand.
 const TYPE_BYTES: Bound = bound("bytes of component types", 256 * 1024);
+/// Types that may be inside one another in a type section: the compiler's reader calls itself for each, before
+/// validation could count them, and 60,000 of them end the process with a full stack. Counted without reading them,
+/// by the two bytes with which each begins, so a name may count too; validation allows 100 levels.
+const NESTED_TYPES: Bound = bound("types that may be inside one another", 300);
 /// Names that a component imports or exports, all levels together; the order component has 92. Each one may stand
 /// in an error message.
 const NAMES: Bound = bound("component imports and exports", 2_000);
@@ -108,7 +112,11 @@ fn measure(wasm: &[u8]) -> Result<Counts, InvalidComponent> {
     let mut counts = Counts::new();
     let mut open: Vec<Level> = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
-        counts.payload(&mut open, payload.map_err(malformed)?)?;
+        let payload = payload.map_err(malformed)?;
+        if let Payload::ComponentTypeSection(section) = &payload {
+            check_nesting(wasm, &section.range())?;
+        }
+        counts.payload(&mut open, payload)?;
     }
     Ok(counts)
 }
@@ -401,6 +409,18 @@ fn arity(composite: &CompositeInnerType) -> Result<(u32, u32), InvalidComponent>
         Ok(count)
     };
     Ok((count(function.params().len())?, count(function.results().len())?))
+}
+
+/// Checks how deep the types of a section can be inside one another, without following them.
+fn check_nesting(wasm: &[u8], section: &std::ops::Range<u64>) -> Result<(), InvalidComponent> {
+    /// Begins the declaration of a type in another one; then what begins a component's and an instance's type.
+    const DECLARED: u8 = 0x01;
+    const COMPONENT: u8 = 0x41;
+    const INSTANCE: u8 = 0x42;
+    let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    let bytes = wasm.get(place(section.start)..place(section.end)).unwrap_or(wasm);
+    let nested = bytes.windows(2).filter(|pair| matches!(pair, [DECLARED, COMPONENT | INSTANCE])).count();
+    NESTED_TYPES.check(nested as u64, || "a section of the component".to_owned())
 }
 
 fn length(range: std::ops::Range<u64>) -> u64 {

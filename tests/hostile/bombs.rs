@@ -124,7 +124,11 @@ fn of_components() -> Vec<Bomb> {
             component(&[section(7, &repeated(&[0x6f, 1, 0x73], 300_000))]),
             "bytes of component types",
         ),
-        bomb("nested types", component(&[section(7, &list([nested_types]))]), "cannot be compiled"),
+        bomb(
+            "nested types",
+            component(&[section(7, &list([nested_types]))]),
+            "types that may be inside one another",
+        ),
         bomb("doubled types", component(&[section(7, &list(doubled))]), "cannot be compiled"),
         bomb("names", component(&[plain, section(10, &list(names))]), "component imports and exports"),
     ]
