@@ -32,9 +32,9 @@ pub(in crate::cli) fn check(report: &CheckReport, width: usize) -> Vec<String> {
         )
         .dimmed()
     )];
-    for kind in &report.workflow_types {
-        lines.extend(of_type(kind, width));
-    }
+    // Types without runs need no words.
+    let looked_at = report.workflow_types.iter().filter(|kind| kind.open.runs + kind.closed.runs > 0);
+    lines.extend(looked_at.flat_map(|kind| of_type(kind, width)));
     lines
 }
 
@@ -165,12 +165,13 @@ fn outlooks(outlooks: &[Outlook]) -> Vec<String> {
     let mut lines = vec![format!("    {}", told.dimmed())];
     for outlook in outlooks {
         let imagined = one_line(&outlook.imagined.join(", then "));
-        lines.push(format!(
-            "{INDENT}{} like {}, if {imagined} {}",
-            counted(outlook.runs, "run", "runs"),
-            one_line(&outlook.workflow_id.0).bold(),
-            format!("(results: {})", one_line(&outlook.results_from)).dimmed()
-        ));
+        let from = match outlook.results_from.as_str() {
+            "" => String::new(),
+            from => format!(" (results: {})", one_line(from)).dimmed().to_string(),
+        };
+        let id = one_line(&outlook.workflow_id.0);
+        let runs = counted(outlook.runs, "run", "runs");
+        lines.push(format!("{INDENT}{runs} like {}, if {imagined}{from}", id.bold()));
         if outlook.differs {
             lines.push(format!("{INDENT}  {} asks for {}", outlook.on.short(), ahead(&outlook.asks)));
             let instead = ahead(&outlook.would_ask).yellow().to_string();
@@ -312,7 +313,6 @@ mod tests {
                 it would ask for ActivityScheduled arrange-shipping, ActivityScheduled notify, and fails: a trap
               12 runs like order-1, if process-payment completes (results: order-0)
                 both ask for ActivityScheduled update-inventory
-          order-tracking  0 open runs
         ");
     }
 
