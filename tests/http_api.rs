@@ -47,7 +47,7 @@ async fn every_request_is_answered_as_described() {
     assert!(deployed.status.success(), "{}", support::server::text(&deployed));
     let document = Document::new(server.get("/api/v1/openapi.json").await);
     let operations = document.operations();
-    assert!(operations.len() >= 16, "the description lists {} operations", operations.len());
+    assert!(operations.len() >= 25, "the description lists {} operations", operations.len());
 
     let seed = setting("HTTP_API_SEED").unwrap_or_else(random_seed);
     eprintln!("HTTP_API_SEED={seed}");

@@ -24,7 +24,7 @@ pub(super) struct Scope {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "1",
-        value_parser = clap::value_parser!(u32).range(1..=100)
+        value_parser = clap::value_parser!(u32).range(1..=50)
     )]
     look_ahead: Option<u32>,
 }

@@ -23,7 +23,7 @@ use crate::runner::api::{CheckRequest, LookAhead, Subject};
 /// The most days that closed runs are looked back for: a century.
 const MOST_DAYS: u32 = 36_500;
 /// The most imagined inputs in a row.
-const MOST_STEPS: u32 = 100;
+const MOST_STEPS: u32 = 50;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 
@@ -47,7 +47,7 @@ pub(super) struct CheckQuery {
     #[param(value_type = Option<bool>, required = false)]
     strict: bool,
     /// Imagine so many results in a row beyond the end of histories
-    #[param(minimum = 1, maximum = 100)]
+    #[param(minimum = 1, maximum = 50)]
     look_ahead: Option<u32>,
 }
 

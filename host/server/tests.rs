@@ -1,5 +1,7 @@
 //! Bad requests against the real router: each one gets a problem that says what is wrong.
 
+mod versions;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -53,6 +55,7 @@ fn settings(listen: &str, token: Option<&str>) -> ServerSettings {
 struct Routes {
     router: Router,
     stopping: CancellationToken,
+    host: Host,
     _folder: tempfile::TempDir,
 }
 
@@ -61,8 +64,8 @@ impl Routes {
         let (host, folder) = host().await;
         let (settings, stopping) = (settings(listen, token), CancellationToken::new());
         let application = Router::new().route("/panic", get(panics));
-        let router = router(host, application, &settings, settings.listen, stopping.clone());
-        Self { router, stopping, _folder: folder }
+        let router = router(host.clone(), application, &settings, settings.listen, stopping.clone());
+        Self { router, stopping, host, _folder: folder }
     }
 
     async fn ask(&self, text: &str) -> Response<Body> {

@@ -113,7 +113,8 @@ impl Generator {
             Value::Object(members) => {
                 for (name, value) in members {
                     let name = if name == "next_page_token" { "page_token" } else { name };
-                    if (name.ends_with("_id") || name == "page_token") && value.is_string() {
+                    let is_name = name.ends_with("_id") || name == "page_token" || name == "digest";
+                    if is_name && value.is_string() {
                         let place = self.random.next_u64() as usize % REMEMBERED;
                         let values = self.known.entry(name.to_owned()).or_default();
                         match values.get_mut(place) {
@@ -156,7 +157,14 @@ impl Generator {
                 }
                 path = path.replace(&format!("{{{}}}", parameter.name), &segment);
             } else if parameter.place == "query" && (parameter.is_required || self.chance(4)) {
-                query.push((parameter.name.clone(), text));
+                // A list stands there once for each item.
+                let texts = match value.as_array() {
+                    Some(items) => {
+                        items.iter().map(|item| item.as_str().unwrap_or_default().to_owned()).collect()
+                    }
+                    None => vec![text],
+                };
+                query.extend(texts.into_iter().map(|text| (parameter.name.clone(), text)));
             }
         }
         let mut method = operation.method.clone();
@@ -211,6 +219,7 @@ impl Generator {
                         Some("integer" | "number" | "boolean") => {
                             serde_json::from_str(&text).unwrap_or_else(|_| json!(text))
                         }
+                        Some("array") => json!([text]),
                         _ => json!(text),
                     };
                     if document.fits(&parameter.schema, &value).is_err() {

@@ -18,12 +18,9 @@ pub(in crate::cli) fn lines(deployed: &Deployed) -> Vec<String> {
     };
     let mut lines = vec![format!("{} {size}, {compiled}", deployed.digest.short().bold())];
     for kind in &deployed.types {
-        lines.push(format!(
-            "  {}  {}  {}",
-            one_line(&kind.name).bold(),
-            place(deployed, kind),
-            one_line(&kind.summary)
-        ));
+        let summary = one_line(&kind.summary);
+        let gap = if summary.is_empty() { "" } else { "  " };
+        lines.push(format!("  {}  {}{gap}{summary}", one_line(&kind.name).bold(), place(deployed, kind)));
         let handlers = [("signals", &kind.signals), ("queries", &kind.queries), ("updates", &kind.updates)];
         let told = handlers.into_iter().filter(|(_, handlers)| !handlers.is_empty());
         lines.extend(told.map(|(what, handlers)| member(what, &names(handlers))));
@@ -131,14 +128,27 @@ mod tests {
 
     #[test]
     fn a_deployment_names_what_it_found() {
-        insta::assert_snapshot!(text(&lines(&deployed(json!({})))), @"");
+        insta::assert_snapshot!(text(&lines(&deployed(json!({})))), @r"
+        abababababab 535 KB, compiled in 1.24 s
+          order-saga  beside cdcdcdcdcdcd, which is current  An order, undone if a step fails.
+            signals  address-changed, hold
+            queries  status
+            changes  + signal hold, - query items (against cdcdcdcdcdcd)
+          order-tracking  current
+          not in it: order-processing
+        ");
         let again = deployed(json!({ "is_new": false, "compile_ms": null }));
         assert!(text(&lines(&again)).starts_with("abababababab 535 KB, deployed before\n"));
     }
 
     #[test]
     fn what_stands_beside_the_current_version_has_a_next_step() {
-        insta::assert_snapshot!(text(&next(&deployed(json!({})), Path::new("order.wasm"))), @"");
+        insta::assert_snapshot!(text(&next(&deployed(json!({})), Path::new("order.wasm"))), @r"
+        no run starts on it yet. Next:
+          everfold deploy order.wasm --check      what it would do to the runs that are open
+          everfold deploy order.wasm --promote    the same, then new runs start on it and open ones move
+          everfold ramp order-saga 10 --to abababababab    a tenth of new runs starts on it
+        ");
         assert!(next(&deployed(json!({ "types": [] })), Path::new("order.wasm")).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //! they part, what differs inside it, and where the code was.
 
 use comfy_table::{ContentArrangement, Table};
-use everfold_core::divergence::{Call, Nondeterminism};
+use everfold_core::divergence::{Call, FieldChange, Nondeterminism};
 use everfold_core::event::{Event, EventKind};
 use everfold_core::ids::EventId;
 use owo_colors::OwoColorize as _;
@@ -50,7 +50,7 @@ pub(in crate::cli) fn lines(
     let mut lines = columns(divergence, agreed, width.max(NARROWEST));
     let (shown, more) = divergence.fields.split_at(divergence.fields.len().min(FIELDS));
     if !shown.is_empty() {
-        lines.extend(fields(divergence, shown, width.max(NARROWEST)));
+        lines.extend(fields(shown, width.max(NARROWEST)));
     }
     if !more.is_empty() {
         lines.push(format!("  and {} more", more.len()).dimmed().to_string());
@@ -85,18 +85,13 @@ fn columns(divergence: &Nondeterminism, agreed: &[Agreed], width: usize) -> Vec<
 }
 
 /// The differing fields, with each value in its column.
-fn fields(
-    divergence: &Nondeterminism,
-    shown: &[everfold_core::divergence::FieldChange],
-    width: usize,
-) -> Vec<String> {
+fn fields(shown: &[FieldChange], width: usize) -> Vec<String> {
     let mut table = plain(width);
     table.set_header(["", "what differs", "the history has", "the code does"]);
     let value = |value: &serde_json::Value| cut(&one_line(&value.to_string()), LONGEST_VALUE);
     for field in shown {
         table.add_row(["", &one_line(&field.path), &value(&field.expected), &value(&field.actual)]);
     }
-    let _ = divergence;
     let lines = table.lines().enumerate().map(|(number, line)| {
         let line = line.trim_end();
         if number == 0 { line.dimmed().to_string() } else { line.to_owned() }
@@ -123,7 +118,6 @@ fn told(call: &Call) -> String {
 
 #[cfg(test)]
 mod tests {
-    use everfold_core::divergence::FieldChange;
     use serde_json::json;
 
     use super::*;
@@ -160,13 +154,29 @@ mod tests {
     #[test]
     fn two_orders_of_calls_stand_side_by_side() {
         let (divergence, agreed) = other_order();
-        insta::assert_snapshot!(text(&divergence, "order::saga::run (saga.rs:70)\norder::main", &agreed, 100), @"");
+        insta::assert_snapshot!(text(&divergence, "order::saga::run (saga.rs:70)\norder::main", &agreed, 100), @r"
+              the history has                      the code does
+           2  ActivityScheduled validate-order     ActivityScheduled validate-order
+           5  ActivityScheduled reserve-inventory  ActivityScheduled reserve-inventory
+        ≠  9  ActivityScheduled process-payment    ActivityScheduled update-inventory
+         the code was in
+           order::saga::run (saga.rs:70)
+           order::main
+        ");
     }
 
     #[test]
     fn a_narrow_terminal_wraps_each_column() {
         let (divergence, agreed) = other_order();
-        insta::assert_snapshot!(text(&divergence, "", &agreed, 48), @"");
+        insta::assert_snapshot!(text(&divergence, "", &agreed, 48), @r"
+              the history has      the code does
+           2  ActivityScheduled    ActivityScheduled
+              validate-order       validate-order
+           5  ActivityScheduled    ActivityScheduled
+              reserve-inventory    reserve-inventory
+        ≠  9  ActivityScheduled    ActivityScheduled
+              process-payment      update-inventory
+        ");
     }
 
     #[test]
@@ -182,7 +192,15 @@ mod tests {
             ],
             backtrace: "order::pay".to_owned(),
         };
-        insta::assert_snapshot!(text(&divergence, "", &[], 100), @"");
+        insta::assert_snapshot!(text(&divergence, "", &[], 100), @r"
+              the history has                    the code does
+        ≠  4  ActivityScheduled process-payment  ActivityScheduled process-payment
+           what differs                        the history has  the code does
+           attributes.input.json.amount_cents  1250             1200
+           attributes.retry.maximum_attempts   5                null
+         the code was in
+           order::pay
+        ");
     }
 
     #[test]
@@ -194,7 +212,10 @@ mod tests {
             fields: Vec::new(),
             backtrace: String::new(),
         };
-        insta::assert_snapshot!(text(&divergence, "", &[], 100), @"");
+        insta::assert_snapshot!(text(&divergence, "", &[], 100), @r"
+              the history has  the code does
+        ≠  4  nothing more     TimerStarted
+        ");
     }
 
     #[test]

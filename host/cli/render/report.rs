@@ -32,15 +32,16 @@ pub(in crate::cli) fn check(report: &CheckReport, width: usize) -> Vec<String> {
         )
         .dimmed()
     )];
-    for kind in &report.workflow_types {
-        lines.extend(of_type(kind, width));
-    }
+    // Types without runs need no words.
+    let looked_at = report.workflow_types.iter().filter(|kind| kind.open.runs + kind.closed.runs > 0);
+    lines.extend(looked_at.flat_map(|kind| of_type(kind, width)));
     lines
 }
 
 /// Open runs that would break.
 pub(in crate::cli) fn breaking(report: &CheckReport) -> u64 {
-    let breaking = |open: Tally| open.diverged + open.faulted + open.unreadable;
+    let breaking =
+        |open: Tally| open.runs - (open.already_there + open.compatible + open.changed).min(open.runs);
     report.workflow_types.iter().map(|kind| breaking(kind.open)).sum()
 }
 
@@ -164,12 +165,13 @@ fn outlooks(outlooks: &[Outlook]) -> Vec<String> {
     let mut lines = vec![format!("    {}", told.dimmed())];
     for outlook in outlooks {
         let imagined = one_line(&outlook.imagined.join(", then "));
-        lines.push(format!(
-            "{INDENT}{} like {}, if {imagined} {}",
-            counted(outlook.runs, "run", "runs"),
-            one_line(&outlook.workflow_id.0).bold(),
-            format!("(results: {})", one_line(&outlook.results_from)).dimmed()
-        ));
+        let from = match outlook.results_from.as_str() {
+            "" => String::new(),
+            from => format!(" (results: {})", one_line(from)).dimmed().to_string(),
+        };
+        let id = one_line(&outlook.workflow_id.0);
+        let runs = counted(outlook.runs, "run", "runs");
+        lines.push(format!("{INDENT}{runs} like {}, if {imagined}{from}", id.bold()));
         if outlook.differs {
             lines.push(format!("{INDENT}  {} asks for {}", outlook.on.short(), ahead(&outlook.asks)));
             let instead = ahead(&outlook.would_ask).yellow().to_string();
@@ -265,12 +267,13 @@ mod tests {
                 "on": digest("a"), "runs": 12, "workflow_id": "order-1",
                 "run_id": "00000000-0000-0000-0000-000000000000", "imagined": ["process-payment completes"],
                 "results_from": "order-0", "differs": differs,
-                "asks": { "calls": [call("update-inventory")], "fault": null },
-                "would_ask": { "calls": [call("arrange-shipping"), call("notify")], "fault": differs.then_some("a trap") },
+                "asks": { "inputs": [], "calls": [call("update-inventory")], "fault": null },
+                "would_ask": { "inputs": [], "calls": [call("arrange-shipping"), call("notify")], "fault": differs.then_some("a trap") },
             })
         };
         let report = json!({
-            "digest": digest("b"), "holds": false, "duration_ms": 412, "events": 2_599,
+            "digest": digest("b"), "holds": false, "duration_ms": 412, "events": 2_599, "caveat": "",
+            "spent": { "reading_ms": 1, "instantiating_ms": 1, "folding_ms": 1 },
             "workflow_types": [
                 {
                     "workflow_type": "order-saga", "open": tally([116, 3, 90, 2, 20, 1, 0]),
@@ -285,7 +288,32 @@ mod tests {
         });
         let report: CheckReport = serde_json::from_value(report).expect("a report");
         assert_eq!(breaking(&report), 21);
-        insta::assert_snapshot!(text(&check(&report, 110)), @"");
+        insta::assert_snapshot!(text(&check(&report, 110)), @r"
+        bbbbbbbbbbbb 21 open runs would break  (156 runs, 2599 events replayed in 412 ms)
+          order-saga  116 open runs: 3 there already, 90 compatible, 2 with changes, 20 diverged, 1 faulted
+            40 closed runs: 40 compatible
+            20 runs diverged: the history has ActivityScheduled process-payment, the component makes ActivityScheduled update-inventory
+              order-17 at event 9 (on aaaaaaaaaaaa, 23 events)
+                     the history has                    the code does
+               ≠  9  ActivityScheduled process-payment  ActivityScheduled update-inventory
+                the code was in
+                  order::saga::run (saga.rs:70)
+              also order-18, order-21 and 17 more
+            1 run faulted: panicked at saga.rs:12:9: no
+              order-3 at event 14 (on aaaaaaaaaaaa, 23 events)
+                order::undo
+            2 runs with changes: ActivityScheduled process-payment: attributes.input.json.amount_cents
+              order-5 at event 9 (on aaaaaaaaaaaa, 23 events)
+              event 9 ActivityScheduled process-payment: attributes.input.json.amount_cents: 1250 → 1200
+              also order-6
+            and 4 runs with other reasons
+            look ahead: the replay agrees about the past only; this is imagined
+              12 runs like order-1, if process-payment completes (results: order-0)
+                aaaaaaaaaaaa asks for ActivityScheduled update-inventory
+                it would ask for ActivityScheduled arrange-shipping, ActivityScheduled notify, and fails: a trap
+              12 runs like order-1, if process-payment completes (results: order-0)
+                both ask for ActivityScheduled update-inventory
+        ");
     }
 
     #[test]
@@ -295,7 +323,16 @@ mod tests {
             "busy": 0, "groups": [groups()[0]],
         });
         let mut report: UpgradeReport = serde_json::from_value(report).expect("a report");
-        insta::assert_snapshot!(text(&upgrade(&report, 110)), @"");
+        insta::assert_snapshot!(text(&upgrade(&report, 110)), @r"
+        order-saga to bbbbbbbbbbbb: 92 moved, 3 there before, 20 stay on their version, 1 ended meanwhile
+            20 runs diverged: the history has ActivityScheduled process-payment, the component makes ActivityScheduled update-inventory
+              order-17 at event 9 (on aaaaaaaaaaaa, 23 events)
+                     the history has                    the code does
+               ≠  9  ActivityScheduled process-payment  ActivityScheduled update-inventory
+                the code was in
+                  order::saga::run (saga.rs:70)
+              also order-18, order-21 and 17 more
+        ");
         (report.moved, report.already_there, report.kept, report.closed) = (0, 0, 0, 0);
         report.groups.clear();
         assert!(is_empty(&report));

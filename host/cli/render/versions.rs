@@ -52,13 +52,13 @@ pub(in crate::cli) fn of_type(found: &TypeVersions, now: Timestamp) -> Vec<Strin
     let mut lines: Vec<String> = lines(&table).collect();
     // The titles are no version.
     for (line, version) in lines.iter_mut().skip(1).zip(&found.versions) {
-        let painted = match version.state.as_str() {
+        *line = match version.state.as_str() {
+            _ if version.blocked > 0 => line.red().to_string(),
             "current" => line.green().to_string(),
             "candidate" => line.yellow().to_string(),
             "retired" => line.dimmed().to_string(),
             _ => continue,
         };
-        *line = if version.blocked > 0 { line.red().to_string() } else { painted };
     }
     if let Some(way) = way_back(&found.routing) {
         lines.push(way.dimmed().to_string());
@@ -182,7 +182,14 @@ mod tests {
             ],
         });
         let found: TypeVersions = serde_json::from_value(found).expect("versions");
-        insta::assert_snapshot!(plain_text(&of_type(&found, now())), @"");
+        insta::assert_snapshot!(plain_text(&of_type(&found, now())), @r"
+        VERSION       STATE            OPEN  BLOCKED  RUNS  FAILED  FIRST START    LAST START  DEPLOYED
+        cccccccccccc  draining           12        1  3400       7  1 min 5 s ago  now         1 d ago
+        aaaaaaaaaaaa  current, 90 %     120        0  9000       0  1 min 5 s ago  now         1 d ago
+        bbbbbbbbbbbb  candidate, 10 %     3        0     9       0  1 min 5 s ago  now         1 d ago
+        dddddddddddd  candidate           0        0     0       0  -              -           1 d ago
+        a rollback withdraws bbbbbbbbbbbb
+        ");
     }
 
     #[test]
@@ -195,7 +202,11 @@ mod tests {
             ),
         ];
         let found = types_of.map(|routing| serde_json::from_value(routing).expect("a route"));
-        insta::assert_snapshot!(plain_text(&types(&found, now())), @"");
+        insta::assert_snapshot!(plain_text(&types(&found, now())), @r"
+        TYPE            CURRENT       CANDIDATE             PREVIOUS      ROUTED
+        order-saga      aaaaaaaaaaaa  -                     -             2 min 5 s ago
+        order-tracking  aaaaaaaaaaaa  bbbbbbbbbbbb at 50 %  cccccccccccc  2 min 5 s ago
+        ");
     }
 
     #[test]
@@ -205,7 +216,12 @@ mod tests {
             let routing = serde_json::from_value(routing(changes)).expect("a route");
             plain_text(&routed(&Routed { routing, blocked_runs }))
         };
-        insta::assert_snapshot!(told(json!({ "candidate": candidate }), 0), @"");
-        insta::assert_snapshot!(told(json!({}), 100), @"");
+        insta::assert_snapshot!(told(json!({ "candidate": candidate }), 0), @r"
+        new runs of order-saga start on aaaaaaaaaaaa, 10 % of them on bbbbbbbbbbbb
+        ");
+        insta::assert_snapshot!(told(json!({}), 100), @r"
+        new runs of order-saga start on aaaaaaaaaaaa
+          100 blocked runs are tried again
+        ");
     }
 }

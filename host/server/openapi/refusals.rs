@@ -102,11 +102,11 @@ refusals! {
     /// Of a check of what is deployed.
     CheckDeployed { 400: [INVALID_INPUT], 404: [UNKNOWN_VERSION], 422: [INVALID_INPUT], 503: [BUSY] }
     /// Of a question about one workflow type.
-    LookAtType { 400: [INVALID_INPUT], 404: [UNKNOWN_WORKFLOW_TYPE], 503: [BUSY] }
+    LookAtType { 400: [INVALID_INPUT], 404: [NOT_FOUND, UNKNOWN_WORKFLOW_TYPE], 503: [BUSY] }
     /// Of a change of a route.
     Route {
         400: [INVALID_INPUT],
-        404: [UNKNOWN_WORKFLOW_TYPE],
+        404: [NOT_FOUND, UNKNOWN_WORKFLOW_TYPE],
         409: [VERSION_CONFLICT],
         413: [PAYLOAD_TOO_LARGE],
         415: [UNSUPPORTED_MEDIA_TYPE],
@@ -116,7 +116,7 @@ refusals! {
     /// Of a rollback.
     RollBack {
         400: [INVALID_INPUT],
-        404: [UNKNOWN_WORKFLOW_TYPE],
+        404: [NOT_FOUND, UNKNOWN_WORKFLOW_TYPE],
         409: [VERSION_CONFLICT],
         422: [UNKNOWN_VERSION],
         503: [BUSY],
@@ -124,7 +124,7 @@ refusals! {
     /// Of a move of open runs.
     Upgrade {
         400: [INVALID_INPUT],
-        404: [UNKNOWN_WORKFLOW_TYPE],
+        404: [NOT_FOUND, UNKNOWN_WORKFLOW_TYPE],
         409: [INCOMPATIBLE, VERSION_CONFLICT],
         413: [PAYLOAD_TOO_LARGE],
         415: [UNSUPPORTED_MEDIA_TYPE],
@@ -134,7 +134,7 @@ refusals! {
     /// Of a retirement.
     Retire {
         400: [INVALID_INPUT],
-        404: [UNKNOWN_VERSION, UNKNOWN_WORKFLOW_TYPE],
+        404: [NOT_FOUND, UNKNOWN_VERSION, UNKNOWN_WORKFLOW_TYPE],
         409: [VERSION_CONFLICT],
         503: [BUSY],
     }
