@@ -379,6 +379,8 @@ pub struct VersionRow {
     pub deployed_at: Timestamp,
     /// When it was retired, if it was.
     pub retired_at: Option<Timestamp>,
+    /// When new runs were first sent to it, if they were.
+    pub routed_at: Option<Timestamp>,
     /// Runs that are open.
     pub open: u64,
     /// Those of them that are blocked.

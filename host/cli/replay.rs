@@ -53,12 +53,13 @@ impl Replay {
         let until = self.until(&export)?;
         let component = fold::load(&export, &read(&self.with)?)
             .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error:#}", self.with.display())))?;
+        let history = export.events.clone();
         let report = fold::replay(export, &component, self.strict, until, &self.questions.asked()?)?;
         let mut output = Output::new();
         if self.form.is_json() {
             output.json(&render::replay::to_value(&report))?;
         } else {
-            for line in render::replay::lines(&report, &TimeZone::system()) {
+            for line in render::replay::lines(&report, &history, &TimeZone::system(), Output::width()) {
                 output.line(line)?;
             }
         }

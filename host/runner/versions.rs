@@ -92,12 +92,9 @@ impl Host {
         let row = parts.versions.routes().change(&request, may_route).await?;
         let filter =
             OpenRunFilter { workflow_type: Some(workflow_type.clone()), blocked: Some(true), digest: None };
-        let blocked_runs = parts.store.survey().await.map_err(|error| internal(&error))?;
-        let blocked_runs = blocked_runs
-            .iter()
-            .filter(|count| count.workflow_type == *workflow_type)
-            .map(|count| count.blocked)
-            .sum();
+        let versions =
+            parts.store.versions(namespace, workflow_type).await.map_err(|error| internal(&error))?;
+        let blocked_runs = versions.iter().map(|version| version.blocked).sum();
         parts.runtime.spawn(retry_blocked(Arc::clone(parts), namespace.clone(), filter));
         sweep::unload(parts, Unused::Now).await;
         // What is left may go later, when nothing holds it any more.
@@ -135,7 +132,7 @@ impl Host {
                 digest.short()
             ))),
             Retirement::InUse(open) => Err(ApiError::VersionConflict(format!(
-                "{open} runs of {workflow_type} are open on {}: move them, or wait until they end",
+                "open runs of {workflow_type} on {}: {open}; move them, or wait until they end",
                 digest.short()
             ))),
         }
@@ -201,7 +198,7 @@ fn state_of(version: &VersionRow, routed: &RouteRow) -> VersionState {
         VersionState::Current
     } else if version.retired_at.is_some() && version.open == 0 {
         VersionState::Retired
-    } else if routed.route.leads_to(version.digest) || version.runs == 0 {
+    } else if routed.route.leads_to(version.digest) || (version.routed_at.is_none() && version.runs == 0) {
         VersionState::Candidate
     } else if version.open > 0 {
         VersionState::Draining

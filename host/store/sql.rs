@@ -179,8 +179,8 @@ pub(super) const ROUTE_SET: &str = "\
 
 /// The versions of a type with the runs on each: namespace, type.
 pub(super) const VERSIONS: &str = "\
-    SELECT t.digest, c.size, c.sdk, c.deployed_at, t.retired_at, r.open, r.blocked, r.runs, r.failed, \
-        r.first_started_at, r.last_started_at \
+    SELECT t.digest, c.size, c.sdk, c.deployed_at, t.retired_at, t.routed_at, r.open, r.blocked, r.runs, \
+        r.failed, r.first_started_at, r.last_started_at \
     FROM component_types AS t \
     JOIN components AS c ON c.namespace = t.namespace AND c.digest = t.digest \
     LEFT JOIN (\
@@ -194,6 +194,11 @@ pub(super) const VERSIONS: &str = "\
 /// Whether a component is a version of a type, and when it was retired: namespace, type, digest.
 pub(super) const STANDING: &str = "\
     SELECT retired_at FROM component_types WHERE namespace = $1 AND workflow_type = $2 AND digest = $3";
+
+/// Notes that new runs are sent to a version: time, namespace, type, digest.
+pub(super) const VERSION_ROUTED: &str = "\
+    UPDATE component_types SET routed_at = COALESCE(routed_at, $1) \
+    WHERE namespace = $2 AND workflow_type = $3 AND digest = $4";
 
 /// Retires a version: time, namespace, type, digest. No row: there is no such version.
 pub(super) const VERSION_RETIRE: &str = "\

@@ -12,6 +12,13 @@ ALTER TABLE workflow_types ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 
 -- A retired version starts no runs. Its bytes stay, for the histories that were recorded on it.
 ALTER TABLE component_types ADD COLUMN retired_at INTEGER;
+-- When new runs were first sent to it, as the current version or as a candidate.
+ALTER TABLE component_types ADD COLUMN routed_at INTEGER;
+UPDATE component_types SET routed_at = 0 WHERE EXISTS (
+    SELECT 1 FROM workflow_types AS w
+    WHERE w.namespace = component_types.namespace AND w.workflow_type = component_types.workflow_type
+        AND w.current_digest = component_types.digest
+);
 
 -- The runs of a version: they are counted without reading their rows.
 CREATE INDEX runs_by_version ON runs (namespace, workflow_type, digest, status, blocked_kind, started_at);

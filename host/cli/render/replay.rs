@@ -2,6 +2,7 @@
 
 use everfold::guest::{LogLevel, MetricKind, Observation};
 use everfold_core::divergence::{Change, Comparison};
+use everfold_core::event::Event;
 use everfold_core::fold::GuestFault;
 use everfold_core::ids::EventId;
 use everfold_core::machine::RunState;
@@ -10,7 +11,7 @@ use jiff::tz::TimeZone;
 use owo_colors::{OwoColorize as _, Style};
 use serde_json::{Map, Value, json};
 
-use super::{local, one_line, relative, status_style};
+use super::{divergence, local, one_line, relative, status_style};
 use crate::cli::replay::{Answers, Held, Part, Report, Scene};
 
 /// The report as JSON.
@@ -134,8 +135,13 @@ fn fault_value(event_id: EventId, fault: &GuestFault) -> Value {
     value
 }
 
-/// The report in lines.
-pub(in crate::cli) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
+/// The report on a history in lines, of at most `width` columns where that can be.
+pub(in crate::cli) fn lines(
+    report: &Report,
+    history: &[Event],
+    zone: &TimeZone,
+    width: usize,
+) -> Vec<String> {
     let (events, digest) = (report.events, report.digest.short());
     match &report.outcome {
         Ok(held) => {
@@ -153,9 +159,16 @@ pub(in crate::cli) fn lines(report: &Report, zone: &TimeZone) -> Vec<String> {
         }
         Err(fault) => {
             let mut lines = vec![format!("{} with {digest}: {fault}", headline(fault).red().bold())];
-            if let ReplayFault::Guest { event_id, fault } = fault {
-                lines.push(format!("  while event {event_id} was folded"));
-                lines.extend(backtrace(fault).lines().map(|frame| format!("  {}", frame.dimmed())));
+            let ReplayFault::Guest { event_id, fault } = fault else { return lines };
+            lines.push(format!("  while event {event_id} was folded"));
+            match fault {
+                GuestFault::Nondeterminism(parting) => {
+                    let agreed = divergence::agreed(history, parting.event_id);
+                    lines.extend(divergence::lines(parting, "", &agreed, width));
+                }
+                GuestFault::Trap { backtrace, .. } | GuestFault::LimitExceeded { backtrace, .. } => {
+                    lines.extend(backtrace.lines().map(|frame| format!("  {}", frame.dimmed())));
+                }
             }
             lines
         }
@@ -199,13 +212,6 @@ fn headline(fault: &ReplayFault) -> &'static str {
 fn change_line(change: &Change) -> String {
     let fields: Vec<String> = change.fields.iter().map(ToString::to_string).collect();
     format!("  event {} {}: {}", change.event_id, change.call, fields.join("; "))
-}
-
-fn backtrace(fault: &GuestFault) -> &str {
-    match fault {
-        GuestFault::Nondeterminism(error) => &error.backtrace,
-        GuestFault::Trap { backtrace, .. } | GuestFault::LimitExceeded { backtrace, .. } => backtrace,
-    }
 }
 
 /// How the run stood.

@@ -35,6 +35,7 @@ pub(in crate::cli) fn check(report: &CheckReport, width: usize) -> Vec<String> {
     // Types without runs need no words.
     let looked_at = report.workflow_types.iter().filter(|kind| kind.open.runs + kind.closed.runs > 0);
     lines.extend(looked_at.flat_map(|kind| of_type(kind, width)));
+    lines.push(format!("  {}", one_line(&report.caveat).dimmed()));
     lines
 }
 
@@ -95,6 +96,7 @@ fn tally(what: &str, tally: Tally) -> String {
         (tally.diverged, "diverged"),
         (tally.faulted, "faulted"),
         (tally.unreadable, "unreadable"),
+        (tally.not_tried, "not tried after so many that passed a limit"),
     ];
     let runs = counted(tally.runs, &format!("{what} run"), &format!("{what} runs"));
     match numbers(&parts) {
@@ -161,7 +163,7 @@ fn outlooks(outlooks: &[Outlook]) -> Vec<String> {
     if outlooks.is_empty() {
         return Vec::new();
     }
-    let told = "look ahead: the replay agrees about the past only; this is imagined";
+    let told = "look ahead: this is imagined";
     let mut lines = vec![format!("    {}", told.dimmed())];
     for outlook in outlooks {
         let imagined = one_line(&outlook.imagined.join(", then "));
@@ -272,7 +274,7 @@ mod tests {
             })
         };
         let report = json!({
-            "digest": digest("b"), "holds": false, "duration_ms": 412, "events": 2_599, "caveat": "",
+            "digest": digest("b"), "holds": false, "duration_ms": 412, "events": 2_599, "caveat": "The past only.",
             "spent": { "reading_ms": 1, "instantiating_ms": 1, "folding_ms": 1 },
             "workflow_types": [
                 {
@@ -307,12 +309,13 @@ mod tests {
               event 9 ActivityScheduled process-payment: attributes.input.json.amount_cents: 1250 → 1200
               also order-6
             and 4 runs with other reasons
-            look ahead: the replay agrees about the past only; this is imagined
+            look ahead: this is imagined
               12 runs like order-1, if process-payment completes (results: order-0)
                 aaaaaaaaaaaa asks for ActivityScheduled update-inventory
                 it would ask for ActivityScheduled arrange-shipping, ActivityScheduled notify, and fails: a trap
               12 runs like order-1, if process-payment completes (results: order-0)
                 both ask for ActivityScheduled update-inventory
+          The past only.
         ");
     }
 

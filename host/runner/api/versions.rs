@@ -98,7 +98,7 @@ pub struct Version {
 pub enum VersionState {
     /// New runs start on it.
     Current,
-    /// It may become current: a share of new runs starts on it, or no run ever did.
+    /// It may become current: a share of new runs starts on it, or none was sent to it yet.
     Candidate,
     /// No new runs start on it; some are open.
     Draining,

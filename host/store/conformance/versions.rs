@@ -66,6 +66,7 @@ fn unused(number: u8) -> VersionRow {
         sdk,
         deployed_at,
         retired_at: None,
+        routed_at: None,
         open: 0,
         blocked: 0,
         runs: 0,
@@ -73,6 +74,12 @@ fn unused(number: u8) -> VersionRow {
         first_started_at: None,
         last_started_at: None,
     }
+}
+
+/// The same as the type's first version: new runs go there from the beginning.
+fn first(number: u8) -> VersionRow {
+    let unused = unused(number);
+    VersionRow { routed_at: Some(unused.deployed_at), ..unused }
 }
 
 /// The step by which the `n`th run fails.
@@ -122,6 +129,9 @@ pub(crate) async fn a_route_reads_back(backend: &impl Backend) {
         let found = route(&store, "a").await;
         assert_eq!((found.route, found.revision, found.changed_at), (wanted, revision + 1, AT));
     }
+    let routed: Vec<_> = versions(&store, "a").await.iter().map(|version| version.routed_at).collect();
+    let first = component(1, &[]).deployed_at;
+    assert_eq!(routed, [Some(AT), Some(AT), Some(first)], "each was sent runs; the earliest time stays");
     assert_eq!(route(&store, "b").await.route, Route::to(digest(1)), "another type's is its own");
 }
 
@@ -174,17 +184,17 @@ pub(crate) async fn versions_count_their_runs(backend: &impl Backend) {
         failed: 1,
         first_started_at: Some(started_at(1)),
         last_started_at: Some(started_at(4)),
-        ..unused(2)
+        ..first(2)
     };
-    let one = |n| VersionRow {
+    let one = |n, row| VersionRow {
         open: 1,
         runs: 1,
         first_started_at: Some(started_at(n)),
         last_started_at: Some(started_at(n)),
-        ..unused(1)
+        ..row
     };
-    assert_eq!(versions(&store, "a").await, [old, one(5)]);
-    assert_eq!(versions(&store, "b").await, [one(6)]);
+    assert_eq!(versions(&store, "a").await, [old, one(5, unused(1))]);
+    assert_eq!(versions(&store, "b").await, [one(6, first(1))]);
     commit_each(&store, vec![fail(1, AT), close(4, EventId(2))]).await;
     let old = versions(&store, "a").await.swap_remove(0);
     assert_eq!((old.open, old.blocked, old.runs, old.failed), (0, 0, 4, 2));
@@ -197,7 +207,7 @@ pub(crate) async fn versions_without_runs_come_oldest_first(backend: &impl Backe
     }
     // A run on a component that does not have its type is nobody's version.
     commit_each(&store, vec![start_on(1, "a", digest(9))]).await;
-    assert_eq!(versions(&store, "a").await, [unused(3), unused(2), unused(1)]);
+    assert_eq!(versions(&store, "a").await, [unused(3), first(2), unused(1)]);
     assert_eq!(versions(&store, "b").await, []);
     let elsewhere = Namespace("elsewhere".to_owned());
     assert_eq!(store.versions(&elsewhere, "a").await.unwrap(), []);

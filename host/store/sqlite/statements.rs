@@ -55,6 +55,7 @@ pub(super) struct Statements<'c> {
     is_routed: Statement<'c>,
     open_on: Statement<'c>,
     version_retire: Statement<'c>,
+    version_routed: Statement<'c>,
     run_move: Statement<'c>,
 }
 
@@ -100,6 +101,7 @@ impl<'c> Statements<'c> {
             is_routed: prepare(sql::IS_ROUTED)?,
             open_on: prepare(sql::OPEN_ON)?,
             version_retire: prepare(sql::VERSION_RETIRE)?,
+            version_routed: prepare(sql::VERSION_ROUTED)?,
             run_move: prepare(sql::RUN_MOVE)?,
         })
     }
@@ -128,7 +130,10 @@ impl<'c> Statements<'c> {
         for workflow_type in workflow_types {
             self.component_type_put.execute(params![namespace.0, digest.0, workflow_type])?;
             let put = params![namespace.0, workflow_type, digest.0, deployed_at.0];
-            self.workflow_type_put.execute(put)?;
+            if self.workflow_type_put.execute(put)? > 0 {
+                let routed = params![deployed_at.0, namespace.0, workflow_type, digest.0];
+                self.version_routed.execute(routed)?;
+            }
         }
         Ok(true)
     }
@@ -147,7 +152,13 @@ impl<'c> Statements<'c> {
             workflow_type,
             expected_revision,
         ])?;
-        Ok(rows > 0)
+        if rows == 0 {
+            return Ok(false);
+        }
+        for digest in [Some(*current), candidate.map(|candidate| candidate.digest)].into_iter().flatten() {
+            self.version_routed.execute(params![at.0, namespace.0, workflow_type, digest.0])?;
+        }
+        Ok(true)
     }
 
     /// Retires a version that nothing uses.
