@@ -154,11 +154,7 @@ impl Versions {
     /// # Errors
     /// When it was not written.
     pub async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
-        let name = (version.namespace.clone(), version.workflow_type.clone());
-        let retirement = self.store.retire(version).await?;
-        // The way back to it may be gone.
-        self.routes.forget(&name.0, &name.1);
-        Ok(retirement)
+        self.routes.retire(version).await
     }
 
     /// Checks and compiles a component without keeping anything of it.

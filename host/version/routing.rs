@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::clock::Clock;
 use crate::runner::api::{ApiError, RoutingChange, RoutingRequest};
-use crate::store::{RouteChange, RouteRow, Store, StoreError};
+use crate::store::{RetiredVersion, Retirement, RouteChange, RouteRow, Store, StoreError};
 
 /// The routes of this host.
 pub struct Routes {
@@ -44,7 +44,15 @@ impl Routes {
             return Ok(Some(row.clone()));
         }
         let _changing = self.changing.lock().await;
-        let found = self.store.route(namespace, workflow_type).await.map_err(|error| unread(&error))?;
+        self.read(name).await
+    }
+
+    /// The route as it is known, else as the store has it. Nobody may change it meanwhile.
+    async fn read(&self, name: (Namespace, String)) -> Result<Option<RouteRow>, ApiError> {
+        if let Some(row) = self.known.read().get(&name) {
+            return Ok(Some(row.clone()));
+        }
+        let found = self.store.route(&name.0, &name.1).await.map_err(|error| unread(&error))?;
         if let Some(row) = &found {
             self.known.write().insert(name, row.clone());
         }
@@ -79,16 +87,13 @@ impl Routes {
         F: Future<Output = Result<(), ApiError>>,
     {
         let RoutingRequest { namespace, workflow_type, change } = request;
-        self.of(namespace, workflow_type).await?.ok_or_else(|| {
+        let _changing = self.changing.lock().await;
+        let name = (namespace.clone(), workflow_type.clone());
+        let before = self.read(name.clone()).await?.ok_or_else(|| {
             ApiError::UnknownWorkflowType(format!(
                 "no component with workflow type {workflow_type} is deployed"
             ))
         })?;
-        let _changing = self.changing.lock().await;
-        let name = (namespace.clone(), workflow_type.clone());
-        let Some(before) = self.known.read().get(&name).cloned() else {
-            return Err(ApiError::Internal(format!("the route of {workflow_type} is lost")));
-        };
         let route = changed(before.route, *change)?;
         for digest in [Some(route.current), route.candidate.map(|candidate| candidate.digest)] {
             if let Some(digest) = digest.filter(|digest| !before.route.leads_to(*digest)) {
@@ -117,9 +122,16 @@ impl Routes {
         Ok(row)
     }
 
-    /// Forgets what is known of a type, because the store changed it.
-    pub(super) fn forget(&self, namespace: &Namespace, workflow_type: &str) {
-        self.known.write().remove(&(namespace.clone(), workflow_type.to_owned()));
+    /// Retires a version of a workflow type; the way back to it may go with it.
+    ///
+    /// # Errors
+    /// When it was not written.
+    pub(super) async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
+        let _changing = self.changing.lock().await;
+        let name = (version.namespace.clone(), version.workflow_type.clone());
+        let retirement = self.store.retire(version).await?;
+        self.known.write().remove(&name);
+        Ok(retirement)
     }
 }
 
