@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn types_are_lacking_by_name() {
         let (a, b, c) = (kind("a", &[]), kind("b", &[]), kind("c", &[]));
-        assert_eq!(lacking(&[b.clone()], &[a.clone(), b.clone(), c.clone()]), ["a", "c"]);
+        assert_eq!(lacking(std::slice::from_ref(&b), &[a.clone(), b.clone(), c.clone()]), ["a", "c"]);
         assert_eq!(lacking(&[a.clone(), b.clone()], &[b]), [""; 0]);
         assert_eq!(lacking(&[], &[c]), ["c"]);
     }
