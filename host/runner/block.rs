@@ -1,11 +1,12 @@
 //! Instances built from history, and what it means when that, or a fold, does not work: a fault of
-//! the code blocks the run, a fault of the host is tried again.
+//! the code blocks the run, a fault of the host is tried again. A blocked run is healed here, on its own
+//! version or on the one that new runs begin on.
 
 use std::sync::Arc;
 
-use everfold_core::decision::{BlockKind, Blocked};
+use everfold_core::decision::{BlockChange, BlockKind, Blocked, Decision, Effects, InboxInput};
 use everfold_core::divergence::{Nondeterminism, Replaying};
-use everfold_core::event::Event;
+use everfold_core::event::{Event, Input};
 use everfold_core::fold::{self, GuestFault};
 use everfold_core::ids::{Digest, EventId, Timestamp};
 use everfold_core::machine::RunState;
@@ -13,8 +14,14 @@ use everfold_core::replay::{self, ReplayFault};
 use everfold_core::retry::RetryPolicy;
 
 use super::Parts;
+use super::act::Done;
+use super::api::ApiError;
+use super::cells::Cell;
+use super::load::Trial;
 use super::moves::Moved;
-use super::run::Ready;
+use super::position::Position;
+use super::run::{BlockedRun, Message, Phase, Ready, Run, Source};
+use super::talk::Refusal;
 use crate::guest::Instance;
 use crate::version::Unavailable;
 
@@ -62,6 +69,121 @@ impl Fault {
         let retry_at = now.plus_ms(policy.delay_ms(retries + 1));
         let since = before.map_or(now, |before| before.since);
         Blocked { event_id, kind, reason, backtrace, divergence, since, retries, retry_at }
+    }
+}
+
+impl Run {
+    /// Tries a blocked run again that has no input waiting: it is healed if its replay holds.
+    pub(super) fn heal(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
+        let Phase::Ready(mut ready) = std::mem::take(self.phase_mut()) else { return };
+        let at = Position::of_ready(&ready);
+        let mut decision = at.decision(&cell.key);
+        match instance(parts, &mut ready) {
+            Ok(instance) => {
+                ready.instance = Some(instance);
+                ready.blocked = None;
+                decision.blocked = BlockChange::Clear;
+                if let Some(moved) = ready.moved.take() {
+                    moved.record_in(&mut decision);
+                }
+                *self.phase_mut() = Phase::Ready(ready);
+                self.submit(parts, cell, decision, None, None, Done::Nothing);
+            }
+            Err(Fault::Host(error)) => {
+                tracing::error!(run_id = %cell.key.run_id, error, "a blocked run cannot be tried again");
+                parts.send_later(&cell.key, Message::Retry);
+            }
+            Err(fault @ Fault::Code { .. }) => {
+                let before = ready.blocked.take();
+                self.submit_block(parts, cell, at, before, fault, decision, None, Done::Nothing);
+            }
+        }
+    }
+
+    /// The instance could not be had.
+    pub(super) fn fault(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        ready: Ready,
+        fault: Fault,
+        input: Input,
+        source: Source,
+    ) {
+        self.block(parts, cell, Position::of_ready(&ready), ready.blocked, fault, input, source);
+    }
+
+    /// Blocks the run, if its code is at fault; the input waits in its inbox.
+    #[expect(clippy::too_many_arguments, reason = "one value for each part of what is blocked")]
+    pub(super) fn block(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        at: Position,
+        before: Option<Blocked>,
+        fault: Fault,
+        input: Input,
+        source: Source,
+    ) {
+        if let Fault::Host(error) = &fault {
+            tracing::error!(run_id = %cell.key.run_id, error, "a run cannot be folded now");
+            *self.phase_mut() = Phase::Unloaded;
+            match source {
+                Source::Mailbox => parts.send_later(&cell.key, Message::Input(input)),
+                Source::Inbox(_) => parts.send_later(&cell.key, Message::Wake),
+                Source::Start { reply, .. } => {
+                    let _ = reply.send(Err(ApiError::Busy(error.clone())));
+                    *self.phase_mut() = Phase::Closed;
+                }
+                Source::Caller { reply, .. } => {
+                    let _ = reply.send(Err(Refusal::Busy(error.clone())));
+                }
+            }
+            return;
+        }
+        let mut decision = at.decision(&cell.key);
+        let waits_already = matches!(source, Source::Inbox(_));
+        // It was taken out of the backlog to be folded, and goes on waiting.
+        let at = if waits_already { at.with_waiting([&input]) } else { at };
+        if !waits_already {
+            decision.effects = Effects::of_input(&input);
+            decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
+        }
+        let (done, kept) = match source {
+            Source::Inbox(_) => (Done::Nothing, None),
+            Source::Mailbox | Source::Start { .. } | Source::Caller { .. } => {
+                source.into_done(&mut decision, &cell.key, Some(input))
+            }
+        };
+        self.submit_block(parts, cell, at, before, fault, decision, kept, done);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one value for each part of what is submitted")]
+    fn submit_block(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        at: Position,
+        before: Option<Blocked>,
+        fault: Fault,
+        mut decision: Decision,
+        input: Option<Input>,
+        done: Done,
+    ) {
+        let blocked = fault.into_blocked(parts.clock.now(), before.as_ref());
+        decision.blocked = BlockChange::Block(blocked.clone());
+        parts.residents.remove(&cell.key);
+        let at = at.with_waiting(decision.inbox_put.iter().map(|waiting| &waiting.input));
+        *self.phase_mut() = Phase::Blocked(BlockedRun { at, blocked });
+        self.submit(parts, cell, decision, None, input, done);
+    }
+
+    /// The version that was to heal the run does not. Nothing was written, and its own is tried.
+    pub(super) fn not_healed(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
+        *self.phase_mut() = Phase::Unloaded;
+        if !self.ensure_loaded_for(parts, cell, Trial::OnItsOwn) {
+            parts.send_later(&cell.key, Message::Retry);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ use super::load::{self, Trial};
 use super::moves::{MoveAnswer, Moved};
 use super::position::Position;
 use super::succession;
-use super::talk::{Answer, Ask, Refusal, Taken};
+use super::talk::{Answer, Ask, Taken};
 use crate::guest::Instance;
 use crate::store::{CommitError, Verdict};
 use crate::telemetry::{Arrival, Facts, Folded, Folding, RunNames};
@@ -413,14 +413,6 @@ impl Run {
         }
     }
 
-    /// The version that was to heal the run does not. Nothing was written, and its own is tried.
-    fn not_healed(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
-        self.phase = Phase::Unloaded;
-        if !self.ensure_loaded_for(parts, cell, Trial::OnItsOwn) {
-            parts.send_later(&cell.key, Message::Retry);
-        }
-    }
-
     /// An input that the run does not await: a duplicate, or news of something closed.
     fn drop_input(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: &Input, source: Source) {
         act::forget(parts, &cell.key, input);
@@ -437,110 +429,6 @@ impl Run {
         let mut decision = Position::of(&ready.state).decision(&cell.key);
         decision.inbox_taken = vec![seq];
         self.submit(parts, cell, decision, None, None, Done::Nothing);
-    }
-
-    /// Tries a blocked run again that has no input waiting: it is healed if its replay holds.
-    fn heal(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
-        let Phase::Ready(mut ready) = std::mem::take(&mut self.phase) else { return };
-        let at = Position::of_ready(&ready);
-        let mut decision = at.decision(&cell.key);
-        match block::instance(parts, &mut ready) {
-            Ok(instance) => {
-                ready.instance = Some(instance);
-                ready.blocked = None;
-                decision.blocked = BlockChange::Clear;
-                if let Some(moved) = ready.moved.take() {
-                    moved.record_in(&mut decision);
-                }
-                self.phase = Phase::Ready(ready);
-                self.submit(parts, cell, decision, None, None, Done::Nothing);
-            }
-            Err(Fault::Host(error)) => {
-                tracing::error!(run_id = %cell.key.run_id, error, "a blocked run cannot be tried again");
-                parts.send_later(&cell.key, Message::Retry);
-            }
-            Err(fault @ Fault::Code { .. }) => {
-                let before = ready.blocked.take();
-                self.submit_block(parts, cell, at, before, fault, decision, None, Done::Nothing);
-            }
-        }
-    }
-
-    /// The instance could not be had.
-    fn fault(
-        &mut self,
-        parts: &Arc<Parts>,
-        cell: &Arc<Cell>,
-        ready: Ready,
-        fault: Fault,
-        input: Input,
-        source: Source,
-    ) {
-        self.block(parts, cell, Position::of_ready(&ready), ready.blocked, fault, input, source);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one value for each part of what is blocked")]
-    fn block(
-        &mut self,
-        parts: &Arc<Parts>,
-        cell: &Arc<Cell>,
-        at: Position,
-        before: Option<Blocked>,
-        fault: Fault,
-        input: Input,
-        source: Source,
-    ) {
-        if let Fault::Host(error) = &fault {
-            tracing::error!(run_id = %cell.key.run_id, error, "a run cannot be folded now");
-            self.phase = Phase::Unloaded;
-            match source {
-                Source::Mailbox => parts.send_later(&cell.key, Message::Input(input)),
-                Source::Inbox(_) => parts.send_later(&cell.key, Message::Wake),
-                Source::Start { reply, .. } => {
-                    let _ = reply.send(Err(ApiError::Busy(error.clone())));
-                    self.phase = Phase::Closed;
-                }
-                Source::Caller { reply, .. } => {
-                    let _ = reply.send(Err(Refusal::Busy(error.clone())));
-                }
-            }
-            return;
-        }
-        let mut decision = at.decision(&cell.key);
-        let waits_already = matches!(source, Source::Inbox(_));
-        // It was taken out of the backlog to be folded, and goes on waiting.
-        let at = if waits_already { at.with_waiting([&input]) } else { at };
-        if !waits_already {
-            decision.effects = Effects::of_input(&input);
-            decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
-        }
-        let (done, kept) = match source {
-            Source::Inbox(_) => (Done::Nothing, None),
-            Source::Mailbox | Source::Start { .. } | Source::Caller { .. } => {
-                source.into_done(&mut decision, &cell.key, Some(input))
-            }
-        };
-        self.submit_block(parts, cell, at, before, fault, decision, kept, done);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one value for each part of what is submitted")]
-    fn submit_block(
-        &mut self,
-        parts: &Arc<Parts>,
-        cell: &Arc<Cell>,
-        at: Position,
-        before: Option<Blocked>,
-        fault: Fault,
-        mut decision: Decision,
-        input: Option<Input>,
-        done: Done,
-    ) {
-        let blocked = fault.into_blocked(parts.clock.now(), before.as_ref());
-        decision.blocked = BlockChange::Block(blocked.clone());
-        parts.residents.remove(&cell.key);
-        let at = at.with_waiting(decision.inbox_put.iter().map(|waiting| &waiting.input));
-        self.phase = Phase::Blocked(BlockedRun { at, blocked });
-        self.submit(parts, cell, decision, None, input, done);
     }
 
     /// Sends a decision to the disk; the present phase follows when it is there.
