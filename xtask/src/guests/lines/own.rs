@@ -65,14 +65,9 @@ impl Own {
         self.sequences.is_empty()
     }
 
-    /// The functions with a line of ours.
-    pub(super) fn sequences(&self) -> &[Range<u64>] {
-        &self.sequences
-    }
-
-    /// Whether a function with a line of ours lies at an address.
-    pub(super) fn is_in_sequence(&self, address: u64) -> bool {
-        overlap(&self.sequences, &(address..address.saturating_add(1)))
+    /// Whether a function with a line of ours lies in a range.
+    pub(super) fn has_sequence_in(&self, range: &Range<u64>) -> bool {
+        overlap(&self.sequences, range)
     }
 
     /// Whether a line of ours lies in a range.

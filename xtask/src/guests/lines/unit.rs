@@ -57,12 +57,8 @@ pub(super) fn convert<'u, 'a>(
     let unit_id = unit.unit.root();
     convert_attributes(unit, unit_id, &root, &OF_A_UNIT)?;
     if root.attr_value(DW_AT_ranges).is_some() {
-        let ranges = own.sequences().iter();
-        let ranges = ranges.map(|range| Range::StartEnd {
-            begin: Address::Constant(range.start),
-            end: Address::Constant(range.end),
-        });
-        let ranges = unit.unit.ranges.add(RangeList(ranges.collect()));
+        let ranges = ranges(unit.read_unit, &own)?;
+        let ranges = unit.unit.ranges.add(RangeList(ranges));
         unit.unit.get_mut(unit_id).set(DW_AT_ranges, AttributeValue::RangeListRef(ranges));
     }
     let mut entry = root;
@@ -76,10 +72,26 @@ pub(super) fn convert<'u, 'a>(
     Ok(true)
 }
 
+/// The unit's functions that are left. A function begins before its first line.
+fn ranges(unit: UnitRef<'_, Slice<'_>>, own: &Own) -> Result<Vec<Range>> {
+    let mut ranges = Vec::new();
+    let mut all = unit.unit_ranges()?;
+    while let Some(gimli::Range { begin, end }) = all.next()? {
+        if own.has_sequence_in(&(begin..end)) {
+            ranges.push(Range::StartEnd { begin: Address::Constant(begin), end: Address::Constant(end) });
+        }
+    }
+    Ok(ranges)
+}
+
 fn convert_lines<'a>(unit: &mut ConvertUnit<'_, Slice<'a>>, own: &Own) -> Result<()> {
     let Some(mut program) = unit.read_line_program(None, None)? else { return Ok(()) };
     while let Some(sequence) = program.read_sequence()? {
-        let Some(start) = sequence.start.filter(|start| own.is_in_sequence(*start)) else { continue };
+        let Some(start) =
+            sequence.start.filter(|start| own.has_sequence_in(&(*start..start.saturating_add(1))))
+        else {
+            continue;
+        };
         program.set_address(Address::Constant(start));
         for row in sequence.rows {
             program.generate_row(row);
@@ -122,10 +134,12 @@ fn convert_name<'u, 'a>(
     entry: &ConvertUnitEntry<'u, Slice<'a>>,
 ) -> Result<()> {
     let name = match (entry.tag, entry.attr_value(DW_AT_abstract_origin)) {
-        (DW_TAG_inlined_subroutine, Some(Read::DebugInfoRef(origin))) => {
+        (gimli::DW_TAG_inlined_subroutine, Some(Read::DebugInfoRef(origin))) => {
             name_elsewhere(unit.read_unit, origin)?
         }
-        (DW_TAG_subprogram, None) if entry.attr_value(DW_AT_inline).is_some() => name(unit.read_unit, entry)?,
+        (gimli::DW_TAG_subprogram, None) if entry.attr_value(DW_AT_inline).is_some() => {
+            name(unit.read_unit, entry)?
+        }
         _ => None,
     };
     if let Some(name) = name {
@@ -219,7 +233,7 @@ fn tells<'a>(
     tag: DwTag,
     entry: &DebuggingInformationEntry<Slice<'a>>,
 ) -> Result<bool> {
-    if !matches!(tag, DW_TAG_subprogram | DW_TAG_inlined_subroutine) {
+    if ![DW_TAG_subprogram, DW_TAG_inlined_subroutine].contains(&tag) {
         return Ok(false);
     }
     let called_by_us = match entry.attr_value(DW_AT_call_file) {
@@ -229,7 +243,7 @@ fn tells<'a>(
     let mut ranges = unit.die_ranges(entry)?;
     while let Some(range) = ranges.next()? {
         let range = range.begin..range.end;
-        if own.is_in_sequence(range.start)
+        if own.has_sequence_in(&range)
             && (tag == DW_TAG_subprogram || called_by_us || own.has_line_in(&range))
         {
             return Ok(true);
