@@ -4,6 +4,7 @@
 pub(super) mod deployed;
 pub(super) mod description;
 pub(super) mod divergence;
+mod frames;
 pub(super) mod replay;
 pub(super) mod report;
 pub(super) mod runs;

@@ -1,14 +1,15 @@
 //! `cargo xtask guests`: builds the guest workspace into components, one `target/components/NAME.wasm`
 //! for each.
 //!
-//! Three parts: [`compiler`] finds a compiler for the wasm target, [`build`] runs cargo with it, and
-//! [`component`] makes components of the core modules.
+//! Four parts: [`compiler`] finds a compiler for the wasm target, [`build`] runs cargo with it, [`lines`]
+//! leaves the line tables of our own sources alone, and [`component`] makes components of the core modules.
 
 mod build;
 mod compiler;
 mod component;
 mod debian;
 pub(crate) mod environment;
+mod lines;
 
 use anyhow::Result;
 

@@ -7,7 +7,7 @@ use everfold_core::ids::Timestamp;
 use jiff::tz::TimeZone;
 use owo_colors::OwoColorize as _;
 
-use super::{counted, cut, duration, ended, failure, local, one_line, relative, status_style};
+use super::{counted, cut, duration, ended, failure, frames, local, one_line, relative, status_style};
 
 /// Columns of a heartbeat's details.
 const LONGEST_DETAILS: usize = 120;
@@ -41,7 +41,9 @@ pub(in crate::cli) fn text(run: &Description, parting: &[String], now: Timestamp
         line(&mut text, "");
         parting.iter().for_each(|parting| line(&mut text, parting));
     } else if let Some(blocked) = run.blocked.as_ref().filter(|blocked| !blocked.backtrace.is_empty()) {
-        blocked.backtrace.lines().for_each(|frame| line(&mut text, &format!("  {}", frame.dimmed())));
+        frames::authors(&blocked.backtrace)
+            .into_lines()
+            .for_each(|frame| line(&mut text, &format!("  {}", frame.dimmed())));
     }
     details(&mut text, run, now, zone);
     text

@@ -7,7 +7,7 @@ use everfold_core::event::{Event, EventKind};
 use everfold_core::ids::EventId;
 use owo_colors::OwoColorize as _;
 
-use super::{cut, one_line};
+use super::{cut, frames, one_line};
 
 /// Agreed calls that are shown.
 const AGREED: usize = 4;
@@ -39,8 +39,8 @@ pub(in crate::cli) fn agreed(history: &[Event], before: EventId) -> Vec<Agreed> 
     calls[calls.len().saturating_sub(AGREED)..].to_vec()
 }
 
-/// The text's lines, of at most `width` columns. `backtrace` is the code's functions, one a line; the one of
-/// the divergence itself is shown where it is empty.
+/// The text's lines, of at most `width` columns. `backtrace` is the code's functions, one a line, of which
+/// the author's are shown; that of the divergence itself is taken where it is empty.
 pub(in crate::cli) fn lines(
     divergence: &Nondeterminism,
     backtrace: &str,
@@ -58,7 +58,9 @@ pub(in crate::cli) fn lines(
     let backtrace = if backtrace.is_empty() { &divergence.backtrace } else { backtrace };
     if !backtrace.is_empty() {
         lines.push(format!("  {}", "the code was in".dimmed()));
-        lines.extend(backtrace.lines().map(|frame| format!("    {}", one_line(frame))));
+        let frames = frames::authors(backtrace);
+        lines.extend(frames.shown.iter().map(|frame| format!("    {frame}")));
+        lines.extend(frames.rest.map(|rest| format!("    {}", rest.dimmed())));
     }
     lines
 }
@@ -143,6 +145,11 @@ mod tests {
         (divergence, agreed.to_vec())
     }
 
+    const BACKTRACE: &str = "everfold_guest::run::Run::ask (/everfold/guest-workflows/sdk/src/run.rs:137:28)
+order::saga::run (saga.rs:70)
+poll (/rustc/59807616e1/library/core/src/future/future.rs:133:9)
+order::main";
+
     fn text(divergence: &Nondeterminism, backtrace: &str, agreed: &[Agreed], width: usize) -> String {
         let lines = lines(divergence, backtrace, agreed, width);
         let text = anstream::adapter::strip_str(&lines.join("\n")).to_string();
@@ -154,7 +161,7 @@ mod tests {
     #[test]
     fn two_orders_of_calls_stand_side_by_side() {
         let (divergence, agreed) = other_order();
-        insta::assert_snapshot!(text(&divergence, "order::saga::run (saga.rs:70)\norder::main", &agreed, 100), @r"
+        insta::assert_snapshot!(text(&divergence, BACKTRACE, &agreed, 100), @r"
               the history has                      the code does
            2  ActivityScheduled validate-order     ActivityScheduled validate-order
            5  ActivityScheduled reserve-inventory  ActivityScheduled reserve-inventory
@@ -162,6 +169,7 @@ mod tests {
          the code was in
            order::saga::run (saga.rs:70)
            order::main
+           and 2 frames of the SDK and of libraries (--json has all)
         ");
     }
 

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use owo_colors::{OwoColorize as _, Style};
 use serde_json::{Map, Value, json};
 
-use super::{divergence, local, one_line, relative, status_style};
+use super::{divergence, frames, local, one_line, relative, status_style};
 use crate::cli::replay::{Answers, Held, Part, Report, Scene};
 
 /// The report as JSON.
@@ -167,7 +167,8 @@ pub(in crate::cli) fn lines(
                     lines.extend(divergence::lines(parting, "", &agreed, width));
                 }
                 GuestFault::Trap { backtrace, .. } | GuestFault::LimitExceeded { backtrace, .. } => {
-                    lines.extend(backtrace.lines().map(|frame| format!("  {}", frame.dimmed())));
+                    let frames = frames::authors(backtrace).into_lines();
+                    lines.extend(frames.map(|frame| format!("  {}", frame.dimmed())));
                 }
             }
             lines

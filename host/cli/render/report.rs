@@ -6,7 +6,7 @@ use everfold::server::wire::{
 };
 use owo_colors::OwoColorize as _;
 
-use super::{counted, divergence, duration, one_line};
+use super::{counted, divergence, duration, frames, one_line};
 
 /// Columns of what stands below a group.
 const INDENT: &str = "      ";
@@ -155,7 +155,8 @@ fn inside(example: &Example, reason: &str, width: usize) -> Vec<String> {
         let fields = one_line(&fields.join("; "));
         lines.push(format!("event {} {}: {fields}", change.event_id, one_line(&change.call.to_string())));
     }
-    lines.extend(example.backtrace.lines().map(|frame| format!("  {}", one_line(frame).dimmed())));
+    let frames = frames::authors(&example.backtrace).into_lines();
+    lines.extend(frames.map(|frame| format!("  {}", frame.dimmed())));
     lines
 }
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use wit_component::ComponentEncoder;
 
+use super::lines;
 use crate::place;
+use crate::step::say;
 
 /// A component in its place.
 pub(super) struct Component {
@@ -48,8 +50,13 @@ fn component_name(module: &Path) -> Option<String> {
 }
 
 fn encode(module: &Path) -> Result<Vec<u8>> {
+    let shown = place::shown(module);
     let module = fs::read(module)?;
-    ComponentEncoder::default().validate(true).module(&module)?.encode()
+    let reduced = lines::reduce(&module)?;
+    if let Some(reason) = reduced.without_lines {
+        say(format!("guests: {shown}: a backtrace will show no lines: {reason:#}"));
+    }
+    ComponentEncoder::default().validate(true).module(&reduced.module)?.encode()
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<Change> {
