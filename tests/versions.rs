@@ -309,8 +309,14 @@ async fn a_version_that_heals_nothing_moves_nothing() {
     let after = test.until(id, tried).await;
     assert_eq!((after.digest, after.history_length), (broken, before.history_length));
 
-    // Whoever asks for the move gets it: its past holds there.
-    let report = upgrade(&test, twin, WhoMoves::AllOrNone).await.unwrap();
+    // What waits for it would block it there, too. Whoever asks for the move all the same gets it: its past
+    // holds there.
+    let refused = upgrade(&test, twin, WhoMoves::AllOrNone).await;
+    let Err(ApiError::Incompatible(report)) = refused else { panic!("{refused:?}") };
+    let [group] = report.groups.as_slice() else { panic!("{:?}", report.groups) };
+    assert_eq!((group.finding, group.examples[0].event_id), (Finding::Faulted, Some(EventId(5))));
+    assert!(group.reason.starts_with("panicked at ") && !group.reason.contains(": "), "{}", group.reason);
+    let report = upgrade(&test, twin, WhoMoves::Compatible).await.unwrap();
     assert_eq!(report.moved, 1);
     let moved = test.until(id, |run| run.blocked.is_some() && run.digest == twin).await;
     assert_eq!(moved.history_length, before.history_length + 1, "the move is in its history");
@@ -331,8 +337,11 @@ async fn a_run_that_never_began_moves_without_a_note() {
         workflow_type: "panic".to_owned(),
         digest: twin,
         workflow_ids: vec![WorkflowId("first".to_owned())],
-        who_moves: WhoMoves::AllOrNone,
+        who_moves: WhoMoves::Compatible,
     };
+    let unknown = UpgradeRequest { workflow_ids: vec![WorkflowId("frist".to_owned())], ..request.clone() };
+    let unknown = test.host.upgrade(unknown, &watch::channel(Progress::default()).0).await;
+    assert!(matches!(unknown, Err(ApiError::NotFound(_))), "{unknown:?}");
     let report = test.host.upgrade(request, &watch::channel(Progress::default()).0).await.unwrap();
     assert_eq!(report.moved, 1);
     assert_ne!(hostile, twin);

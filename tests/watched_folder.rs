@@ -76,8 +76,9 @@ impl Bench {
 
     /// Begins to watch, and waits until the first look is over.
     async fn watch(&self) {
-        let dir = Dir::open_ambient_dir(self.watched.path(), ambient_authority()).unwrap();
-        self.test.host.watch(dir, Namespace::default());
+        let path = self.watched.path().to_owned();
+        let open = move || Dir::open_ambient_dir(&path, ambient_authority());
+        self.test.host.watch(open, Namespace::default());
         self.looked().await;
     }
 
@@ -255,7 +256,7 @@ async fn a_version_that_was_retired_stays_so_until_its_file_is_dropped_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_gone_is_told_once() {
+async fn a_folder_that_is_gone_is_told_once_and_one_that_comes_instead_is_taken() {
     let bench = Bench::open().await;
     bench.watch().await;
     let before = bench.told("the folder of components cannot be read").len();
@@ -264,5 +265,9 @@ async fn a_folder_that_is_gone_is_told_once() {
     let told = bench.told("the folder of components cannot be read");
     assert_eq!((before, told.len()), (0, 1), "{told:#?}");
     assert!(told[0].starts_with("WARN ") && told[0].contains("it was removed"), "{told:?}");
+    fs::create_dir(bench.watched.path()).unwrap();
+    bench.write("instead.wasm", &component("samples"));
+    bench.settle().await;
+    assert_eq!(bench.deployed().await.len(), 1);
     bench.test.stop().await;
 }

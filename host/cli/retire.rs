@@ -21,11 +21,15 @@ impl Retire {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
         let digest = version::find(client, &self.workflow_type, &self.version).await?;
         let whole = digest.to_string();
+        let before = version::all(client, &self.workflow_type).await?;
         client.order(&type_path(&self.workflow_type, &["versions", &whole, "retire"])?).await?;
-        Output::new().line(format_args!(
-            "{} of {} is retired; it comes back when it is deployed again",
-            digest.short(),
-            self.workflow_type
-        ))
+        let (digest, name) = (digest.short(), &self.workflow_type);
+        let mut output = Output::new();
+        output
+            .line(format_args!("{digest} of {name} is retired; it comes back when it is deployed again"))?;
+        if before.routing.previous.is_some_and(|previous| previous.short() == digest) {
+            output.line(format_args!("a rollback of {name} led there; it leads nowhere now"))?;
+        }
+        Ok(())
     }
 }

@@ -82,8 +82,16 @@ impl Ramp {
 
 impl RollBack {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let before = version::all(client, &self.workflow_type).await?.routing;
         let body = serde_json::json!({});
-        let routed = client.post(&type_path(&self.workflow_type, &["rollback"])?, &body).await?;
+        let routed: Routed = client.post(&type_path(&self.workflow_type, &["rollback"])?, &body).await?;
+        let withdrawn = before.candidate.filter(|_| routed.routing.current == before.current);
+        if let (Some(candidate), false) = (withdrawn, self.form.is_json()) {
+            Output::new().line(format_args!(
+                "the candidate {} is withdrawn; the current version is as it was. Roll back again to leave that, too",
+                candidate.digest.short()
+            ))?;
+        }
         print(&routed, self.form)
     }
 }

@@ -84,10 +84,14 @@ impl Serve {
             None => None,
         };
         create_private(&settings.data)?;
-        let components = settings.components.as_deref().map(open_components).transpose()?;
+        let components = settings.components.clone();
+        if let Some(components) = &components {
+            check_components(components)?;
+        }
         let parts = compose(&settings, self.sandbox).await?;
         if let Some(components) = components {
-            parts.host.watch(components, Namespace::default());
+            let open = move || Dir::open_ambient_dir(&components, ambient_authority());
+            parts.host.watch(open, Namespace::default());
         }
         greet(&server, metrics.as_ref(), &settings, parts.sandbox.as_ref());
         let telemetry = parts.host.telemetry().clone();
@@ -241,10 +245,10 @@ fn create_private(path: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Opens the folder whose components are deployed. It is not created: a name that is mistyped would be a
+/// Looks whether the folder is there whose components are deployed. It is not created: a name that is mistyped would be a
 /// folder that nobody drops anything into.
-fn open_components(path: &Path) -> Result<Dir, Failure> {
-    Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
+fn check_components(path: &Path) -> Result<(), Failure> {
+    Dir::open_ambient_dir(path, ambient_authority()).map(drop).map_err(|error| {
         let message = format!("the folder of components {} cannot be opened: {error}", path.display());
         Failure::new(Exit::Failed, message).hint("create it, or name another with --components DIR")
     })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use everfold_core::ids::{RunId, Timestamp, WorkflowId};
+use everfold_core::ids::{Namespace, RunId, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -35,7 +35,9 @@ type Rows = BoxStream<'static, Result<RunRow, StoreError>>;
 
 /// What became of one run.
 enum Looked {
-    AlreadyThere,
+    AlreadyThere {
+        is_blocked: bool,
+    },
     NotTried,
     Replayed(Box<(RunRow, Shadowed)>),
     /// Nobody waits for it any more.
@@ -80,6 +82,9 @@ impl Host {
         }
         let component = subject(parts, &request.subject).await?;
         let types = wanted_types(&component, &request.workflow_types)?;
+        if request.closed_from.is_none() {
+            self.must_be_open(&request.namespace, &types, &request.workflow_ids).await?;
+        }
         announce(parts, &request, &types, progress).await?;
         let stop = parts.stopping.child_token();
         // Whoever goes away takes the work with him.
@@ -117,6 +122,31 @@ impl Host {
             spent: shadow.clocks.spent(),
             caveat: CAVEAT.to_owned(),
         })
+    }
+}
+
+impl Host {
+    /// Whether each of these workflows has an open run of one of these types: a name that is wrong must not
+    /// look like a run that is well.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(super) async fn must_be_open(
+        &self,
+        namespace: &Namespace,
+        types: &[String],
+        workflow_ids: &[WorkflowId],
+    ) -> Result<(), ApiError> {
+        for id in workflow_ids {
+            let row = self.parts.store.latest_run(namespace, id).await.map_err(|error| internal(&error))?;
+            let is_open =
+                row.is_some_and(|row| row.status == RunStatus::Running && types.contains(&row.workflow_type));
+            if !is_open {
+                let types = types.join(" or ");
+                return Err(ApiError::NotFound(format!("workflow {id} has no open run of type {types}")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -167,7 +197,7 @@ impl Check<'_> {
             async move {
                 let row = row.map_err(|error| internal(&error))?;
                 if row.digest == component.digest() {
-                    return Ok(Looked::AlreadyThere);
+                    return Ok(Looked::AlreadyThere { is_blocked: row.blocked.is_some() });
                 }
                 if passed.load(Ordering::Relaxed) >= LIMITS_PASSED {
                     return Ok(Looked::NotTried);
@@ -183,9 +213,10 @@ impl Check<'_> {
         while let Some(one) = looked.next().await {
             match one? {
                 Looked::Stopped => return Err(ApiError::Busy("the host is stopping".to_owned())),
-                Looked::AlreadyThere => {
+                Looked::AlreadyThere { is_blocked } => {
                     tally.runs += 1;
                     tally.already_there += 1;
+                    tally.blocked_there += u64::from(is_blocked);
                 }
                 Looked::NotTried => {
                     tally.runs += 1;

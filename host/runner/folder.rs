@@ -5,6 +5,7 @@
 //! are known are left as they are: a version that was retired stays retired.
 
 use std::ffi::OsStr;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,13 +47,14 @@ enum Taken {
 
 impl Host {
     /// Deploys the components that are in a folder, and those that are dropped into it, until the host
-    /// stops.
-    pub fn watch(&self, dir: Dir, namespace: Namespace) {
+    /// stops. `open` opens the folder; it is asked for each look, so that another folder under the same name
+    /// is seen.
+    pub fn watch(&self, open: impl Fn() -> io::Result<Dir> + Send + Sync + 'static, namespace: Namespace) {
         let limit = self.parts.versions.loaded().component_limit();
         let watch = Watch {
             host: self.clone(),
             namespace,
-            folder: Arc::new(Mutex::new(Folder::new(dir, limit))),
+            folder: Arc::new(Mutex::new(Folder::new(open, limit))),
             readability: Readability::Unknown,
             origin: Origin::Found,
         };

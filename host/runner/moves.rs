@@ -161,6 +161,7 @@ impl Host {
     ) -> Result<UpgradeReport, ApiError> {
         let UpgradeRequest { namespace, workflow_type, digest, workflow_ids, who_moves } = &request;
         self.must_have(namespace, workflow_type, *digest).await?;
+        self.must_be_open(namespace, std::slice::from_ref(workflow_type), workflow_ids).await?;
         match who_moves {
             WhoMoves::Compatible => {}
             WhoMoves::AllOrNone => self.must_hold(&request).await?,

@@ -213,14 +213,18 @@ fn check_content_type(request: &Request) -> Result<(), Problem> {
     };
     match request.headers().get(header::CONTENT_TYPE) {
         None if request.body().is_end_stream() => Ok(()),
-        None => Err(refused("a body needs a Content-Type; for JSON it is application/json".to_owned())),
+        None => Err(refused(
+            "a body needs a Content-Type: application/json, or application/wasm for a component".to_owned(),
+        )),
         Some(content_type) => {
             let text = String::from_utf8_lossy(content_type.as_bytes());
             let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             if CONTENT_TYPES.contains(&essence.as_str()) {
                 return Ok(());
             }
-            Err(refused(format!("content type `{text}` is refused; send application/json")))
+            Err(refused(format!(
+                "content type `{text}` is refused; send application/json, or application/wasm for a component"
+            )))
         }
     }
 }

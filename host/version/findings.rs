@@ -115,7 +115,7 @@ impl Found {
     ) -> Self {
         let (finding, reason) = match &divergence {
             Some(divergence) => (Finding::Diverged, parting(divergence)),
-            None => (Finding::Faulted, message.clone()),
+            None => (Finding::Faulted, place_of(&message).to_owned()),
         };
         let event_id = Some(event_id);
         Self {
@@ -164,6 +164,12 @@ fn kind_of(change: &Change) -> String {
 /// What runs have in common whose calls part in the same way, at whatever event.
 fn parting(divergence: &Nondeterminism) -> String {
     format!("the history has {}, the component makes {}", divergence.expected, divergence.actual)
+}
+
+/// What faults have in common: a panic its place, whatever it says of its run; others all.
+fn place_of(message: &str) -> &str {
+    let is_panic = message.starts_with("panicked at ");
+    message.split_once(": ").filter(|_| is_panic).map_or(message, |(place, _)| place)
 }
 
 fn example(run: &RunRow, message: String) -> Example {

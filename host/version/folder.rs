@@ -20,9 +20,10 @@ use cap_std::fs::{Dir, File, Metadata, MetadataExt as _};
 use crate::guest::InvalidComponent;
 
 /// A folder that is looked at again and again.
-#[derive(Debug)]
 pub(crate) struct Folder {
-    dir: Dir,
+    open: Box<dyn Fn() -> io::Result<Dir> + Send + Sync>,
+    /// As it was opened for the last look: another folder may bear its name by now.
+    dir: Option<Dir>,
     /// Bytes of a component.
     limit: usize,
     seen: BTreeMap<OsString, Seen>,
@@ -98,9 +99,13 @@ pub(crate) enum Unreadable {
 }
 
 impl Folder {
-    /// A folder whose components have at most `limit` bytes.
-    pub(crate) const fn new(dir: Dir, limit: usize) -> Self {
-        Self { dir, limit, seen: BTreeMap::new() }
+    /// A folder whose components have at most `limit` bytes; `open` opens it.
+    pub(crate) fn new(open: impl Fn() -> io::Result<Dir> + Send + Sync + 'static, limit: usize) -> Self {
+        Self { open: Box::new(open), dir: None, limit, seen: BTreeMap::new() }
+    }
+
+    fn dir(&self) -> io::Result<&Dir> {
+        self.dir.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it was not opened"))
     }
 
     /// Looks at the files, and names those that are whole and were not taken in this state.
@@ -108,24 +113,26 @@ impl Folder {
     /// # Errors
     /// When the folder cannot be read, or is there no more.
     pub(crate) fn look(&mut self, origin: Origin) -> io::Result<Vec<Arrival>> {
-        if self.dir.dir_metadata()?.nlink() == 0 {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "it was removed"));
-        }
+        let dir = (self.open)().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, "it was removed"),
+            _ => error,
+        })?;
         let mut there = BTreeSet::new();
-        for entry in self.dir.entries()? {
+        for entry in dir.entries()? {
             let name = entry?.file_name();
             if is_component(&name) {
                 there.insert(name);
             }
         }
+        let dir = self.dir.insert(dir);
         self.seen.retain(|name, _| there.contains(name));
         let mut arrivals = Vec::new();
         for name in there {
-            let state = match self.dir.metadata(&name) {
+            let state = match dir.metadata(&name) {
                 Ok(metadata) if metadata.is_file() => State::of(&metadata),
                 // A folder or a device of that name; it may become a file.
                 Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_link(&name) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link(dir, &name) => continue,
                 Err(error) => State::Unreachable(error.kind()),
             };
             match self.seen.get_mut(&name) {
@@ -155,7 +162,7 @@ impl Folder {
         if size > self.limit {
             return Err(InvalidComponent::TooLarge { size, limit: self.limit }.into());
         }
-        let mut file = self.dir.open(&arrival.name)?;
+        let mut file = self.dir()?.open(&arrival.name)?;
         is_still(&file, arrival.state)?;
         let mut bytes = Vec::with_capacity(size);
         file.by_ref().take(size as u64 + 1).read_to_end(&mut bytes)?;
@@ -185,10 +192,10 @@ impl Folder {
             seen.stage = stage;
         }
     }
+}
 
-    fn is_link(&self, name: &OsStr) -> bool {
-        self.dir.symlink_metadata(name).is_ok_and(|metadata| metadata.is_symlink())
-    }
+fn is_link(dir: &Dir, name: &OsStr) -> bool {
+    dir.symlink_metadata(name).is_ok_and(|metadata| metadata.is_symlink())
 }
 
 impl State {
@@ -228,8 +235,9 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let disk = tempfile::tempdir().unwrap();
-            let dir = Dir::open_ambient_dir(disk.path(), ambient_authority()).unwrap();
-            Self { disk, folder: Folder::new(dir, 100), origin: Origin::Found }
+            let path = disk.path().to_owned();
+            let open = move || Dir::open_ambient_dir(&path, ambient_authority());
+            Self { disk, folder: Folder::new(open, 100), origin: Origin::Found }
         }
 
         /// Writes a file whose time says `second`.

@@ -77,6 +77,9 @@ pub struct Tally {
     pub runs: u64,
     /// On the component already; not replayed.
     pub already_there: u64,
+    /// Those of them that are blocked on it.
+    #[serde(default)]
+    pub blocked_there: u64,
     /// The component makes the same calls.
     pub compatible: u64,
     /// The same calls with other inputs or options.

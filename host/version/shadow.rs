@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use everfold_core::divergence::{Replaying, Strictness};
 use everfold_core::event::Event;
-use everfold_core::fold::{self, GuestFault};
+use everfold_core::fold::{self, Activated, Activation, Guest as _, GuestFault};
 use everfold_core::ids::EventId;
+use everfold_core::limits::Limits;
 use everfold_core::machine::RunState;
 use everfold_core::replay::{ReplayFault, replay_on};
 use tokio::runtime::Handle;
@@ -115,7 +116,7 @@ impl Shadow {
         keep: Keep,
     ) -> Option<Shadowed> {
         let began = Instant::now();
-        if row.next_event_id == EventId::FIRST {
+        if row.next_event_id == EventId::FIRST && row.blocked.is_none() {
             // Its first event waits in the inbox: the component has nothing to agree with.
             return Some(Shadowed::held(row, Changes::default(), RunState::new()));
         }
@@ -130,7 +131,9 @@ impl Shadow {
                 Keep::Nothing => None,
                 Keep::Results => Some(&mut results),
             };
-            let folded = shadow.fold(&component, replaying, &row, first, kept);
+            let folded = shadow
+                .fold(&component, replaying, &row, first, kept)
+                .and_then(|stood| shadow.fold_waiting(&row, stood));
             // The permit covers the guest's end too.
             let shadowed = match folded {
                 Ok(Stood { instance, state, changes }) => {
@@ -171,6 +174,9 @@ impl Shadow {
         self.clocks.count(&self.clocks.instantiating, began);
         let mut state = RunState::new();
         let mut changes = Changes::default();
+        if row.next_event_id == EventId::FIRST {
+            return Ok(Stood { instance, state, changes });
+        }
         let mut page = first.map_err(Fell::Unread)?;
         loop {
             if page.is_empty() {
@@ -199,6 +205,32 @@ impl Shadow {
             let behind = EventId(state.next().0 - 1);
             page = self.runtime.block_on(self.page(row, behind)).map_err(Fell::Unread)?;
         }
+    }
+
+    /// Folds what waits in the inbox of a blocked run: a component that fails at it as well heals nothing.
+    ///
+    /// # Errors
+    /// When it fails, or the inbox cannot be read.
+    fn fold_waiting(&self, row: &RunRow, stood: Stood) -> Result<Stood, Fell> {
+        if row.blocked.is_none() {
+            return Ok(stood);
+        }
+        let inbox = self.runtime.block_on(self.store.inbox(&row.key)).map_err(Fell::Unread)?;
+        let Stood { mut instance, state: reached, changes } = stood;
+        let mut state = reached.clone();
+        for (_, waiting) in inbox {
+            if !state.awaits(&waiting.input) {
+                continue;
+            }
+            let event_id = state.next();
+            let activation = Activation::live(state, waiting.received_at, waiting.input, Limits::default())
+                .map_err(|error| Fell::Fault(error.into()))?;
+            let Activated { activation, outcome, observations: _ } = instance.activate(activation);
+            let folded = outcome.and_then(|()| activation.finish());
+            let folded = folded.map_err(|fault| Fell::Fault(ReplayFault::Guest { event_id, fault }))?;
+            state = folded.state;
+        }
+        Ok(Stood { instance, state: reached, changes })
     }
 
     /// A page of a history, up to where it was when `row` was read.

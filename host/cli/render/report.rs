@@ -76,7 +76,7 @@ fn of_type(kind: &TypeReport, width: usize) -> Vec<String> {
     let name = one_line(&kind.workflow_type).bold().to_string();
     let mut lines = vec![format!("  {name}  {}", tally("open", kind.open))];
     if kind.closed.runs > 0 {
-        lines.push(format!("    {}", tally("closed", kind.closed)));
+        lines.push(format!("    {}", tally("closed", kind.closed) + " (they do not count)"));
     }
     // A compatible run needs no words.
     let told = kind.groups.iter().filter(|group| group.finding != Finding::Compatible);
@@ -96,6 +96,7 @@ fn tally(what: &str, tally: Tally) -> String {
         (tally.diverged, "diverged"),
         (tally.faulted, "faulted"),
         (tally.unreadable, "unreadable"),
+        (tally.blocked_there, "of those there blocked"),
         (tally.not_tried, "not tried after so many that passed a limit"),
     ];
     let runs = counted(tally.runs, &format!("{what} run"), &format!("{what} runs"));
@@ -294,7 +295,7 @@ mod tests {
         insta::assert_snapshot!(text(&check(&report, 110)), @r"
         bbbbbbbbbbbb 21 open runs would break  (156 runs, 2599 events replayed in 412 ms)
           order-saga  116 open runs: 3 there already, 90 compatible, 2 with changes, 20 diverged, 1 faulted
-            40 closed runs: 40 compatible
+            40 closed runs: 40 compatible (they do not count)
             20 runs diverged: the history has ActivityScheduled process-payment, the component makes ActivityScheduled update-inventory
               order-17 at event 9 (on aaaaaaaaaaaa, 23 events)
                      the history has                    the code does
