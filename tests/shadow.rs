@@ -167,13 +167,20 @@ async fn a_check_looks_at_what_is_asked_for() {
 
     let some = CheckRequest {
         workflow_types: vec!["long".to_owned()],
-        workflow_ids: ["long-1", "waiting", "nobody"].map(|id| WorkflowId(id.to_owned())).to_vec(),
+        workflow_ids: vec![WorkflowId("long-1".to_owned())],
         ..check_of(renamed("samples"))
     };
-    let report = check(&test, some).await.unwrap();
+    let report = check(&test, some.clone()).await.unwrap();
     assert_eq!(report.workflow_types.len(), 1);
     assert_eq!((of(&report, "long").open.runs, of(&report, "long").open.compatible), (1, 1));
     assert_eq!(of(&report, "long").groups[0].examples[0].workflow_id.0, "long-1");
+
+    // A name that is wrong must not look like a run that is well.
+    for id in ["waiting", "nobody"] {
+        let wrong = CheckRequest { workflow_ids: vec![WorkflowId(id.to_owned())], ..some.clone() };
+        let refused = check(&test, wrong).await;
+        assert!(matches!(&refused, Err(ApiError::NotFound(said)) if said.contains(id)), "{refused:?}");
+    }
 
     let foreign =
         CheckRequest { workflow_types: vec!["order-saga".to_owned()], ..check_of(renamed("samples")) };
@@ -257,17 +264,20 @@ async fn a_long_history_is_read_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_without_history_has_nothing_to_disagree_about() {
+async fn what_waits_for_a_blocked_run_is_tried_too() {
     let folder = tempfile::tempdir().unwrap();
     let test = TestHost::open(folder.path(), Registry::default()).await;
     test.deploy("hostile").await;
     test.start("panic", "panic", &Value::Null).await;
     test.until("panic", |run| run.blocked.is_some()).await;
     let report = check(&test, check_of(renamed("hostile"))).await.unwrap();
-    assert_eq!((of(&report, "panic").open.compatible, report.events), (1, 0));
+    assert_eq!((of(&report, "panic").open.faulted, report.events, report.holds), (1, 0, false));
+    let [group] = of(&report, "panic").groups.as_slice() else { panic!("{report:?}") };
+    assert!(group.reason.starts_with("panicked at "), "{}", group.reason);
     let own = Subject::Deployed(digest(&component("hostile")));
     let report = check(&test, CheckRequest { subject: own, ..check_of(Vec::new()) }).await.unwrap();
-    assert_eq!(of(&report, "panic").open.already_there, 1, "also one that is blocked");
+    let open = of(&report, "panic").open;
+    assert_eq!((open.already_there, open.blocked_there), (1, 1), "it is there, and is told to be blocked");
     test.stop().await;
 }
 

@@ -216,13 +216,13 @@ async fn a_body_of_the_wrong_type_or_size_is_a_problem() {
     ])
     .await;
     insta::assert_snapshot!(lines, @r"
-    415 unsupported_media_type: a body needs a Content-Type; for JSON it is application/json
+    415 unsupported_media_type: a body needs a Content-Type: application/json, or application/wasm for a component
     415 unsupported_media_type: this path takes JSON: send it with `Content-Type: application/json`
-    415 unsupported_media_type: content type `text/plain` is refused; send application/json
-    415 unsupported_media_type: content type `Text/Plain; charset=utf-8` is refused; send application/json
-    415 unsupported_media_type: content type `application/x-www-form-urlencoded` is refused; send application/json
-    415 unsupported_media_type: content type `multipart/form-data; boundary=b` is refused; send application/json
-    415 unsupported_media_type: content type `application/xml` is refused; send application/json
+    415 unsupported_media_type: content type `text/plain` is refused; send application/json, or application/wasm for a component
+    415 unsupported_media_type: content type `Text/Plain; charset=utf-8` is refused; send application/json, or application/wasm for a component
+    415 unsupported_media_type: content type `application/x-www-form-urlencoded` is refused; send application/json, or application/wasm for a component
+    415 unsupported_media_type: content type `multipart/form-data; boundary=b` is refused; send application/json, or application/wasm for a component
+    415 unsupported_media_type: content type `application/xml` is refused; send application/json, or application/wasm for a component
     415 unsupported_media_type: this path takes JSON: send it with `Content-Type: application/json`
     415 unsupported_media_type: a component is sent as the bytes of its .wasm file with `Content-Type: application/wasm`
     422 invalid_component: the body is empty; send the bytes of a .wasm file
@@ -271,9 +271,9 @@ async fn a_bad_word_to_a_run_is_a_problem() {
     422 invalid_input: reason: invalid type: integer `7`, expected a string at line 1 column 11
     422 invalid_input: request_id: 1 to 1000 bytes without control characters, and not `.` or `..`
     400 invalid_input: query: run_id: not a run id: invalid length: found 1
-    415 unsupported_media_type: content type `text/plain` is refused; send application/json
+    415 unsupported_media_type: content type `text/plain` is refused; send application/json, or application/wasm for a component
     415 unsupported_media_type: this path takes JSON: send it with `Content-Type: application/json`
-    415 unsupported_media_type: a body needs a Content-Type; for JSON it is application/json
+    415 unsupported_media_type: a body needs a Content-Type: application/json, or application/wasm for a component
     405 method_not_allowed: /api/v1/workflows/a/cancel does not take GET; see the Allow header
     ");
 }

@@ -95,12 +95,13 @@ refusals! {
     /// Of a check of bytes.
     Check {
         400: [INVALID_INPUT],
+        404: [NOT_FOUND],
         415: [UNSUPPORTED_MEDIA_TYPE],
         422: [INVALID_COMPONENT, INVALID_INPUT],
         503: [BUSY],
     }
     /// Of a check of what is deployed.
-    CheckDeployed { 400: [INVALID_INPUT], 404: [UNKNOWN_VERSION], 422: [INVALID_INPUT], 503: [BUSY] }
+    CheckDeployed { 400: [INVALID_INPUT], 404: [NOT_FOUND, UNKNOWN_VERSION], 422: [INVALID_INPUT], 503: [BUSY] }
     /// Of a question about one workflow type.
     LookAtType { 400: [INVALID_INPUT], 404: [NOT_FOUND, UNKNOWN_WORKFLOW_TYPE], 503: [BUSY] }
     /// Of a change of a route.
