@@ -2,7 +2,7 @@
 //! written here. It never touches the code, so that the addresses in what is left stay true.
 //!
 //! The linker takes the debug information of the precompiled standard library along, which is five times
-//! as large as the code. [`own`] says which code was written here, and [`unit`] converts what tells of it.
+//! as large as the code. [`own`] says which code was written here, and [`mod@unit`] converts what tells of it.
 
 mod own;
 mod unit;
