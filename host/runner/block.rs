@@ -8,7 +8,7 @@ use everfold_core::decision::{BlockChange, BlockKind, Blocked, Decision, Effects
 use everfold_core::divergence::{Nondeterminism, Replaying};
 use everfold_core::event::{Event, Input};
 use everfold_core::fold::{self, GuestFault};
-use everfold_core::ids::{Digest, EventId, Timestamp};
+use everfold_core::ids::{Digest, EventId, RunId, Timestamp};
 use everfold_core::machine::RunState;
 use everfold_core::replay::{self, ReplayFault};
 use everfold_core::retry::RetryPolicy;
@@ -57,6 +57,13 @@ impl Fault {
             }
         };
         Self::Code { event_id, kind, reason, backtrace, divergence }
+    }
+
+    /// For people.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Code { reason, .. } | Self::Host(reason) => reason,
+        }
     }
 
     /// What the run's row says about it.
@@ -179,12 +186,24 @@ impl Run {
     }
 
     /// The version that was to heal the run does not. Nothing was written, and its own is tried.
-    pub(super) fn not_healed(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
+    pub(super) fn not_healed(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, on: Digest, reason: &str) {
+        tell_not_healed(cell.key.run_id, on, reason);
         *self.phase_mut() = Phase::Unloaded;
         if !self.ensure_loaded_for(parts, cell, Trial::OnItsOwn) {
             parts.send_later(&cell.key, Message::Retry);
         }
     }
+}
+
+/// Tells why the version on which new runs begin does not heal a blocked run; its row has the fault on its own.
+fn tell_not_healed(run_id: RunId, on: Digest, reason: &str) {
+    tracing::info!(
+        target: "everfold::run",
+        %run_id,
+        digest = on.short(),
+        reason,
+        "the current version does not heal a blocked run"
+    );
 }
 
 /// The run's instance: the live one, or a new one into which the history is folded. A blocked run is
@@ -208,7 +227,11 @@ pub(super) fn instance(parts: &Arc<Parts>, ready: &mut Ready) -> Result<Instance
             }
             Err(Fault::Host(error)) => return Err(Fault::Host(error)),
             // Then its own version is tried.
-            Err(Fault::Code { .. }) => {}
+            Err(Fault::Code { reason, .. }) => {
+                if let Some(started) = ready.state.started() {
+                    tell_not_healed(started.run_id, healer, &reason);
+                }
+            }
         }
     }
     let (instance, state) = folded(parts, ready.digest, &ready.state, std::mem::take(&mut ready.recorded))?;

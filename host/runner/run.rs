@@ -363,15 +363,15 @@ impl Run {
             parts.suspects.add(digest, &started.workflow_type);
         }
         let folded = outcome.and_then(|()| activation.finish());
-        if folded.is_err() && moved.is_some() {
-            return self.not_healed(parts, cell);
+        if let (Err(fault), Some(_)) = (&folded, &moved) {
+            return self.not_healed(parts, cell, digest, &fault.to_string());
         }
         match (folded, input) {
             (Ok(folded), input) => {
                 let (mut decision, state) = Decision::of(cell.key.clone(), folded);
                 if let Err(fault) = succession::complete(parts, &mut decision, &state, digest) {
                     if moved.is_some() {
-                        return self.not_healed(parts, cell);
+                        return self.not_healed(parts, cell, digest, fault.reason());
                     }
                     let input = input.or_else(|| decision.take_input());
                     let Some(input) = input else { unreachable!("an activation has an input") };
