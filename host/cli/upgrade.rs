@@ -1,7 +1,7 @@
 //! `everfold upgrade`: moves open runs to another version.
 
 use clap::Args;
-use everfold::server::wire::{UpgradeBody, UpgradeReport};
+use everfold::server::wire::{UpgradeBody, UpgradeReport, Version};
 use everfold_core::ids::Digest;
 
 use super::check::{self, Scope};
@@ -47,6 +47,13 @@ impl Upgrade {
         let digest = version::find(client, &self.workflow_type, &self.to).await?;
         let mut output = Output::new();
         if self.dry_run {
+            let versions = version::all(client, &self.workflow_type).await?.versions;
+            let is_retired = |version: &Version| version.digest == digest && version.retired_at.is_some();
+            if versions.iter().any(is_retired) {
+                let (name, digest) = (&self.workflow_type, digest.short());
+                let message = format!("version {digest} of {name} is retired: deploy it again");
+                return Err(Failure::new(Exit::Conflict, message));
+            }
             let kind = Some(self.workflow_type.as_str());
             let found = check::deployed(client, digest, kind, &self.ids, Scope::default()).await?;
             if self.form.is_json() {
