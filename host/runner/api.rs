@@ -275,7 +275,7 @@ pub enum ApiError {
     #[error("{0}")]
     VersionConflict(String),
     /// Open runs would break: nothing was moved.
-    #[error("{} of {} open runs would break", .0.groups.iter().map(|group| group.runs).sum::<u64>(), .0.workflow_type)]
+    #[error("open runs of {} that would break: {}", .0.workflow_type, .0.kept)]
     Incompatible(Box<UpgradeReport>),
     /// The run has no answer to such a question.
     #[error("{0}")]

@@ -230,6 +230,7 @@ impl Host {
         if checked.holds {
             return Ok(());
         }
+        let kept = checked.workflow_types.iter().map(|kind| kind.open.breaking()).sum();
         let found = checked.workflow_types.into_iter().flat_map(|kind| kind.groups);
         let groups: Vec<_> = found.filter(|group| !group.finding.holds()).collect();
         Err(ApiError::Incompatible(Box::new(UpgradeReport {
@@ -237,7 +238,7 @@ impl Host {
             digest: *digest,
             moved: 0,
             already_there: 0,
-            kept: groups.iter().map(|group| group.runs).sum(),
+            kept,
             closed: 0,
             busy: 0,
             groups,

@@ -89,12 +89,13 @@ impl Host {
         let parts = &self.parts;
         let (namespace, workflow_type) = (&request.namespace, &request.workflow_type);
         let may_route = |digest| self.must_have(namespace, workflow_type, digest);
-        let row = parts.versions.routes().change(&request, may_route).await?;
         let filter =
             OpenRunFilter { workflow_type: Some(workflow_type.clone()), blocked: Some(true), digest: None };
         let versions =
             parts.store.versions(namespace, workflow_type).await.map_err(|error| internal(&error))?;
         let blocked_runs = versions.iter().map(|version| version.blocked).sum();
+        // Nothing can fail from here on: what follows from a change follows.
+        let row = parts.versions.routes().change(&request, may_route).await?;
         parts.runtime.spawn(retry_blocked(Arc::clone(parts), namespace.clone(), filter));
         sweep::unload(parts, Unused::Now).await;
         // What is left may go later, when nothing holds it any more.

@@ -6,14 +6,12 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::extract::{Json, Query};
 use super::openapi::{refusals, shapes};
 use super::problem::{Answer, Code, Problem};
 use super::wire::{Component, Components, Deployed};
-use super::workflows::NamespaceParameter;
+use super::workflows::NamespaceQuery;
 use super::{Served, check};
 
 /// Content types of wasm bytes.
@@ -27,16 +25,6 @@ pub(super) fn routes(component_bytes: usize) -> Router<Served> {
         .layer(DefaultBodyLimit::max(component_bytes))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ComponentsQuery {
-    /// The namespace; `default` if absent
-    #[serde(default)]
-    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
-    namespace: NamespaceParameter,
-}
-
 /// Deploy a component
 ///
 /// A workflow type's first component becomes the one that its new runs start on; a later one stands
@@ -46,7 +34,7 @@ pub(super) struct ComponentsQuery {
     path = "/api/v1/components",
     operation_id = "deploy_component",
     tag = "components",
-    params(ComponentsQuery),
+    params(NamespaceQuery),
     request_body(
         description = "The bytes of a .wasm file",
         content((shapes::Bytes = "application/octet-stream"), (shapes::Bytes = "application/wasm"))
@@ -59,7 +47,7 @@ pub(super) struct ComponentsQuery {
 )]
 pub(super) async fn deploy(
     State(Served { host, .. }): State<Served>,
-    Query(query): Query<ComponentsQuery>,
+    Query(query): Query<NamespaceQuery>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<Deployed>)> {
@@ -102,12 +90,12 @@ fn invalid(detail: &str) -> Problem {
     path = "/api/v1/components",
     operation_id = "list_components",
     tag = "components",
-    params(ComponentsQuery),
+    params(NamespaceQuery),
     responses((status = 200, description = "All components", body = Components), refusals::All)
 )]
 pub(super) async fn list(
     State(Served { host, .. }): State<Served>,
-    Query(query): Query<ComponentsQuery>,
+    Query(query): Query<NamespaceQuery>,
 ) -> Answer<Json<Components>> {
     let rows = host.components(&query.namespace.0).await?;
     let routes = host.workflow_types(&query.namespace.0).await?;

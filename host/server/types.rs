@@ -8,8 +8,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use everfold_core::ids::{Digest, Namespace, WorkflowId};
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::extract::{Json, JsonOrNothing, Path, Query};
 use super::openapi::{refusals, shapes};
@@ -18,7 +16,7 @@ use super::progress::{self, Wanted};
 use super::wire::{
     PromoteBody, Routed, RoutingBody, TypeVersions, UpgradeBody, UpgradeReport, WorkflowTypes,
 };
-use super::workflows::NamespaceParameter;
+use super::workflows::NamespaceQuery;
 use super::workflows::talk::OPTIONAL;
 use super::{Served, in_path};
 use crate::runner::Host;
@@ -39,28 +37,18 @@ pub(super) fn routes() -> Router<Served> {
         .layer(DefaultBodyLimit::max(BODY_BYTES))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct TypesQuery {
-    /// The namespace; `default` if absent
-    #[serde(default)]
-    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
-    namespace: NamespaceParameter,
-}
-
 /// List the workflow types and where their new runs go
 #[utoipa::path(
     get,
     path = "/api/v1/workflow-types",
     operation_id = "list_workflow_types",
     tag = "workflow types",
-    params(TypesQuery),
+    params(NamespaceQuery),
     responses((status = 200, description = "All types, by name", body = WorkflowTypes), refusals::All)
 )]
 pub(super) async fn list(
     State(Served { host, .. }): State<Served>,
-    Query(query): Query<TypesQuery>,
+    Query(query): Query<NamespaceQuery>,
 ) -> Answer<Json<WorkflowTypes>> {
     let types = host.workflow_types(&query.namespace.0).await?;
     Ok(Json(WorkflowTypes { workflow_types: types.into_iter().map(Into::into).collect() }))
@@ -72,7 +60,7 @@ pub(super) async fn list(
     path = "/api/v1/workflow-types/{workflow_type}",
     operation_id = "describe_workflow_type",
     tag = "workflow types",
-    params(("workflow_type" = String, Path, description = "The type"), TypesQuery),
+    params(("workflow_type" = String, Path, description = "The type"), NamespaceQuery),
     responses(
         (status = 200, description = "Its versions, and the runs on each", body = TypeVersions),
         refusals::LookAtType,
@@ -81,7 +69,7 @@ pub(super) async fn list(
 pub(super) async fn versions(
     State(Served { host, .. }): State<Served>,
     Path(workflow_type): Path<String>,
-    Query(query): Query<TypesQuery>,
+    Query(query): Query<NamespaceQuery>,
 ) -> Answer<Json<TypeVersions>> {
     Ok(Json(host.versions(&query.namespace.0, &workflow_type).await.map_err(in_path)?.into()))
 }
@@ -96,14 +84,14 @@ pub(super) async fn versions(
     path = "/api/v1/workflow-types/{workflow_type}/routing",
     operation_id = "route_workflow_type",
     tag = "workflow types",
-    params(("workflow_type" = String, Path, description = "The type"), TypesQuery),
+    params(("workflow_type" = String, Path, description = "The type"), NamespaceQuery),
     request_body = RoutingBody,
     responses((status = 200, description = "The route now", body = Routed), refusals::Route)
 )]
 pub(super) async fn route(
     State(Served { host, .. }): State<Served>,
     Path(workflow_type): Path<String>,
-    Query(query): Query<TypesQuery>,
+    Query(query): Query<NamespaceQuery>,
     Json(body): Json<RoutingBody>,
 ) -> Answer<Json<Routed>> {
     let namespace = query.namespace.0;
@@ -126,14 +114,14 @@ pub(super) async fn route(
     path = "/api/v1/workflow-types/{workflow_type}/promote",
     operation_id = "promote_version",
     tag = "workflow types",
-    params(("workflow_type" = String, Path, description = "The type"), TypesQuery),
+    params(("workflow_type" = String, Path, description = "The type"), NamespaceQuery),
     request_body(content = PromoteBody, description = OPTIONAL),
     responses((status = 200, description = "The route now", body = Routed), refusals::Route)
 )]
 pub(super) async fn promote(
     State(Served { host, .. }): State<Served>,
     Path(workflow_type): Path<String>,
-    Query(query): Query<TypesQuery>,
+    Query(query): Query<NamespaceQuery>,
     JsonOrNothing(body): JsonOrNothing<PromoteBody>,
 ) -> Answer<Json<Routed>> {
     let namespace = query.namespace.0;
@@ -149,13 +137,13 @@ pub(super) async fn promote(
     path = "/api/v1/workflow-types/{workflow_type}/rollback",
     operation_id = "roll_back_version",
     tag = "workflow types",
-    params(("workflow_type" = String, Path, description = "The type"), TypesQuery),
+    params(("workflow_type" = String, Path, description = "The type"), NamespaceQuery),
     responses((status = 200, description = "The route now", body = Routed), refusals::RollBack)
 )]
 pub(super) async fn roll_back(
     State(Served { host, .. }): State<Served>,
     Path(workflow_type): Path<String>,
-    Query(query): Query<TypesQuery>,
+    Query(query): Query<NamespaceQuery>,
 ) -> Answer<Json<Routed>> {
     let namespace = query.namespace.0;
     host.routing(&namespace, &workflow_type).await.map_err(in_path)?;
@@ -171,7 +159,7 @@ pub(super) async fn roll_back(
     path = "/api/v1/workflow-types/{workflow_type}/upgrade",
     operation_id = "upgrade_workflows",
     tag = "workflow types",
-    params(("workflow_type" = String, Path, description = "The type"), TypesQuery),
+    params(("workflow_type" = String, Path, description = "The type"), NamespaceQuery),
     request_body = UpgradeBody,
     responses(
         (
@@ -185,7 +173,7 @@ pub(super) async fn roll_back(
 pub(super) async fn upgrade(
     State(Served { host, .. }): State<Served>,
     Path(workflow_type): Path<String>,
-    Query(query): Query<TypesQuery>,
+    Query(query): Query<NamespaceQuery>,
     headers: HeaderMap,
     Json(body): Json<UpgradeBody>,
 ) -> Answer<Response> {
@@ -213,14 +201,14 @@ pub(super) async fn upgrade(
     params(
         ("workflow_type" = String, Path, description = "The type"),
         ("digest" = String, Path, description = "The version", pattern = "^[0-9a-f]{64}$"),
-        TypesQuery,
+        NamespaceQuery,
     ),
     responses((status = 204, description = "It is retired, now or before"), refusals::Retire)
 )]
 pub(super) async fn retire(
     State(Served { host, .. }): State<Served>,
     Path((workflow_type, digest)): Path<(String, Digest)>,
-    Query(query): Query<TypesQuery>,
+    Query(query): Query<NamespaceQuery>,
 ) -> Answer<StatusCode> {
     let namespace = query.namespace.0;
     host.routing(&namespace, &workflow_type).await.map_err(in_path)?;

@@ -37,6 +37,17 @@ pub(super) fn routes(payload_bytes: usize) -> Router<Served> {
         .layer(DefaultBodyLimit::max(payload_bytes.saturating_add(ENVELOPE_BYTES)))
 }
 
+/// The query of a route that wants the namespace and nothing else.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NamespaceQuery {
+    /// The namespace; `default` if absent
+    #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9_.-]{1,64}$")]
+    pub(super) namespace: NamespaceParameter,
+}
+
 /// Which run of a workflow id is meant.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -102,6 +102,12 @@ impl Tally {
         self.diverged == 0 && self.faulted == 0 && self.unreadable == 0 && self.not_tried == 0
     }
 
+    /// Runs that would break: all but those that are there already, agree, or agree with changes.
+    #[must_use]
+    pub fn breaking(&self) -> u64 {
+        self.runs.saturating_sub(self.already_there + self.compatible + self.changed)
+    }
+
     /// Counts one run.
     pub(crate) const fn add(&mut self, finding: Finding) {
         self.runs += 1;

@@ -69,8 +69,13 @@ impl Routes {
         workflow_type: &str,
         workflow_id: &WorkflowId,
     ) -> Result<Option<Digest>, ApiError> {
-        let row = self.of(namespace, workflow_type).await?;
-        Ok(row.map(|row| row.route.digest_for(workflow_id)))
+        let name = (namespace.clone(), workflow_type.to_owned());
+        let known = self.known.read().get(&name).map(|row| row.route);
+        let route = match known {
+            Some(route) => Some(route),
+            None => self.of(namespace, workflow_type).await?.map(|row| row.route),
+        };
+        Ok(route.map(|route| route.digest_for(workflow_id)))
     }
 
     /// Changes a route. Runs that begin from now on go by it. `may_route` says whether the type has the

@@ -41,9 +41,7 @@ pub(in crate::cli) fn check(report: &CheckReport, width: usize) -> Vec<String> {
 
 /// Open runs that would break.
 pub(in crate::cli) fn breaking(report: &CheckReport) -> u64 {
-    let breaking =
-        |open: Tally| open.runs - (open.already_there + open.compatible + open.changed).min(open.runs);
-    report.workflow_types.iter().map(|kind| breaking(kind.open)).sum()
+    report.workflow_types.iter().map(|kind| kind.open.breaking()).sum()
 }
 
 /// What a move did.
