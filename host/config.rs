@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use everfold::activity::AttemptSettings;
-use everfold::guest::EngineSettings;
+use everfold::guest::{Allocation, EngineSettings};
 use everfold::orders::{OrdersSettings, Sandbox};
 use everfold::runner::{HostSettings, ResidentLimits};
 use everfold::server::ServerSettings;
@@ -148,6 +148,10 @@ pub(crate) struct ActivitiesSection {
     pub(crate) max_concurrent: usize,
 }
 
+/// Instances beside those that are kept alive: of runs whose step is on its way to the disk, of replicas and
+/// checks.
+const SPARE_INSTANCES: u32 = 4_096;
+
 /// Where runs are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -267,6 +271,11 @@ impl Settings {
     /// What bounds a guest.
     pub(crate) fn engine_settings(&self) -> EngineSettings {
         EngineSettings {
+            allocation: Allocation::Pooled {
+                instances: u32::try_from(self.limits.live_instances)
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(SPARE_INSTANCES),
+            },
             memory_bytes: self.limits.memory_bytes,
             activation_time: Duration::from_millis(self.limits.activation_time_ms),
             component_bytes: self.limits.component_bytes,

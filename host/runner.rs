@@ -254,6 +254,52 @@ impl Host {
     /// # Errors
     /// `UnknownWorkflowType`, `AlreadyStarted`, `InvalidInput` (too large), `Busy`.
     pub async fn start(&self, request: StartRequest) -> Result<Started, ApiError> {
+        let key = self.new_key(&request);
+        self.start_as(key, request).await
+    }
+
+    /// Starts a run and waits up to `wait` for its end, which needs no look at the store. The run is on disk
+    /// whatever comes of the waiting.
+    ///
+    /// # Errors
+    /// As [`Host::start`]. An error of the waiting is that of [`Host::result`].
+    pub async fn start_and_wait(
+        &self,
+        request: StartRequest,
+        wait: Duration,
+    ) -> Result<(Started, Result<RunResult, ApiError>), ApiError> {
+        let key = self.new_key(&request);
+        // Begun before the run is: its end cannot be missed.
+        let mut watch = self.parts.watchers.watch_end(&key);
+        let started = self.start_as(key.clone(), request).await?;
+        let still_running = RunResult { key: key.clone(), status: RunStatus::Running, outcome: None };
+        let closed = if started.is_duplicate {
+            None
+        } else {
+            tokio::select! {
+                closed = watch.changed() => closed,
+                () = tokio::time::sleep(wait) => return Ok((started, Ok(still_running))),
+                () = self.parts.stopping.cancelled() => return Ok((started, Ok(still_running))),
+            }
+        };
+        let result = match closed.map(|closed| (closed.status, closed.outcome.clone())) {
+            Some((status, outcome @ (Outcome::Result(_) | Outcome::Failure(_)))) => {
+                Ok(RunResult { key, status, outcome: Some(outcome) })
+            }
+            // Another run goes on, or is meant.
+            Some((_, Outcome::ContinuedAs(_))) | None => {
+                let (workflow_id, run_id) = (started.workflow_id.clone(), Some(started.run_id));
+                self.result(&RunRef { namespace: key.namespace, workflow_id, run_id }, wait).await
+            }
+        };
+        Ok((started, result))
+    }
+
+    fn new_key(&self, request: &StartRequest) -> RunKey {
+        RunKey { namespace: request.namespace.clone(), run_id: self.parts.clock.new_run_id() }
+    }
+
+    async fn start_as(&self, key: RunKey, request: StartRequest) -> Result<Started, ApiError> {
         self.check_start(&request)?;
         let parts = &self.parts;
         let Ok(_permit) = parts.starts.try_acquire() else {
@@ -263,13 +309,12 @@ impl Host {
             WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
         });
         let digest = self.digest_for(&request, &workflow_id).await?;
-        let run_id = parts.clock.new_run_id();
         let started = WorkflowStarted {
             workflow_type: request.workflow_type.clone(),
             workflow_id: workflow_id.clone(),
-            namespace: request.namespace.clone(),
-            run_id,
-            original_run_id: run_id,
+            namespace: request.namespace,
+            run_id: key.run_id,
+            original_run_id: key.run_id,
             digest,
             input: request.input,
             headers: request.headers,
@@ -285,7 +330,6 @@ impl Host {
             request_id: request.request_id,
         };
         let (reply, answered) = oneshot::channel();
-        let key = RunKey { namespace: request.namespace, run_id };
         parts.send(&key, Message::Start(Box::new(Start { started, new_run, reply })));
         answered.await.unwrap_or_else(|_| Err(ApiError::Busy("the host is stopping".to_owned())))
     }
@@ -424,7 +468,7 @@ impl Host {
         let in_time = tokio::time::sleep(wait);
         tokio::pin!(in_time);
         loop {
-            let mut watch = self.parts.watchers.watch(&key);
+            let mut watch = self.parts.watchers.watch_end(&key);
             let row = self.row_of(&key).await?;
             let (mut status, mut outcome) = (row.status, row.outcome);
             while status == RunStatus::Running && !wait.is_zero() && !in_time.is_elapsed() {

@@ -20,3 +20,4 @@ pub mod payload;
 pub mod replay;
 pub mod retry;
 pub mod route;
+mod shared;

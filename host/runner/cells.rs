@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
+use everfold_core::decision::Decision;
 use everfold_core::ids::RunKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -33,7 +34,7 @@ struct Mailbox {
     /// Each with the time of its arrival.
     messages: VecDeque<(Arrival, Message)>,
     /// The answer to the decision under way; comes before any message.
-    committed: Option<Committed>,
+    committed: Option<(Committed, Box<Decision>)>,
     /// Whether the cell is in the queue of the threads, or on one.
     is_queued: bool,
     /// Whether a decision is in flight.
@@ -99,10 +100,10 @@ impl Cells {
         }
     }
 
-    /// Hands a cell the answer to its decision.
-    pub(super) fn committed(&self, cell: &Arc<Cell>, committed: Committed) {
+    /// Hands a cell the answer to its decision, and the decision.
+    pub(super) fn committed(&self, cell: &Arc<Cell>, committed: Committed, decision: Decision) {
         let mut mailbox = cell.mailbox.lock();
-        mailbox.committed = Some(committed);
+        mailbox.committed = Some((committed, Box::new(decision)));
         self.queue(cell, mailbox);
     }
 
@@ -154,9 +155,12 @@ impl Cells {
 
     /// Forgets a cell that holds nothing.
     fn retire(&self, cell: &Cell, run: &Run) {
+        if !run.holds_nothing() {
+            return;
+        }
         let mut cells = self.cells.lock();
         let mailbox = cell.mailbox.lock();
-        if run.holds_nothing() && mailbox.messages.is_empty() && mailbox.committed.is_none() {
+        if mailbox.messages.is_empty() && mailbox.committed.is_none() {
             cells.remove(&cell.key);
         }
     }
@@ -218,9 +222,9 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, lane: Lane) {
             run.fold_backlog(parts, cell);
             continue;
         }
-        if let Some(committed) = mailbox.committed.take() {
+        if let Some((committed, decision)) = mailbox.committed.take() {
             drop(mailbox);
-            run.committed(parts, cell, committed);
+            run.committed(parts, cell, committed, *decision);
         } else if !run.is_in_flight()
             && let Some((arrival, message)) = mailbox.messages.pop_front()
         {

@@ -5,6 +5,8 @@
 //! asked for a workflow, not for a particular run, is then sent on to the run that is open now. So what
 //! is acknowledged is with a run, and everything else is told to the caller.
 
+use std::sync::Arc;
+
 use everfold_core::decision::{Operation, Request};
 use everfold_core::event::{Input, SignalReceived, WorkflowCancelRequested};
 use everfold_core::ids::RunId;
@@ -64,7 +66,7 @@ impl Host {
             .limits
             .check_payload("the signal's input", input.size())
             .map_err(ApiError::InvalidInput)?;
-        let signal = Input::SignalReceived(Box::new(SignalReceived { name, input, headers }));
+        let signal = Input::SignalReceived(Arc::new(SignalReceived { name, input, headers }));
         self.talk(&run, Ask::Take(signal), Operation::Signal, request_id).await
     }
 

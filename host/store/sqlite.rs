@@ -13,15 +13,18 @@ mod tests;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use tokio::runtime::Handle;
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
-    RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
+    CommitError, ComponentRow, Epoch, NewComponent, OnCommitted, OpenCount, OpenRunFilter, RetiredVersion,
+    Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError, TimerRow, Verdict,
+    VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -59,8 +62,12 @@ impl Store for SqliteStore {
         self.taken.epoch
     }
 
-    async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError> {
+    async fn commit(&self, decisions: Arc<Vec<Decision>>) -> Result<Vec<Verdict>, CommitError> {
         self.writer.commit(decisions).await
+    }
+
+    fn submit(self: Arc<Self>, _: &Handle, decisions: Arc<Vec<Decision>>, on_committed: OnCommitted) {
+        self.writer.submit(decisions, on_committed);
     }
 
     async fn put_component(&self, component: NewComponent) -> Result<bool, StoreError> {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -17,18 +18,40 @@ use tokio::sync::oneshot;
 
 use super::statements::Statements;
 use crate::store::{
-    CommitError, Epoch, NewComponent, RetiredVersion, Retirement, RouteChange, StoreError, Verdict, sql,
+    CommitError, Epoch, NewComponent, OnCommitted, RetiredVersion, Retirement, RouteChange, StoreError,
+    Verdict, sql,
 };
 
 type Committed = Result<Vec<Verdict>, CommitError>;
 
 /// What the thread is asked to do.
 pub(super) enum Order {
-    Commit(Vec<Decision>, oneshot::Sender<Committed>),
+    Commit(Arc<Vec<Decision>>, Answer),
     PutComponent(Box<NewComponent>, oneshot::Sender<Result<bool, StoreError>>),
     SetRoute(Box<RouteChange>, oneshot::Sender<Result<bool, StoreError>>),
     Retire(Box<RetiredVersion>, oneshot::Sender<Result<Retirement, StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// Where the answer to a batch goes. One that is dropped unanswered answers that nothing is known: the
+/// thread ended with the batch.
+pub(super) struct Answer(Option<OnCommitted>);
+
+impl Answer {
+    fn send(mut self, committed: Committed) {
+        if let Some(on_committed) = self.0.take() {
+            on_committed(committed);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(on_committed) = self.0.take() {
+            let reason = "the writer stopped while the batch was with it".to_owned();
+            on_committed(Err(CommitError::Uncertain(reason)));
+        }
+    }
 }
 
 /// How the writer found the store when it took it over.
@@ -99,13 +122,26 @@ impl Writer {
     ///
     /// # Errors
     /// As [`crate::store::Store::commit`].
-    pub(super) async fn commit(&self, decisions: Vec<Decision>) -> Committed {
+    pub(super) async fn commit(&self, decisions: Arc<Vec<Decision>>) -> Committed {
         let (answer, answered) = oneshot::channel();
-        if !self.give(Order::Commit(decisions, answer)) {
-            return Err(CommitError::RolledBack("the writer has stopped".to_owned()));
+        // Who gave up waiting is not told.
+        self.submit(decisions, Box::new(|committed| _ = answer.send(committed)));
+        match answered.await {
+            Ok(committed) => committed,
+            Err(_) => unreachable!("every batch is answered"),
         }
-        let gone = || CommitError::Uncertain("the writer stopped while the batch was with it".to_owned());
-        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The same; the answer is told on the writer's thread.
+    pub(super) fn submit(&self, decisions: Arc<Vec<Decision>>, on_committed: OnCommitted) {
+        let order = Order::Commit(decisions, Answer(Some(on_committed)));
+        let refused = match &self.orders {
+            Some(orders) => orders.send(order).err().map(|mpsc::SendError(order)| order),
+            None => Some(order),
+        };
+        if let Some(Order::Commit(_, answer)) = refused {
+            answer.send(Err(CommitError::RolledBack("the writer has stopped".to_owned())));
+        }
     }
 
     /// Adds a component; false if it is there already.
@@ -157,7 +193,10 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.orders.take());
-        if let Some(thread) = self.thread.take() {
+        // The answer to the last batch may have been all that held the store: then this is the thread itself.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
             // A panic of the thread was answered to whoever waited for it.
             let _ = thread.join();
         }
@@ -236,7 +275,11 @@ impl<'c> Session<'c> {
             && let Ok(order) = orders.recv()
         {
             match order {
-                Order::Commit(decisions, answer) => _ = answer.send(self.commit(&decisions)),
+                Order::Commit(decisions, answer) => {
+                    let committed = self.commit(&decisions);
+                    drop(decisions);
+                    answer.send(committed);
+                }
                 Order::PutComponent(component, answer) => {
                     _ = answer.send(self.write(|statements| statements.put_component(&component)));
                 }
@@ -411,10 +454,10 @@ mod tests {
             panic!("the test wants it");
         })
         .unwrap();
-        let error = writer.commit(vec![start(1)]).await.unwrap_err();
+        let error = writer.commit(Arc::new(vec![start(1)])).await.unwrap_err();
         assert!(matches!(error, CommitError::Uncertain(_)), "{error:?}");
         // Whether the queue is gone already is a race: the later order may have got in.
-        let error = writer.commit(vec![start(1)]).await.unwrap_err();
+        let error = writer.commit(Arc::new(vec![start(1)])).await.unwrap_err();
         assert!(matches!(error, CommitError::Uncertain(_) | CommitError::RolledBack(_)), "{error:?}");
         assert!(writer.close().await.is_err());
     }
