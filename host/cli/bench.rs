@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `scenario` | which scenarios there are, and which sizes each of them has |
 //! | `target`, `private_host` | the host that is measured, and the component on it |
-//! | `connection`, `fleet` | the driver: connections, requests, latencies |
+//! | `connection`, `fleet` | the driver: connections, requests under way, latencies |
+//! | `calls` | the requests that scenarios send, and which answers are right |
 //! | `figures`, `process`, `scrape` | what is measured: by the driver, the kernel, the host |
 //! | `report` | the JSON; how people see it is in `render::bench` |
 //! | the others | one scenario, or a few that are alike |
@@ -12,16 +13,25 @@
 //! A scenario knows the host by its HTTP interface and, where it is the benchmark's own, by its process.
 //! No figure is asserted here, and none is guessed: what cannot be known is null.
 
+mod calls;
 mod connection;
-mod figures;
+pub(super) mod figures;
 mod fleet;
+mod observed;
+mod parked;
 mod private_host;
 mod process;
+mod replay;
 pub(super) mod report;
+mod restart;
 mod scenario;
 mod scrape;
+mod soak;
+mod talk;
 mod target;
 mod throughput;
+mod timers;
+mod wide_and_long;
 
 use std::path::PathBuf;
 
@@ -71,12 +81,14 @@ struct Stage {
 impl Bench {
     pub(super) async fn run(self, connection: Connection) -> Result<(), Failure> {
         self.sizes.check(self.scenario)?;
-        let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
-        let mut hang_up = signal(SignalKind::hangup()).context("signals cannot be received")?;
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        let (mut interrupt, mut terminate) =
+            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let mut hang_up = listen(SignalKind::hangup())?;
         // Whichever comes first: what is dropped then takes its host and its folder along.
         let report = tokio::select! {
             report = self.measure(connection) => report?,
-            _ = tokio::signal::ctrl_c() => return Err(interrupted()),
+            _ = interrupt.recv() => return Err(interrupted()),
             _ = terminate.recv() => return Err(interrupted()),
             _ = hang_up.recv() => return Err(interrupted()),
         };

@@ -82,11 +82,6 @@ impl Endpoint {
         })
     }
 
-    /// Its address.
-    pub(super) fn url(&self) -> &str {
-        self.base.as_str()
-    }
-
     /// A request to a path of the interface, with a query if it has one.
     ///
     /// # Errors
@@ -104,8 +99,9 @@ impl Endpoint {
     }
 
     fn unreachable(&self, error: &dyn std::fmt::Display) -> Failure {
-        Failure::new(Exit::Unreachable, format!("no host answers at {}: {error}", self.base))
-            .hint("start one with `everfold serve`, or leave --server and EVERFOLD_URL out for one of its own")
+        Failure::new(Exit::Unreachable, format!("no host answers at {}: {error}", self.base)).hint(
+            "start one with `everfold serve`, or leave --server and EVERFOLD_URL out for one of its own",
+        )
     }
 }
 

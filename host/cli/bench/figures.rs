@@ -19,8 +19,10 @@ pub(in crate::cli) struct Figures(Vec<(Cow<'static, str>, Option<f64>)>);
 /// What is counted, and how often.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counted {
-    /// One of them: `order`, say; names have an `s` for many.
+    /// What one of them is called: `order`, say.
     pub(super) one: &'static str,
+    /// What many of them are called.
+    pub(super) many: &'static str,
     /// How many.
     pub(super) count: u64,
     /// Activities that all of them ran, where they run any.
@@ -53,12 +55,12 @@ impl Figures {
     /// What requests came to and what they cost.
     pub(super) fn of(counted: Counted, tally: &Tally, cost: &Cost) -> Self {
         let mut figures = Self::default();
-        let name = counted.one;
-        figures.put(format!("{name}s"), whole(counted.count));
+        let many = counted.many;
+        figures.put(many, whole(counted.count));
         figures.put("errors", whole(tally.wrong()));
         figures.put("refused", whole(tally.refused));
         figures.put("elapsed_ms", millis(cost.elapsed));
-        figures.put(format!("{name}s_per_second"), per_second(counted.count, cost.elapsed));
+        figures.put(format!("{many}_per_second"), per_second(counted.count, cost.elapsed));
         if let Some(steps) = counted.steps {
             figures.put("steps_per_second", per_second(steps, cost.elapsed));
         }
@@ -93,7 +95,7 @@ impl Figures {
 
     /// Adds what it cost.
     pub(super) fn cost(&mut self, counted: Counted, cost: &Cost) {
-        let Counted { one, count, .. } = counted;
+        let Counted { one, many, count, .. } = counted;
         let each = |cpu_ms: Option<u64>| cpu_ms.filter(|_| count > 0).map(|ms| ratio(ms * 1_000, count));
         self.put("host_cpu_ms", cost.host_cpu_ms.map(whole));
         self.put("driver_cpu_ms", cost.driver_cpu_ms.map(whole));
@@ -103,7 +105,13 @@ impl Figures {
         self.put("driver_peak_memory_bytes", cost.driver_peak_memory_bytes.map(whole));
         self.put("written_bytes", cost.written_bytes.map(whole));
         self.put("flushes", cost.flushes);
-        self.put(format!("{one}s_per_flush"), (cost.flushes > 0.0).then(|| whole(count) / cost.flushes));
+        self.put(format!("{many}_per_flush"), (cost.flushes > 0.0).then(|| whole(count) / cost.flushes));
+    }
+
+    /// Adds what it cost the host, where the driver does nothing.
+    pub(super) fn cost_of_host(&mut self, cost: &Cost) {
+        self.put("host_cpu_ms", cost.host_cpu_ms.map(whole));
+        self.put("host_peak_memory_bytes", cost.host_peak_memory_bytes.map(whole));
     }
 
     /// The median of each figure; of an even number, the mean of the middle two.
@@ -206,11 +214,8 @@ mod tests {
 
     #[test]
     fn a_median_is_of_each_figure_and_unknown_stays_unknown() {
-        let three = [
-            figures([Some(3.0), Some(1.0)]),
-            figures([Some(1.0), None]),
-            figures([Some(2.0), Some(1.0)]),
-        ];
+        let three =
+            [figures([Some(3.0), Some(1.0)]), figures([Some(1.0), None]), figures([Some(2.0), Some(1.0)])];
         assert_eq!(Figures::median(&three), figures([Some(2.0), None]));
         let two = [figures([Some(1.0), Some(4.0)]), figures([Some(2.0), Some(4.0)])];
         assert_eq!(Figures::median(&two), figures([Some(1.5), Some(4.0)]));

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the bar moves.
 const BAR_PERIOD: Duration = Duration::from_millis(200);
+/// The longest latency that is told from longer ones: an hour.
+const LONGEST_US: u64 = 3_600_000_000;
 /// Digits of a latency that are kept.
 const LATENCY_DIGITS: u8 = 3;
 
@@ -76,7 +78,8 @@ impl Tally {
     /// # Errors
     /// None that happens: the digits are as many as there may be.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let latencies = Histogram::new(LATENCY_DIGITS).context("latencies cannot be kept")?;
+        let latencies =
+            Histogram::new_with_bounds(1, LONGEST_US, LATENCY_DIGITS).context("latencies cannot be kept")?;
         Ok(Self { latencies, refused: 0, errors: BTreeMap::new() })
     }
 
@@ -90,10 +93,22 @@ impl Tally {
         self.errors.values().sum()
     }
 
-    fn add(&mut self, took: Duration, refused: u64, end: End) {
+    /// Adds what another one came to.
+    ///
+    /// # Errors
+    /// None that happens: all latencies are kept in the same way.
+    pub(super) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
+        self.latencies.add(&other.latencies).context("latencies cannot be added")?;
+        self.refused += other.refused;
+        for (kind, count) in &other.errors {
+            *self.errors.entry(kind.clone()).or_default() += count;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, took: Duration, refused: u64, end: End) {
         self.refused += refused;
         match end {
-            // The histogram grows with what it is given.
             End::Right => self.latencies.saturating_record(micros(took)),
             End::Wrong(kind) => *self.errors.entry(kind).or_default() += 1,
         }
@@ -105,8 +120,8 @@ impl Fleet {
     ///
     /// # Errors
     /// When nobody answers.
-    pub(super) async fn open(endpoint: &Arc<Endpoint>, size: usize) -> Result<Self, Failure> {
-        let mut connections = Vec::with_capacity(size);
+    pub(super) async fn open(endpoint: &Arc<Endpoint>, size: u32) -> Result<Self, Failure> {
+        let mut connections = Vec::new();
         for _ in 0..size {
             connections.push(Connection::open(Arc::clone(endpoint)).await?);
         }
@@ -161,7 +176,7 @@ async fn send_all<W: Work>(mut connection: Connection, drive: Arc<Drive<W>>) -> 
         };
         let began = Instant::now();
         let (refused, end) = send_one(&mut connection, &call, &drive.work, number).await?;
-        drive.tally.lock().add(began.elapsed(), refused, end);
+        drive.tally.lock().record(began.elapsed(), refused, end);
     }
 }
 

@@ -78,6 +78,13 @@ impl Report {
     }
 }
 
+impl From<Measured> for Measurement {
+    fn from(measured: Measured) -> Self {
+        let Measured { name, parameters, figures, repeats: _, errors } = measured;
+        Self { name, parameters, figures, errors }
+    }
+}
+
 impl Measured {
     /// The same measurement, made several times.
     pub(super) fn of(times: &[&Measurement]) -> Option<Self> {

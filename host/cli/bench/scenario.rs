@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::report::Measurement;
-use super::{Stage, throughput};
+use super::{Stage, observed, parked, replay, restart, soak, talk, throughput, timers, wide_and_long};
 use crate::cli::failure::{Exit, Failure};
 
 /// What can be measured.
@@ -17,6 +17,32 @@ pub(super) enum Scenario {
     Throughput,
     /// Orders of four steps, one at a time
     Latency,
+    /// Runs of a thousand steps at once
+    FanOut,
+    /// One run of a hundred thousand steps, and whether the last ones take longer
+    Long,
+    /// Runs that wait for a signal: what they weigh, a restart among them, their end
+    Parked,
+    /// Timers that are due within one second: how late they fire
+    Timers,
+    /// A host that is killed among runs under way: how soon all go on
+    Restart,
+    /// Histories folded once more
+    Replay,
+    /// Queries to one run and to many
+    Query,
+    /// Orders on a host that rebuilds every run for its next step
+    Evicted,
+    /// Orders as large as a payload may be
+    Payload,
+    /// Signals to one run
+    Signals,
+    /// Orders beside a run that is signalled all the time
+    Hot,
+    /// Orders on a host that logs and is scraped, and on one that is silent
+    Observed,
+    /// Orders at a constant rate for a long time
+    Soak,
     /// Every scenario but soak
     All,
 }
@@ -68,7 +94,7 @@ impl Scenario {
         match self {
             Self::All => {
                 let all = Self::value_variants().iter().copied();
-                all.filter(|scenario| *scenario != Self::All).collect()
+                all.filter(|scenario| !matches!(scenario, Self::All | Self::Soak)).collect()
             }
             one => vec![one],
         }
@@ -77,7 +103,19 @@ impl Scenario {
     /// Whether it does to its host what nobody does to somebody else's.
     pub(super) fn needs_own_host(self) -> bool {
         match self {
-            Self::Throughput | Self::Latency | Self::All => false,
+            Self::Restart | Self::Evicted | Self::Hot | Self::Observed => true,
+            Self::Throughput
+            | Self::Latency
+            | Self::FanOut
+            | Self::Long
+            | Self::Parked
+            | Self::Timers
+            | Self::Replay
+            | Self::Query
+            | Self::Payload
+            | Self::Signals
+            | Self::Soak
+            | Self::All => false,
         }
     }
 
@@ -89,14 +127,35 @@ impl Scenario {
         match self {
             Self::Throughput => throughput::throughput(stage).await,
             Self::Latency => throughput::latency(stage).await,
+            Self::FanOut => wide_and_long::fan_out(stage).await,
+            Self::Long => wide_and_long::long(stage).await,
+            Self::Parked => parked::parked(stage).await,
+            Self::Timers => timers::timers(stage).await,
+            Self::Restart => restart::restart(stage).await,
+            Self::Replay => replay::replay(stage).await,
+            Self::Query => talk::query(stage).await,
+            Self::Evicted => throughput::evicted(stage).await,
+            Self::Payload => throughput::payload(stage).await,
+            Self::Signals => talk::signals(stage).await,
+            Self::Hot => talk::hot(stage).await,
+            Self::Observed => observed::observed(stage).await,
+            Self::Soak => soak::soak(stage).await,
             Self::All => Ok(Vec::new()),
         }
     }
 
     fn sizes(self) -> &'static [Size] {
         match self {
-            Self::Throughput => &[Size::Orders, Size::Concurrencies],
+            Self::Throughput | Self::Evicted => &[Size::Orders, Size::Concurrencies],
             Self::Latency => &[Size::Orders],
+            Self::Payload | Self::Hot | Self::Observed => &[Size::Orders, Size::Concurrency],
+            Self::FanOut | Self::Restart | Self::Replay => &[Size::Runs, Size::Steps],
+            Self::Long => &[Size::Steps],
+            Self::Parked => &[Size::Runs, Size::Concurrency],
+            Self::Timers => &[Size::Runs],
+            Self::Query => &[Size::Runs, Size::Requests, Size::Concurrency],
+            Self::Signals => &[Size::Requests, Size::Concurrency],
+            Self::Soak => &[Size::Duration, Size::Rate],
             Self::All => &[],
         }
     }
@@ -121,7 +180,11 @@ impl Sizes {
         let concurrencies = self.concurrency.len();
         let given = [
             ("--orders", self.orders.is_some(), has.contains(&Size::Orders)),
-            ("--concurrency", concurrencies == 1, has.contains(&Size::Concurrency) || has.contains(&Size::Concurrencies)),
+            (
+                "--concurrency",
+                concurrencies == 1,
+                has.contains(&Size::Concurrency) || has.contains(&Size::Concurrencies),
+            ),
             ("--concurrency with several numbers", concurrencies > 1, has.contains(&Size::Concurrencies)),
             ("--runs", self.runs.is_some(), has.contains(&Size::Runs)),
             ("--steps", self.steps.is_some(), has.contains(&Size::Steps)),
@@ -138,6 +201,31 @@ impl Sizes {
     /// How many orders, unless that was said.
     pub(super) fn orders(&self, otherwise: u64) -> u64 {
         self.orders.unwrap_or(otherwise)
+    }
+
+    /// How many runs, unless that was said.
+    pub(super) fn runs(&self, otherwise: u64) -> u64 {
+        self.runs.unwrap_or(otherwise)
+    }
+
+    /// How many steps a run has, unless that was said.
+    pub(super) fn steps(&self, otherwise: u64) -> u64 {
+        self.steps.unwrap_or(otherwise)
+    }
+
+    /// How many signals or queries, unless that was said.
+    pub(super) fn requests(&self, otherwise: u64) -> u64 {
+        self.requests.unwrap_or(otherwise)
+    }
+
+    /// How long, unless that was said.
+    pub(super) fn duration(&self, otherwise: Duration) -> Duration {
+        self.duration.unwrap_or(otherwise)
+    }
+
+    /// How many orders a second, unless that was said.
+    pub(super) fn rate(&self, otherwise: u32) -> u32 {
+        self.rate.unwrap_or(otherwise)
     }
 
     /// The numbers of requests in flight, unless they were said.

@@ -8,6 +8,8 @@ const COMMITS: &str = "everfold_commit_duration_seconds_count";
 const RUNS_CLOSED: &str = "everfold_runs_closed_total";
 /// Instances that were rebuilt from a history.
 const REPLAYS: &str = "everfold_replays_total";
+/// Runs that are not closed.
+const RUNS_OPEN: &str = "everfold_runs_open";
 /// Open runs that a fault of their code blocks.
 const RUNS_BLOCKED: &str = "everfold_runs_blocked";
 
@@ -42,6 +44,11 @@ impl Scrape {
     /// Runs that closed in any way.
     pub(super) fn closed(&self) -> f64 {
         self.sum(RUNS_CLOSED, "")
+    }
+
+    /// Open runs; the host counts them anew at its first scrape, later not every time.
+    pub(super) fn open(&self) -> f64 {
+        self.sum(RUNS_OPEN, "")
     }
 
     /// Instances that were rebuilt.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold::server::wire::{Deployed, StartBody};
-use everfold_core::ids::Digest;
+use everfold::server::wire::Deployed;
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::calls::Calls;
 use super::connection::{Call, Connection, Endpoint};
 use super::fleet::{Fleet, kind_of};
 use super::private_host::{PrivateHost, Settings};
@@ -18,8 +18,6 @@ use super::scrape::Scrape;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 
-/// How long a request waits for the end of the run that it starts: the longest that the host allows.
-const WAIT: &str = "wait=60s";
 /// How often the host's metrics are looked at while something is waited for.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
@@ -47,9 +45,8 @@ pub(super) struct Component {
 #[derive(Debug)]
 pub(super) struct Target {
     endpoint: Arc<Endpoint>,
+    calls: Calls,
     client: Client,
-    /// The version that runs begin on, where the type's current one may be another.
-    pinned: Option<Digest>,
     private: Option<PrivateHost>,
 }
 
@@ -61,7 +58,9 @@ impl Target {
     pub(super) async fn private(settings: Settings, component: &Component) -> Result<Self, Failure> {
         let host = PrivateHost::start(settings).await?;
         let named = Named { server: host.url(), token: None, namespace: None };
-        Ok(Self { private: Some(host), pinned: None, ..Self::named(&named, component).await? })
+        let target = Self::named(&named, component).await?;
+        // Its first version is current: requests need not say which.
+        Ok(Self { private: Some(host), calls: Calls::new(&target.endpoint, None)?, ..target })
     }
 
     /// Takes a host that is there.
@@ -79,12 +78,13 @@ impl Target {
             }
             other => other,
         })?;
-        Ok(Self { endpoint, client, pinned: Some(deployed.digest), private: None })
+        let calls = Calls::new(&endpoint, Some(deployed.digest))?;
+        Ok(Self { endpoint, calls, client, private: None })
     }
 
-    /// Where requests go.
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
+    /// Requests to it.
+    pub(super) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// Asks it what takes its time, or needs no driver.
@@ -114,54 +114,13 @@ impl Target {
     ///
     /// # Errors
     /// When nobody answers.
-    pub(super) async fn fleet(&self, size: usize) -> Result<Fleet, Failure> {
+    pub(super) async fn fleet(&self, size: u32) -> Result<Fleet, Failure> {
         Fleet::open(&self.endpoint, size).await
     }
 
-    /// A request that starts a run and waits for its end.
-    ///
-    /// # Errors
-    /// An input that is no JSON.
-    pub(super) fn run_to_end(&self, workflow_type: &str, input: Value) -> Result<Call, Failure> {
-        let body = self.start_body(workflow_type, None, input)?;
-        self.endpoint.call(Method::POST, &format!("/api/v1/workflows?{WAIT}"), body)
-    }
-
-    /// A request that starts runs, without a body.
-    ///
-    /// # Errors
-    /// None that happens.
-    pub(super) fn start(&self) -> Result<Call, Failure> {
-        self.endpoint.call(Method::POST, "/api/v1/workflows", "")
-    }
-
-    /// A request for the end of a run.
-    ///
-    /// # Errors
-    /// An id that cannot stand in a path.
-    pub(super) fn end_of(&self, workflow_id: &str) -> Result<Call, Failure> {
-        self.endpoint.call(Method::GET, &format!("/api/v1/workflows/{workflow_id}/result?{WAIT}"), "")
-    }
-
-    /// The body of a request that starts a run.
-    ///
-    /// # Errors
-    /// An input that is no JSON.
-    pub(super) fn start_body(
-        &self,
-        workflow_type: &str,
-        workflow_id: Option<String>,
-        input: Value,
-    ) -> Result<Vec<u8>, Failure> {
-        let body = StartBody {
-            workflow_type: workflow_type.to_owned(),
-            workflow_id,
-            input,
-            request_id: None,
-            digest: self.pinned,
-            headers: Map::new(),
-        };
-        Ok(serde_json::to_vec(&body).map_err(anyhow::Error::from)?)
+    /// One connection to it, made when it is waited for.
+    pub(super) fn connecting(&self) -> impl Future<Output = Result<Connection, Failure>> + Send + 'static {
+        Connection::open(Arc::clone(&self.endpoint))
     }
 
     /// Sends one request that must succeed, and reads its answer.

@@ -1,19 +1,16 @@
-//! Orders of four steps, a number of them in flight: each is one request that starts a run and waits for its end.
+//! Orders of four steps, a number of them in flight: each is one request that starts a run and waits for
+//! its end. The scenarios differ in the host's settings and in what the orders carry.
 
 use serde_json::{Map, Value, json};
 
 use super::Stage;
-use super::connection::{Call, Reply};
-use super::figures::{Counted, Figures, Meter};
-use super::fleet::{Fleet, Tally, Told, Work, kind_of};
+use super::calls::{ORDER_STEPS, Orders};
+use super::figures::{Counted, Figures, Meter, per_second};
+use super::fleet::{Fleet, Tally, Told};
 use super::report::Measurement;
 use super::target::Target;
 use crate::cli::failure::Failure;
 
-/// The workflow type of an order.
-const ORDER: &str = "four-steps";
-/// Steps of an order.
-pub(super) const STEPS: u64 = 4;
 /// Requests in flight unless told otherwise.
 const CONCURRENCIES: [u32; 4] = [1, 16, 64, 256];
 /// Orders for each request in flight, up to the most: each measurement takes a few seconds.
@@ -21,59 +18,10 @@ const ORDERS_EACH: u64 = 2_000;
 const MOST_ORDERS: u64 = 20_000;
 /// One order that is not counted for so many that are; more where every connection needs its first.
 const WARM_UP: u64 = 10;
-
-/// Orders, all the same.
-#[derive(Debug)]
-pub(super) struct Orders {
-    call: Call,
-    count: u64,
-}
-
-impl Orders {
-    /// So many orders.
-    ///
-    /// # Errors
-    /// None that happens.
-    pub(super) fn new(target: &Target, count: u64) -> Result<Self, Failure> {
-        Ok(Self { call: target.run_to_end(ORDER, input())?, count })
-    }
-
-    /// The same order, another number of times.
-    pub(super) fn times(&self, count: u64) -> Self {
-        Self { call: self.call.clone(), count }
-    }
-}
-
-/// What every order says.
-pub(super) fn input() -> Value {
-    json!({ "activity": "noop" })
-}
-
-impl Work for Orders {
-    fn call(&self, number: u64) -> Option<Call> {
-        (number < self.count).then(|| self.call.clone())
-    }
-
-    fn judge(&self, _: u64, reply: &Reply) -> Result<(), String> {
-        completed(reply)
-    }
-}
-
-/// Whether a run that was waited for has completed.
-pub(super) fn completed(reply: &Reply) -> Result<(), String> {
-    #[derive(serde::Deserialize)]
-    struct Ended<'a> {
-        status: &'a str,
-    }
-    if !reply.status.is_success() {
-        return Err(kind_of(reply));
-    }
-    match serde_json::from_slice(&reply.body) {
-        Ok(Ended { status: "completed" }) => Ok(()),
-        Ok(Ended { status }) => Err(format!("run_{status}")),
-        Err(_) => Err("unreadable_answer".to_owned()),
-    }
-}
+/// Orders of the size of a payload.
+const LARGE_ORDERS: u64 = 200;
+/// Bytes of a large order's text: the default limit of a payload, less what else the order says.
+const LARGE_BYTES: usize = 2 * 1024 * 1024 - 1024;
 
 /// Measures orders at several numbers of requests in flight.
 pub(super) async fn throughput(stage: &Stage) -> Result<Vec<Measurement>, Failure> {
@@ -87,48 +35,69 @@ pub(super) async fn latency(stage: &Stage) -> Result<Vec<Measurement>, Failure> 
     at_each(stage, &target, &[1]).await
 }
 
-/// Measures the same orders at each number of requests in flight.
-pub(super) async fn at_each(
-    stage: &Stage,
-    target: &Target,
-    otherwise: &[u32],
-) -> Result<Vec<Measurement>, Failure> {
+/// Measures orders on a host that keeps one instance: every other run is rebuilt for its next step.
+pub(super) async fn evicted(stage: &Stage) -> Result<Vec<Measurement>, Failure> {
+    let target = stage.target(vec![("EVERFOLD_LIMITS_LIVE_INSTANCES", "1".to_owned())]).await?;
+    at_each(stage, &target, &[64]).await
+}
+
+/// Measures orders that are as large as a payload may be.
+pub(super) async fn payload(stage: &Stage) -> Result<Vec<Measurement>, Failure> {
+    let target = stage.target(Vec::new()).await?;
+    let count = stage.sizes.orders(LARGE_ORDERS);
+    let orders = Orders::all(target.calls().large_order(LARGE_BYTES)?, count);
+    let (mut measurement, elapsed) = measure(&target, orders, stage.sizes.concurrency(4)).await?;
+    let bytes = count.saturating_mul(u64::try_from(LARGE_BYTES).unwrap_or(u64::MAX));
+    measurement.figures.put("input_bytes_per_second", per_second(bytes, elapsed));
+    Ok(vec![measurement])
+}
+
+async fn at_each(stage: &Stage, target: &Target, otherwise: &[u32]) -> Result<Vec<Measurement>, Failure> {
     let mut measurements = Vec::new();
     for concurrency in stage.sizes.concurrencies(otherwise) {
         let count = stage.sizes.orders((u64::from(concurrency) * ORDERS_EACH).min(MOST_ORDERS));
-        let orders = Orders::new(target, count)?;
-        measurements.push(measure(target, orders, concurrency).await?);
+        let (measurement, _) = measure(target, target.calls().orders(count)?, concurrency).await?;
+        measurements.push(measurement);
     }
     Ok(measurements)
 }
 
-/// Measures these orders behind a warm-up that is not counted.
+/// Measures these orders behind a warm-up that is not counted; tells how long they took.
 pub(super) async fn measure(
     target: &Target,
     orders: Orders,
     concurrency: u32,
-) -> Result<Measurement, Failure> {
-    let count = orders.count;
-    let mut fleet = target.fleet(usize::try_from(concurrency).unwrap_or(usize::MAX)).await?;
-    let warm_up = (count / WARM_UP).max(u64::from(concurrency));
-    drive(&mut fleet, orders.times(warm_up), "warming up".to_owned()).await?;
-    let meter = Meter::start(target).await?;
+) -> Result<(Measurement, std::time::Duration), Failure> {
+    let mut fleet = warm(target, &orders, concurrency).await?;
     let name = format!("{concurrency} in flight");
-    let tally = drive(&mut fleet, orders, name.clone()).await?;
+    let parameters = parameters(&[("orders", orders.count), ("concurrency", concurrency.into())]);
+    let meter = Meter::start(target).await?;
+    let tally = drive(&mut fleet, orders, &name).await?;
     let cost = meter.stop(target).await?;
-    let counted = Counted { one: "order", count: tally.right(), steps: Some(tally.right() * STEPS) };
-    Ok(Measurement {
-        name,
-        parameters: Map::from_iter([
-            ("orders".to_owned(), json!(count)),
-            ("concurrency".to_owned(), json!(concurrency)),
-        ]),
-        figures: Figures::of(counted, &tally, &cost),
-        errors: tally.errors,
-    })
+    let figures = Figures::of(counted(&tally), &tally, &cost);
+    Ok((Measurement { name, parameters, figures, errors: tally.errors }, cost.elapsed))
 }
 
-async fn drive(fleet: &mut Fleet, orders: Orders, what: String) -> Result<Tally, Failure> {
-    let told = Told { what, things: "orders", total: orders.count };
+/// Connections on which orders have been sent already.
+pub(super) async fn warm(target: &Target, orders: &Orders, concurrency: u32) -> Result<Fleet, Failure> {
+    let mut fleet = target.fleet(concurrency).await?;
+    let warm_up = (orders.count / WARM_UP).max(u64::from(concurrency));
+    drive(&mut fleet, orders.times(warm_up), "warming up").await?;
+    Ok(fleet)
+}
+
+/// Sends these orders.
+pub(super) async fn drive(fleet: &mut Fleet, orders: Orders, what: &str) -> Result<Tally, Failure> {
+    let told = Told { what: what.to_owned(), things: "orders", total: orders.count };
     fleet.drive(orders, told).await
+}
+
+/// Orders that were right, and their steps.
+pub(super) fn counted(tally: &Tally) -> Counted {
+    Counted { one: "order", many: "orders", count: tally.right(), steps: Some(tally.right() * ORDER_STEPS) }
+}
+
+/// What was chosen, for the report.
+pub(super) fn parameters(chosen: &[(&str, u64)]) -> Map<String, Value> {
+    chosen.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
 }

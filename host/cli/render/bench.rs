@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use owo_colors::OwoColorize as _;
 
 use super::{duration, one_line, size};
+use crate::cli::bench::figures::Figures;
 use crate::cli::bench::report::{Measured, Report, ScenarioReport};
 
 /// Columns of measurements that stand side by side.
@@ -13,6 +14,12 @@ const SIDE_BY_SIDE: usize = 5;
 /// All scenarios, each under its name.
 pub(in crate::cli) fn lines(report: &Report) -> Vec<String> {
     report.scenarios.iter().flat_map(scenario).collect()
+}
+
+/// Some figures in one line.
+pub(in crate::cli) fn line(title: &str, figures: &Figures) -> String {
+    let figures = figures.iter().map(|(name, figure)| format!("{} {}", label(name), value(name, figure)));
+    [title.to_owned()].into_iter().chain(figures).collect::<Vec<_>>().join("  ")
 }
 
 fn scenario(found: &ScenarioReport) -> Vec<String> {
@@ -75,7 +82,8 @@ fn table(together: &[Measured]) -> Vec<String> {
 /// A figure's name without its unit, for people.
 fn label(name: &str) -> String {
     let plain = ["_ms", "_us", "_bytes"].into_iter().find_map(|unit| name.strip_suffix(unit));
-    let plain = plain.map_or_else(|| name.replace("_us_per_", "_per_").replace("_bytes_per_", "_per_"), str::to_owned);
+    let plain = plain
+        .map_or_else(|| name.replace("_us_per_", "_per_").replace("_bytes_per_", "_per_"), str::to_owned);
     plain.replace("_per_second", "/s").replace("_per_", " per ").replace('_', " ").replace("cpu", "CPU")
 }
 
@@ -105,7 +113,8 @@ fn number(value: f64) -> String {
     }
     let digits = format!("{}", value.round() as i64);
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |digits| ("-", digits));
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
     format!("{sign}{}", groups.join(","))
 }
 
