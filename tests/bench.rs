@@ -232,7 +232,7 @@ fn what_cannot_be_measured_is_said() {
     refused(&run(&["speed"]), 2, "speed");
     refused(&run(&["latency", "--rate", "5"]), 2, "latency has no --rate");
     refused(&run(&["hot", "--concurrency", "1,2"]), 2, "several numbers");
-    refused(&run(&["--server", "https://127.0.0.1:1"]), 2, "cannot drive");
+    refused(&run(&["--server", "https://127.0.0.1:1"]), 2, "is not the address of a host");
     refused(&run(&["--server", "http://127.0.0.1:1"]), 5, "no host answers");
     refused(&run(&["restart", "--server", "http://127.0.0.1:1"]), 2, "a host of the benchmark's own");
     let elsewhere = command().arg("bench").current_dir(bench.temporary.path()).output().unwrap();

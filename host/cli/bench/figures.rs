@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::fleet::{Tally, micros};
 use super::process::{Process, Usage};
+use super::scrape::Scrape;
 use super::target::Target;
 use crate::cli::failure::Failure;
 
@@ -35,7 +36,7 @@ pub(super) struct Meter {
     began: Instant,
     host: Option<Usage>,
     driver: Usage,
-    flushes: f64,
+    scrape: Scrape,
 }
 
 /// What a measurement cost.
@@ -49,6 +50,7 @@ pub(super) struct Cost {
     driver_peak_memory_bytes: Option<u64>,
     written_bytes: Option<u64>,
     flushes: f64,
+    replays: f64,
 }
 
 impl Figures {
@@ -106,6 +108,7 @@ impl Figures {
         self.put("written_bytes", cost.written_bytes.map(whole));
         self.put("flushes", cost.flushes);
         self.put(format!("{many}_per_flush"), (cost.flushes > 0.0).then(|| whole(count) / cost.flushes));
+        self.put("replays", cost.replays);
     }
 
     /// Adds what it cost the host, where the driver does nothing.
@@ -150,12 +153,12 @@ impl Meter {
     /// # Errors
     /// When the host is away.
     pub(super) async fn start(target: &Target) -> Result<Self, Failure> {
-        let flushes = target.scrape().await?.flushes();
+        let scrape = target.scrape().await?;
         let (host, driver) = (target.process(), Process::this());
         host.iter().for_each(Process::reset_peak);
         driver.reset_peak();
         let (host, driver) = (host.map(|host| host.usage()), driver.usage());
-        Ok(Self { began: Instant::now(), host, driver, flushes })
+        Ok(Self { began: Instant::now(), host, driver, scrape })
     }
 
     /// Ends it.
@@ -167,7 +170,7 @@ impl Meter {
         let host = target.process().map(|host| host.usage()).unwrap_or_default();
         let driver = Process::this().usage();
         let before = self.host.unwrap_or_default();
-        let flushes = target.scrape().await?.flushes() - self.flushes;
+        let scrape = target.scrape().await?;
         Ok(Cost {
             elapsed,
             host_cpu_ms: since(host.cpu_ms, before.cpu_ms),
@@ -175,7 +178,8 @@ impl Meter {
             host_peak_memory_bytes: host.peak_memory_bytes,
             driver_peak_memory_bytes: driver.peak_memory_bytes,
             written_bytes: since(host.written_bytes, before.written_bytes),
-            flushes,
+            flushes: scrape.flushes() - self.scrape.flushes(),
+            replays: scrape.replays() - self.scrape.replays(),
         })
     }
 }

@@ -81,6 +81,9 @@ fn table(together: &[Measured]) -> Vec<String> {
 
 /// A figure's name without its unit, for people.
 fn label(name: &str) -> String {
+    if let Some(compared) = name.strip_suffix("_ratio") {
+        return format!("{} ratio", label(compared));
+    }
     let plain = ["_ms", "_us", "_bytes"].into_iter().find_map(|unit| name.strip_suffix(unit));
     let plain = plain
         .map_or_else(|| name.replace("_us_per_", "_per_").replace("_bytes_per_", "_per_"), str::to_owned);
@@ -90,6 +93,9 @@ fn label(name: &str) -> String {
 /// A figure with its unit, for people.
 fn value(name: &str, value: Option<f64>) -> String {
     let Some(value) = value else { return "-".to_owned() };
+    if name.ends_with("_ratio") {
+        return format!("{value:.2}");
+    }
     let whole = value.round() as u64;
     if name.ends_with("_bytes") || name.contains("_bytes_per_") {
         return size(whole);
@@ -133,7 +139,8 @@ mod tests {
             ("host_peak_memory_bytes", Some(157_286_400.0)),
             ("written_bytes", None),
             ("flushes", Some(1_234_567.0)),
-            ("p50_ratio", Some(-0.5)),
+            ("host_cpu_us_per_order_ratio", Some(1.0)),
+            ("input_bytes_per_second", Some(2_097_152.0)),
         ];
         let lines: Vec<String> =
             shown.iter().map(|(name, figure)| format!("{}: {}", label(name), value(name, *figure))).collect();
@@ -146,7 +153,8 @@ mod tests {
         host peak memory: 150.0 MB
         written: -
         flushes: 1,234,567
-        p50 ratio: -0.50
+        host CPU per order ratio: 1.00
+        input/s: 2.0 MB
         ");
     }
 }
