@@ -6,6 +6,7 @@
 
 mod folder;
 mod reads;
+mod removal;
 mod schema;
 mod statements;
 #[cfg(test)]
@@ -20,8 +21,9 @@ use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
-    RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RemovalBounds, Removed,
+    RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError,
+    TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -188,6 +190,10 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError> {
         self.reads.timers_due(until, after, limit).await
+    }
+
+    async fn remove_closed(&self, before: Timestamp, bounds: RemovalBounds) -> Result<Removed, StoreError> {
+        self.writer.remove_closed(before, bounds).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {
