@@ -12,6 +12,8 @@
 //! Many that are due at once are handed over slice by slice, as fast as the runs take them. Nothing here
 //! fires early, asks the store without need, or holds a commit up.
 
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use std::collections::BTreeMap;
@@ -149,20 +151,28 @@ impl Timers {
 
     /// Reads the table where that is due. Answers whether it did.
     async fn read_ahead(&self, store: &dyn Store, now: Timestamp) -> Result<bool, StoreError> {
-        let (after, reach) = {
-            let mut soon = self.soon.lock();
-            soon.wheel.advance(now);
-            if soon.read_at().is_none_or(|at| at > now) {
-                return Ok(false);
-            }
-            soon.meanwhile = Some(Vec::new());
-            (soon.end.clone(), soon.wheel.reach())
-        };
-        let page = Page::read(store, after, reach).await;
+        let Some((after, reach)) = self.begin_page(now) else { return Ok(false) };
+        self.end_page(Page::read(store, after, reach).await)?;
+        Ok(true)
+    }
+
+    /// Where the next page begins and up to when it is to reach, if one is to be read.
+    fn begin_page(&self, now: Timestamp) -> Option<(Option<TimerRow>, Timestamp)> {
+        let mut soon = self.soon.lock();
+        soon.wheel.advance(now);
+        if soon.read_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        soon.meanwhile = Some(Vec::new());
+        Some((soon.end.clone(), soon.wheel.reach()))
+    }
+
+    /// Takes the page that was read.
+    fn end_page(&self, page: Result<Page, StoreError>) -> Result<(), StoreError> {
         let mut soon = self.soon.lock();
         let meanwhile = soon.meanwhile.take().unwrap_or_default();
         soon.add(page?, meanwhile);
-        Ok(true)
+        Ok(())
     }
 }
 
