@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) orders: OrdersSection,
     /// Native activities.
     pub(crate) activities: ActivitiesSection,
+    /// How long things are kept.
+    pub(crate) retention: RetentionSection,
 }
 
 /// `[server]`
@@ -152,6 +154,40 @@ pub(crate) struct ActivitiesSection {
 /// checks.
 const SPARE_INSTANCES: u32 = 4_096;
 
+/// `[retention]`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetentionSection {
+    /// Days for which a closed run is kept: its history, its result and the `request_id`s that name it. A part
+    /// of a day may be given (`0.5`). Default: for ever. An order's own rows stay in any case.
+    pub(crate) closed_days: Option<Days>,
+}
+
+/// A positive number of days.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub(crate) struct Days(f64);
+
+impl TryFrom<f64> for Days {
+    type Error = String;
+
+    fn try_from(days: f64) -> Result<Self, String> {
+        if days > 0.0 && days.is_finite() {
+            Ok(Self(days))
+        } else {
+            Err(format!(
+                "`{days}` is not a positive number of days; leave the setting out to keep runs for ever"
+            ))
+        }
+    }
+}
+
+impl Days {
+    fn duration(self) -> Duration {
+        Duration::try_from_secs_f64(self.0 * 24.0 * 60.0 * 60.0).unwrap_or(Duration::MAX)
+    }
+}
+
 /// Where runs are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -193,6 +229,7 @@ impl Default for Settings {
             limits: LimitsSection::default(),
             orders: OrdersSection::default(),
             activities: ActivitiesSection { max_concurrent: 1_000 },
+            retention: RetentionSection::default(),
         }
     }
 }
@@ -299,6 +336,7 @@ impl Settings {
         HostSettings {
             limits: Limits { payload_bytes, history_events, pending_activities, signals },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
+            closed_runs_kept: self.retention.closed_days.map(Days::duration),
             ..HostSettings::default()
         }
     }
@@ -471,6 +509,8 @@ mod tests {
             ("[server]\nallowed_hosts = ['a b']", vec![]),
             ("[log]\nformat = 'xml'", vec![]),
             ("store = 'mysql://x'", vec![]),
+            ("[retention]\nclosed_days = 0", vec![]),
+            ("", vec![("EVERFOLD_RETENTION_CLOSED_DAYS", "week")]),
             ("data", vec![]),
             ("", vec![("EVERFOLD_COLOUR", "1")]),
             ("", vec![("EVERFOLD_SERVER_PORT", "1")]),
@@ -480,19 +520,21 @@ mod tests {
             lines += &format!("{error}\n");
         }
         insta::assert_snapshot!(lines, @r#"
-        FILE: there is no setting `colour`; here are data, store, components, server, log, metrics, telemetry, limits, orders, activities
+        FILE: there is no setting `colour`; here are data, store, components, server, log, metrics, telemetry, limits, orders, activities, retention
         FILE: there is no setting `server.port`; here are listen, token, allowed_hosts
         FILE: server.listen: invalid socket address syntax
         FILE: limits.payload_bytes: invalid type: found string "much", expected usize
         FILE: server.allowed_hosts.0: `a b` is not a host name, with or without a port
         FILE: log.format: unknown variant: found `xml`, expected ``text` or `json``
         FILE: store: `mysql://x` is no store that this binary has; it has sqlite:FOLDER
+        FILE: retention.closed_days: `0` is not a positive number of days; leave the setting out to keep runs for ever
+        environment (EVERFOLD_…): retention.closed_days: invalid type: found string "week", expected f64
         FILE: TOML parse error at line 1, column 5
           |
         1 | data
           |     ^
         expected `.`, `=`
-        environment (EVERFOLD_…): there is no setting `colour`; here are data, store, components, server, log, metrics, telemetry, limits, orders, activities
+        environment (EVERFOLD_…): there is no setting `colour`; here are data, store, components, server, log, metrics, telemetry, limits, orders, activities, retention
         environment (EVERFOLD_…): there is no setting `server.port`; here are listen, token, allowed_hosts
         environment (EVERFOLD_…): server.token: a token is one or more visible ASCII characters without spaces
         "#);

@@ -14,6 +14,7 @@
 //! | `act` | what follows a commit |
 //! | `dispatch` | activities under way, attempt by attempt |
 //! | `sweep`, `folder` | memory that nobody needs; a folder whose components are deployed |
+//! | `retention` | runs that closed long ago |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 
 mod act;
@@ -30,6 +31,7 @@ mod moves;
 mod position;
 mod queries;
 mod residents;
+mod retention;
 mod run;
 mod succession;
 mod survey;
@@ -98,6 +100,8 @@ pub struct HostSettings {
     pub fold_threads: usize,
     /// Starts that may be under way at once before callers are told that the host is busy.
     pub starts_under_way: usize,
+    /// How long a closed run is kept; absent: for ever.
+    pub closed_runs_kept: Option<Duration>,
 }
 
 impl Default for HostSettings {
@@ -108,6 +112,7 @@ impl Default for HostSettings {
             residents: ResidentLimits::default(),
             fold_threads: cores * 2 + 2,
             starts_under_way: 10_000,
+            closed_runs_kept: None,
         }
     }
 }
@@ -235,12 +240,15 @@ impl Host {
             on_fatal,
         });
         let threads = cells::spawn_threads(&parts, queues, settings.fold_threads.max(1));
-        let background = [
+        let mut background = vec![
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
             parts.runtime.spawn(sweep::sweep_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(parts.telemetry.clone().keep_up()),
         ];
+        if let Some(kept) = settings.closed_runs_kept {
+            background.push(parts.runtime.spawn(retention::remove_for_ever(Arc::clone(&parts), kept)));
+        }
         let stopping = parts.stopping.clone();
         parts.runtime.spawn(async move {
             stopping.cancelled().await;

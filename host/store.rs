@@ -218,6 +218,13 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError>;
 
+    /// Removes runs that closed before `before`, the earliest first, with everything that names them: a
+    /// batch that is one short transaction. A request that names a run that stays, stays.
+    ///
+    /// # Errors
+    /// When it did not happen.
+    async fn remove_closed(&self, before: Timestamp, bounds: RemovalBounds) -> Result<Removed, StoreError>;
+
     /// Notes that this host stops in order: no activity is under way. Returns once it is on disk; from
     /// then on nothing is written any more, and another host may open the store.
     ///
@@ -442,6 +449,34 @@ pub enum Retirement {
     Routed,
     /// So many runs on it are open.
     InUse(u64),
+}
+
+/// What bounds one batch of removals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemovalBounds {
+    /// Runs, at least 1.
+    pub runs: u64,
+    /// Bytes of histories, about; a row counts a few hundred more. At least one row is removed.
+    pub bytes: u64,
+}
+
+/// What a batch of removals did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Runs that nobody finds any more.
+    pub runs: u64,
+    /// What is left to remove.
+    pub left: Left,
+}
+
+/// What is left behind a batch of removals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// There may be more to remove now.
+    More,
+    /// Nothing that closed before the given time. The earliest of the closed runs that are left, if there
+    /// are any, closed then.
+    Later(Option<Timestamp>),
 }
 
 /// A timer as the store keeps it; ordered by time.

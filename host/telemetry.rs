@@ -300,6 +300,11 @@ impl Telemetry {
         self.inner.metrics.rollbacks.increment(1);
     }
 
+    /// So many closed runs were removed.
+    pub fn runs_removed(&self, runs: u64) {
+        self.inner.metrics.count(metrics::RUNS_REMOVED, &[], runs);
+    }
+
     /// An instance was rebuilt from a history.
     pub fn replayed(&self, workflow_type: &str, events: usize, took: Duration) {
         let labels = [("workflow_type", workflow_type)];

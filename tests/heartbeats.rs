@@ -123,8 +123,8 @@ impl Bench {
     /// Waits until so many parcels are written down, and the pause behind that has begun.
     async fn written(&self, parcels: u32) -> PendingActivity {
         let row = self.row_where(|row| said(row) == Some(json!({ "parcels": parcels }))).await;
-        // The timers, the attempt's two time-outs, and the pause.
-        self.time.until_sleeping(4).await;
+        // The attempt's two time-outs, and the pause.
+        self.time.until_sleeping(3).await;
         row
     }
 
@@ -262,8 +262,8 @@ async fn a_crash_between_two_attempts_loses_nothing_and_counts_nothing() {
     bench.row_where(|row| row.last_failure.is_some()).await;
     bench.test.kill().await;
     let mut bench = Bench::open(folder.path(), &bench.time).await;
-    // The timers, and the activity until its next attempt.
-    bench.time.until_sleeping(2).await;
+    // The activity until its next attempt.
+    bench.time.until_sleeping(1).await;
     let second = bench.attempt().await;
     assert_eq!((second.number(), &second.found), (2, &parcels(7)), "no attempt was under way");
     second.succeed();

@@ -6,6 +6,7 @@
 //! come in as arguments, everything that goes out is data, and only ordered maps are iterated.
 
 pub mod command;
+pub mod compression;
 pub mod decision;
 pub mod divergence;
 pub mod event;

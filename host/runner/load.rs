@@ -1,7 +1,7 @@
 //! Loading a run from the store: its state from its history, its inbox, and the activities that an
 //! earlier process left open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use everfold_core::decision::{Blocked, InboxInput, InboxSeq, PendingActivity};
@@ -124,10 +124,9 @@ async fn resume_activities(
     state: &RunState,
     inbox: &[(InboxSeq, InboxInput)],
 ) -> Result<(), StoreError> {
-    let unknown = |id: EventId| {
-        !parts.dispatcher.is_known(key, id)
-            && !inbox.iter().any(|(_, waiting)| closes_activity(&waiting.input) == Some(id))
-    };
+    let ended: BTreeSet<EventId> =
+        inbox.iter().filter_map(|(_, waiting)| closes_activity(&waiting.input)).collect();
+    let unknown = |id: EventId| !parts.dispatcher.is_known(key, id) && !ended.contains(&id);
     if !state.activities().iter().any(|(id, _)| unknown(id)) {
         return Ok(());
     }

@@ -1,38 +1,96 @@
-//! Timers: those that fire soon are in memory, the others stay in the store's table until their
-//! time comes near. So a parked run costs no memory, and start-up reads only what is due.
+//! Timers: the next ones are in memory, all others stay in the store's table until their time comes near.
+//! So a parked run costs no memory, and start-up reads only what is due.
+//!
+//! ```text
+//!  fired, not folded yet │ in the wheel, by time │ end          in the table alone
+//!  ──────────────────────┼───────────────────────┼─────────────────────────────────▶ time, then key
+//!   at most UNDER_WAY    │   at most MOST_HELD   │ read when few are left and the next is near
+//! ```
+//!
+//! What stands before `end` in the table's order is in memory, what stands behind it is not; a timer that
+//! begins there is not either. Whatever there is too much of goes back behind `end`: the table has it.
+//! Many that are due at once are handed over slice by slice, as fast as the runs take them. Nothing here
+//! fires early, asks the store without need, or holds a commit up.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[cfg(test)]
+mod tests;
+mod wheel;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use everfold_core::decision::Effects;
 use everfold_core::event::{Input, TimerFired};
-use everfold_core::ids::{EventId, RunKey, Timestamp};
+use everfold_core::ids::{EventId, Namespace, RunId, RunKey, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Parts;
 use super::run::Message;
-use crate::store::TimerRow;
+use super::{Parts, STORE_PAUSE_MS};
+use crate::store::{Store, StoreError, TimerRow};
+use wheel::{Place, Wheel};
 
-/// How far ahead timers are read from the store.
-const HORIZON: Duration = Duration::from_secs(60);
+/// Timers in memory at most; there is more of them for no longer than a lock is held.
+const MOST_HELD: usize = 16_384;
+/// With fewer than this more are read.
+const FEW_HELD: usize = MOST_HELD / 2;
 /// Rows read at once.
 const PAGE: usize = 1_024;
+/// How long before its time a timer is read from the table, at the earliest.
+const LEAD_MS: i64 = wheel::SLOTS as i64 / 2;
+/// Timers that were handed to their runs and are not in a history yet.
+const UNDER_WAY: usize = 2_048;
+/// Behind that many, no more are handed over until this many are left.
+const FEW_UNDER_WAY: usize = UNDER_WAY / 2;
+/// How long runs that do not take their timers hold up others'. A guest that loops takes about as long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The timers that fire within the horizon.
+/// The timers that fire next.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     soon: Mutex<Soon>,
+    /// Told when there is something to do earlier than was known.
     earlier: Notify,
+    /// Told when runs have taken what was handed to them.
+    settled: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Soon {
-    by_time: BTreeSet<TimerRow>,
-    by_run: HashMap<RunKey, BTreeMap<EventId, Timestamp>>,
-    /// Everything that fires up to here has been read.
-    read_until: Option<Timestamp>,
+    wheel: Wheel<TimerRow>,
+    held: BTreeMap<(RunKey, EventId), Held>,
+    under_way: usize,
+    /// What stands up to here in the table's order was read; nothing yet if absent.
+    end: Option<TimerRow>,
+    /// When the first timer behind `end` fires, or earlier; absent if there is none.
+    unread: Option<Timestamp>,
+    /// What was committed while a page is being read: the page may be from before.
+    meanwhile: Option<Vec<Change>>,
+}
+
+/// What is in memory of a timer.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    /// It waits in the wheel.
+    Waits(Place),
+    /// It was handed to its run.
+    UnderWay,
+}
+
+/// What a commit did to timers.
+#[derive(Clone, Debug)]
+enum Change {
+    Started(TimerRow),
+    Closed(RunKey, EventId),
+    RunClosed(RunKey),
+}
+
+/// A page of the table, from `end` on.
+struct Page {
+    rows: Vec<TimerRow>,
+    end: TimerRow,
+    unread: Option<Timestamp>,
 }
 
 impl Timers {
@@ -42,115 +100,244 @@ impl Timers {
             return;
         }
         let mut soon = self.soon.lock();
-        let before = soon.first();
+        let (wake, under_way) = (soon.wake(), soon.under_way);
         if is_closed {
-            soon.remove_run(key);
+            soon.note(Change::RunClosed(key.clone()));
         } else {
             for (id, fire_at) in &effects.timers_started {
-                if soon.read_until.is_some_and(|until| *fire_at <= until) {
-                    soon.insert(TimerRow { fire_at: *fire_at, key: key.clone(), started_event_id: *id });
-                }
+                let row = TimerRow { fire_at: *fire_at, key: key.clone(), started_event_id: *id };
+                soon.note(Change::Started(row));
             }
             for id in &effects.timers_closed {
-                soon.remove(key, *id);
+                soon.note(Change::Closed(key.clone(), *id));
             }
         }
-        if soon.first() != before {
+        if soon.wake().is_some_and(|now| wake.is_none_or(|before| now < before)) {
             self.earlier.notify_one();
+        }
+        if under_way > FEW_UNDER_WAY && soon.under_way <= FEW_UNDER_WAY {
+            self.settled.notify_one();
         }
     }
 
+    /// Takes what is due, in the order of time, as far as it may be handed over now.
     fn take_due(&self, now: Timestamp) -> Vec<TimerRow> {
         let mut soon = self.soon.lock();
         let mut due = Vec::new();
-        while soon.by_time.first().is_some_and(|timer| timer.fire_at <= now) {
-            let Some(timer) = soon.by_time.pop_first() else { break };
-            soon.forget(&timer.key, timer.started_event_id);
-            due.push(timer);
+        while soon.under_way < UNDER_WAY
+            && let Some(row) = soon.wheel.take_due(now)
+        {
+            soon.held.insert((row.key.clone(), row.started_event_id), Held::UnderWay);
+            soon.under_way += 1;
+            due.push(row);
         }
         due
+    }
+
+    /// Waits while too many are under way. Those that nobody took in time are not counted any more.
+    async fn settle(&self) {
+        if self.soon.lock().under_way < UNDER_WAY {
+            return;
+        }
+        let settled = async {
+            while self.soon.lock().under_way > FEW_UNDER_WAY {
+                self.settled.notified().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, settled).await.is_err() {
+            self.soon.lock().forget_under_way();
+        }
+    }
+
+    /// Reads the table where that is due. Answers whether it did.
+    async fn read_ahead(&self, store: &dyn Store, now: Timestamp) -> Result<bool, StoreError> {
+        let Some((after, reach)) = self.begin_page(now) else { return Ok(false) };
+        self.end_page(Page::read(store, after, reach).await)?;
+        Ok(true)
+    }
+
+    /// Where the next page begins and up to when it is to reach, if one is to be read.
+    fn begin_page(&self, now: Timestamp) -> Option<(Option<TimerRow>, Timestamp)> {
+        let mut soon = self.soon.lock();
+        soon.wheel.advance(now);
+        if soon.read_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        soon.meanwhile = Some(Vec::new());
+        Some((soon.end.clone(), soon.wheel.reach()))
+    }
+
+    /// Takes the page that was read.
+    fn end_page(&self, page: Result<Page, StoreError>) -> Result<(), StoreError> {
+        let mut soon = self.soon.lock();
+        let meanwhile = soon.meanwhile.take().unwrap_or_default();
+        soon.add(page?, meanwhile);
+        Ok(())
+    }
+}
+
+impl Page {
+    async fn read(store: &dyn Store, after: Option<TimerRow>, reach: Timestamp) -> Result<Self, StoreError> {
+        let rows = store.timers_due(reach, after, PAGE).await?;
+        if rows.len() >= PAGE
+            && let Some(last) = rows.last()
+        {
+            let (end, unread) = (last.clone(), Some(last.fire_at));
+            return Ok(Self { rows, end, unread });
+        }
+        let end = before_all_at(reach.plus_ms(1));
+        let next = store.timers_due(Timestamp(i64::MAX), Some(end.clone()), 1).await?;
+        Ok(Self { rows, end, unread: next.first().map(|row| row.fire_at) })
+    }
+}
+
+/// The place in the table's order before all timers of a time.
+const fn before_all_at(fire_at: Timestamp) -> TimerRow {
+    let key = RunKey { namespace: Namespace(String::new()), run_id: RunId([0; 16]) };
+    TimerRow { fire_at, key, started_event_id: EventId(0) }
+}
+
+impl Default for Soon {
+    fn default() -> Self {
+        Self {
+            wheel: Wheel::new(),
+            held: BTreeMap::new(),
+            under_way: 0,
+            end: None,
+            // Before the first look everything may be due.
+            unread: Some(Timestamp(i64::MIN)),
+            meanwhile: None,
+        }
     }
 }
 
 impl Soon {
-    fn first(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|timer| timer.fire_at)
+    /// When the table is to be read again, if ever.
+    fn read_at(&self) -> Option<Timestamp> {
+        let unread = self.unread.filter(|_| self.wheel.len() < FEW_HELD)?;
+        Some(Timestamp(unread.0.saturating_sub(LEAD_MS)))
     }
 
-    fn insert(&mut self, timer: TimerRow) {
-        self.by_run.entry(timer.key.clone()).or_default().insert(timer.started_event_id, timer.fire_at);
-        self.by_time.insert(timer);
+    /// When there is something to do.
+    fn wake(&self) -> Option<Timestamp> {
+        [self.wheel.first(), self.read_at()].into_iter().flatten().min()
     }
 
-    fn remove(&mut self, key: &RunKey, id: EventId) {
-        if let Some(fire_at) = self.forget(key, id) {
-            self.by_time.remove(&TimerRow { fire_at, key: key.clone(), started_event_id: id });
+    /// Takes a change, now and behind the page that is being read.
+    fn note(&mut self, change: Change) {
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.push(change.clone());
+        }
+        self.apply(change);
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Started(row) => {
+                if self.end.as_ref().is_some_and(|end| row <= *end) {
+                    self.hold(row);
+                    self.give_back();
+                } else {
+                    self.unread = Some(self.unread.map_or(row.fire_at, |unread| unread.min(row.fire_at)));
+                }
+            }
+            Change::Closed(key, id) => self.forget(&(key, id)),
+            Change::RunClosed(key) => {
+                let all = (key.clone(), EventId(0))..=(key, EventId(u64::MAX));
+                let ids: Vec<(RunKey, EventId)> = self.held.range(all).map(|(id, _)| id.clone()).collect();
+                ids.iter().for_each(|id| self.forget(id));
+            }
         }
     }
 
-    fn remove_run(&mut self, key: &RunKey) {
-        for (id, fire_at) in self.by_run.remove(key).unwrap_or_default() {
-            self.by_time.remove(&TimerRow { fire_at, key: key.clone(), started_event_id: id });
+    fn add(&mut self, page: Page, meanwhile: Vec<Change>) {
+        let Page { rows, end, unread } = page;
+        rows.into_iter().for_each(|row| self.hold(row));
+        (self.end, self.unread) = (Some(end), unread);
+        meanwhile.into_iter().for_each(|change| self.apply(change));
+        self.give_back();
+    }
+
+    /// Holds a timer, unless it is held already.
+    fn hold(&mut self, row: TimerRow) {
+        let id = (row.key.clone(), row.started_event_id);
+        if !self.held.contains_key(&id) {
+            self.held.insert(id, Held::Waits(self.wheel.insert(row.fire_at, row)));
         }
     }
 
-    fn forget(&mut self, key: &RunKey, id: EventId) -> Option<Timestamp> {
-        let timers = self.by_run.get_mut(key)?;
-        let fire_at = timers.remove(&id);
-        if timers.is_empty() {
-            self.by_run.remove(key);
+    fn forget(&mut self, id: &(RunKey, EventId)) {
+        match self.held.remove(id) {
+            Some(Held::Waits(place)) => _ = self.wheel.remove(place),
+            Some(Held::UnderWay) => self.under_way -= 1,
+            None => {}
         }
-        fire_at
+    }
+
+    fn forget_under_way(&mut self) {
+        self.held.retain(|_, held| matches!(held, Held::Waits(_)));
+        self.under_way = 0;
+    }
+
+    /// Leaves the last ones to the table when there are too many.
+    fn give_back(&mut self) {
+        if self.wheel.len() <= MOST_HELD {
+            return;
+        }
+        // Half of them: the next one that begins must not have it done again.
+        while self.wheel.len() > FEW_HELD
+            && let Some(row) = self.wheel.take_last()
+        {
+            self.held.remove(&(row.key, row.started_event_id));
+            self.unread = Some(self.unread.map_or(row.fire_at, |unread| unread.min(row.fire_at)));
+        }
+        // The slot that was cut goes as a whole, so that the end is between two times.
+        while let Some(unread) = self.unread
+            && let Some(row) = self.wheel.take_last()
+        {
+            if row.fire_at < unread {
+                let id = (row.key.clone(), row.started_event_id);
+                self.held.insert(id, Held::Waits(self.wheel.insert(row.fire_at, row)));
+                break;
+            }
+            self.held.remove(&(row.key, row.started_event_id));
+        }
+        self.end = self.unread.map(before_all_at);
     }
 }
 
 /// Fires timers for as long as the host lives.
 pub(super) async fn fire_for_ever(parts: Arc<Parts>) {
+    let timers = &parts.timers;
     loop {
         let now = parts.clock.now();
-        if parts.timers.soon.lock().read_until.is_none_or(|until| until.ms_since(now) < half_horizon_ms()) {
-            read_ahead(&parts, now).await;
-        }
-        for timer in parts.timers.take_due(now) {
+        let has_read = match timers.read_ahead(parts.store.as_ref(), now).await {
+            Ok(has_read) => has_read,
+            Err(error) => {
+                tracing::error!(%error, "timers cannot be read");
+                parts.clock.sleep_until(now.plus_ms(STORE_PAUSE_MS)).await;
+                false
+            }
+        };
+        let due = timers.take_due(parts.clock.now());
+        for timer in &due {
             let fired = Input::TimerFired(TimerFired { started_event_id: timer.started_event_id });
             parts.send(&timer.key, Message::Input(fired));
         }
-        let read_again = now.plus_ms(half_horizon_ms());
-        let next = parts.timers.soon.lock().first().map_or(read_again, |first| first.min(read_again));
-        tokio::select! {
-            () = parts.clock.sleep_until(next) => {}
-            () = parts.timers.earlier.notified() => {}
+        timers.settle().await;
+        if has_read || !due.is_empty() {
+            continue;
         }
-    }
-}
-
-fn half_horizon_ms() -> u64 {
-    u64::try_from(HORIZON.as_millis() / 2).unwrap_or(u64::MAX)
-}
-
-/// Reads the timers up to the horizon. A store that does not answer is asked again at the next turn.
-async fn read_ahead(parts: &Parts, now: Timestamp) {
-    let until = now.plus_ms(2 * half_horizon_ms());
-    // Set first: a timer that is committed while the pages are read is inserted by `apply`.
-    let before = parts.timers.soon.lock().read_until.replace(until);
-    let mut after = None;
-    loop {
-        match parts.store.timers_due(until, after.take(), PAGE).await {
-            Ok(page) => {
-                after = page.last().cloned();
-                let is_last = page.len() < PAGE;
-                let mut soon = parts.timers.soon.lock();
-                page.into_iter().for_each(|timer| soon.insert(timer));
-                if is_last {
-                    return;
-                }
+        let wake = timers.soon.lock().wake();
+        let sleep = async {
+            match wake {
+                Some(wake) => parts.clock.sleep_until(wake).await,
+                None => std::future::pending().await,
             }
-            Err(error) => {
-                tracing::error!(%error, "timers cannot be read");
-                parts.timers.soon.lock().read_until = before;
-                parts.clock.sleep_until(now.plus_ms(1_000)).await;
-                return;
-            }
+        };
+        tokio::select! {
+            () = sleep => {}
+            () = timers.earlier.notified() => {}
         }
     }
 }

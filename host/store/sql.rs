@@ -223,6 +223,41 @@ pub(super) const OPEN_ON: &str = "\
 /// Moves a run to another component: digest, run id.
 pub(super) const RUN_MOVE: &str = "UPDATE runs SET digest = $1 WHERE run_id = $2";
 
+/// Runs that closed before a time, the earliest first: time, limit.
+pub(super) const CLOSED_BEFORE: &str =
+    "SELECT run_id FROM runs WHERE closed_at < $1 ORDER BY closed_at LIMIT $2";
+
+/// When the earliest closed run closed; null without one.
+pub(super) const EARLIEST_CLOSED: &str = "SELECT MIN(closed_at) FROM runs WHERE closed_at IS NOT NULL";
+
+/// The requests that name a run: run id, limit.
+pub(super) const REQUESTS_OF: &str = "\
+    SELECT namespace, workflow_id, operation, request_id FROM requests WHERE run_id = $1 LIMIT $2";
+
+/// Forgets a request: namespace, workflow id, operation, request id.
+pub(super) const REQUEST_DELETE: &str = "\
+    DELETE FROM requests \
+    WHERE namespace = $1 AND workflow_id = $2 AND operation = $3 AND request_id = $4";
+
+/// Removes a closed run: run id.
+pub(super) const RUN_DELETE: &str = "DELETE FROM runs WHERE run_id = $1 AND closed_at IS NOT NULL";
+
+/// The rows of a history and their sizes in bytes: run id.
+pub(super) const HISTORY_SIZES: &str =
+    "SELECT first_event_id, LENGTH(body) FROM history WHERE run_id = $1 ORDER BY first_event_id";
+
+/// Removes the beginning of a history: run id, the number of the last row's first event.
+pub(super) const HISTORY_DELETE: &str = "DELETE FROM history WHERE run_id = $1 AND first_event_id <= $2";
+
+/// Remembers a run that is gone and whose history is not yet: run id.
+pub(super) const REMOVED_PUT: &str = "INSERT INTO removed_runs (run_id) VALUES ($1)";
+
+/// A run that is gone and whose history is not yet.
+pub(super) const REMOVED_FIRST: &str = "SELECT run_id FROM removed_runs ORDER BY run_id LIMIT 1";
+
+/// Forgets a run all of which is gone: run id.
+pub(super) const REMOVED_DELETE: &str = "DELETE FROM removed_runs WHERE run_id = $1";
+
 macro_rules! select_run {
     ($condition:literal) => {
         concat!(

@@ -6,6 +6,7 @@
 
 mod folder;
 mod reads;
+mod removal;
 mod schema;
 mod statements;
 #[cfg(test)]
@@ -22,9 +23,9 @@ use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, W
 use tokio::runtime::Handle;
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, OnCommitted, OpenCount, OpenRunFilter, RetiredVersion,
-    Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError, TimerRow, Verdict,
-    VersionRow,
+    CommitError, ComponentRow, Epoch, NewComponent, OnCommitted, OpenCount, OpenRunFilter, RemovalBounds,
+    Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing, Store,
+    StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -195,6 +196,10 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError> {
         self.reads.timers_due(until, after, limit).await
+    }
+
+    async fn remove_closed(&self, before: Timestamp, bounds: RemovalBounds) -> Result<Removed, StoreError> {
+        self.writer.remove_closed(before, bounds).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

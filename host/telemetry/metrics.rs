@@ -59,6 +59,7 @@ metrics! {
     BUILD_INFO = "everfold_build_info", Gauge, "Always 1; its label says the version.";
     RUNS_STARTED = "everfold_runs_started_total", Counter, "Runs whose first activation is on disk.";
     RUNS_CLOSED = "everfold_runs_closed_total", Counter, "Runs that closed, by how.";
+    RUNS_REMOVED = "everfold_runs_removed_total", Counter, "Closed runs that were removed because they were old.";
     RUNS_OPEN = "everfold_runs_open", Gauge, "Runs that are not closed.";
     RUNS_BLOCKED = "everfold_runs_blocked", Gauge, "Open runs that a fault of their code blocks.";
     RUNS_PARKED = "everfold_runs_parked", Gauge, "Open runs without an instance in memory.";

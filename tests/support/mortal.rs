@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
-    RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Standing, Store, StoreError, TimerRow, Verdict,
-    VersionRow,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RemovalBounds, Removed,
+    RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Standing, Store,
+    StoreError, TimerRow, Verdict, VersionRow,
 };
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
@@ -195,6 +195,13 @@ impl Store for Mortal {
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError> {
         self.alive().await.timers_due(until, after, limit).await
+    }
+
+    async fn remove_closed(&self, before: Timestamp, bounds: RemovalBounds) -> Result<Removed, StoreError> {
+        let removed = self.alive().await.remove_closed(before, bounds).await;
+        // It may have died between the removal and the answer.
+        drop(self.alive().await);
+        removed
     }
 
     async fn close(&self) -> Result<(), StoreError> {

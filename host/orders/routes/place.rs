@@ -59,11 +59,16 @@ pub(super) async fn place(State(routes): State<Routes>, Body(body): Body) -> Res
         None => routes.shop.clock.new_uuid(),
     }
     .to_string();
+    // The row outlives the run, and with it the host's memory of the request.
+    let is_placed = request.request_id.is_some() && routes.shop.has_row(&order_id).await?;
     let created_at = routes.shop.clock.now();
     let order = order(order_id.clone(), request);
-    let started = routes.host.start(start_request(&routes.shop, &order)?).await.map_err(not_started)?;
+    let is_duplicate = is_placed || {
+        let started = routes.host.start(start_request(&routes.shop, &order)?).await;
+        started.map_err(not_started)?.is_duplicate
+    };
     let record = Record::of(order, created_at);
-    let status = if started.is_duplicate {
+    let status = if is_duplicate {
         let found = routes.find(&order_id).await?;
         let status = found.status();
         if !is_same(&record, &routes.placed(found).await?) {
@@ -76,7 +81,7 @@ pub(super) async fn place(State(routes): State<Routes>, Body(body): Body) -> Res
         OrderStatus::Accepted
     };
     let location = format!("/orders/{order_id}");
-    let placed = Placed { workflow_id: started.workflow_id.0, order_id, status };
+    let placed = Placed { workflow_id: workflow_id(&order_id).0, order_id, status };
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(placed)).into_response())
 }
 

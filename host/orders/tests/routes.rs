@@ -259,3 +259,29 @@ async fn what_is_settled_is_answered_from_the_tables() {
     assert_eq!(closed_shop.refusal(), (503, "unknown_workflow_type"));
     front.host.drain(std::time::Duration::ZERO).await;
 }
+
+#[tokio::test]
+async fn a_request_is_known_by_its_order_when_its_run_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let front = Front::open(&folder).await;
+    // Which order a request_id names is the same for ever.
+    let names = uuid::Uuid::from_u128(0x6d3f_1f0b_2c86_4c52_9d0e_7f58_1b5a_e4c7);
+    let order_id = uuid::Uuid::new_v5(&names, b"again").to_string();
+    front.bench.shop.keep(&record(&order_id, 7, T0)).await.expect("it is kept");
+    let order = |request_id: &str| {
+        json!({
+            "customer_id": 1,
+            "items": [{"sku": "book", "quantity": 1, "unit_price_cents": 5}],
+            "currency": "EUR",
+            "payment_token": "tok_ok",
+            "ship_to": {"name": "Ada", "country": "DE", "postcode": "80331"},
+            "request_id": request_id,
+        })
+        .to_string()
+    };
+    let again = front.send("POST", "/orders", &[], &order("again")).await;
+    assert_eq!(again.refusal(), (409, "request_id_reused"), "it is another order, and none is begun");
+    let other = front.send("POST", "/orders", &[], &order("other")).await;
+    assert_eq!(other.refusal(), (503, "unknown_workflow_type"));
+    front.host.drain(std::time::Duration::ZERO).await;
+}

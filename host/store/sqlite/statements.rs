@@ -14,6 +14,7 @@ use everfold_core::machine::RunStatus;
 use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
+use super::removal::Removal;
 use crate::store::rows::{encode, integer};
 use crate::store::{Epoch, NewComponent, RetiredVersion, Retirement, RouteChange, Verdict, sql};
 
@@ -57,6 +58,7 @@ pub(super) struct Statements<'c> {
     version_retire: Statement<'c>,
     version_routed: Statement<'c>,
     run_move: Statement<'c>,
+    pub(super) removal: Removal<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -103,6 +105,7 @@ impl<'c> Statements<'c> {
             version_retire: prepare(sql::VERSION_RETIRE)?,
             version_routed: prepare(sql::VERSION_ROUTED)?,
             run_move: prepare(sql::RUN_MOVE)?,
+            removal: Removal::prepare(connection)?,
         })
     }
 

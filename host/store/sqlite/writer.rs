@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use super::statements::Statements;
 use crate::store::{
-    CommitError, Epoch, NewComponent, OnCommitted, RetiredVersion, Retirement, RouteChange, StoreError,
-    Verdict, sql,
+    CommitError, Epoch, NewComponent, OnCommitted, RemovalBounds, Removed, RetiredVersion, Retirement,
+    RouteChange, StoreError, Verdict, sql,
 };
 
 type Committed = Result<Vec<Verdict>, CommitError>;
@@ -30,6 +30,7 @@ pub(super) enum Order {
     PutComponent(Box<NewComponent>, oneshot::Sender<Result<bool, StoreError>>),
     SetRoute(Box<RouteChange>, oneshot::Sender<Result<bool, StoreError>>),
     Retire(Box<RetiredVersion>, oneshot::Sender<Result<Retirement, StoreError>>),
+    Remove(Timestamp, RemovalBounds, oneshot::Sender<Result<Removed, StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -174,6 +175,20 @@ impl Writer {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Removes runs that closed before a time; a transaction of its own, between two batches.
+    ///
+    /// # Errors
+    /// When it did not happen.
+    pub(super) async fn remove_closed(
+        &self,
+        before: Timestamp,
+        bounds: RemovalBounds,
+    ) -> Result<Removed, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::Remove(before, bounds, answer));
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
     /// Notes the orderly stop; the writer takes no further batch.
     ///
     /// # Errors
@@ -288,6 +303,9 @@ impl<'c> Session<'c> {
                 }
                 Order::Retire(version, answer) => {
                     _ = answer.send(self.write(|statements| statements.retire(&version)));
+                }
+                Order::Remove(before, bounds, answer) => {
+                    _ = answer.send(self.write(|statements| statements.removal.remove(before, bounds)));
                 }
                 Order::Close(answer) => _ = answer.send(self.close()),
             }
