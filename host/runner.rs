@@ -3,7 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `api` | what callers say and are answered |
-//! | `cells` | a mailbox for each run with something to do; the folding threads |
+//! | `cells`, `lanes` | a mailbox for each run with something to do; the folding threads |
 //! | `run`, `position` | one run's phases, a step at a time; where it stands |
 //! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
 //! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
@@ -24,6 +24,7 @@ mod cells;
 mod check;
 mod dispatch;
 mod folder;
+mod lanes;
 mod list;
 mod listen;
 mod load;
@@ -95,8 +96,8 @@ pub struct HostSettings {
     pub limits: Limits,
     /// Limits of the live instances.
     pub residents: ResidentLimits,
-    /// Threads that fold, beside the one for suspect code. More than there are cores: a guest that loops
-    /// for the first time holds one for as long as an activation may take.
+    /// Threads that fold, beside the one for suspect code. One more than there are cores: a guest that loops
+    /// for the first time holds one for as long as an activation may take. Further ones would take turns.
     pub fold_threads: usize,
     /// Starts that may be under way at once before callers are told that the host is busy.
     pub starts_under_way: usize,
@@ -110,7 +111,7 @@ impl Default for HostSettings {
         Self {
             limits: Limits::default(),
             residents: ResidentLimits::default(),
-            fold_threads: cores * 2 + 2,
+            fold_threads: cores + 1,
             starts_under_way: 10_000,
             closed_runs_kept: None,
         }
@@ -216,7 +217,6 @@ impl Host {
     pub fn open(parts: HostParts, settings: &HostSettings) -> Self {
         let HostParts { store, engine, attempts, clock, telemetry, on_fatal } = parts;
         let attempts = attempts.with_telemetry(telemetry.clone());
-        let (cells, queues) = Cells::new();
         let parts = Arc::new(Parts {
             committer: Committer::new(Arc::clone(&store), telemetry.clone()),
             versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
@@ -224,7 +224,7 @@ impl Host {
             attempts,
             clock,
             limits: settings.limits,
-            cells,
+            cells: Cells::new(),
             dispatcher: Dispatcher::default(),
             timers: Timers::default(),
             watchers: Watchers::default(),
@@ -239,7 +239,7 @@ impl Host {
             runtime: tokio::runtime::Handle::current(),
             on_fatal,
         });
-        let threads = cells::spawn_threads(&parts, queues, settings.fold_threads.max(1));
+        let threads = cells::spawn_threads(&parts, settings.fold_threads.max(1));
         let mut background = vec![
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use everfold_core::decision::PendingActivity;
@@ -118,7 +119,12 @@ impl Dispatcher {
             .or_default()
             .insert(task.scheduled_event_id, cancellation.clone());
         let driver = Driver { parts: Arc::clone(parts), task, cancellation, last_failure };
-        dispatcher.tasks.spawn_on(driver.drive(not_before, lost), &parts.runtime);
+        let mut driving = Box::pin(driver.drive(not_before, lost));
+        // An activity that ends without waiting for anything needs no task: two changes of threads less.
+        let _entered = parts.runtime.enter();
+        if driving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            dispatcher.tasks.spawn_on(driving, &parts.runtime);
+        }
     }
 
     /// Asks an activity to stop.
