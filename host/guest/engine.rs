@@ -47,8 +47,9 @@ pub enum NoInstance {
 
 /// Bytes of wasmtime's own bookkeeping for one instance.
 const INSTANCE_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of a free slot's memory, and of its tables, that stay where they are. An order's run writes less.
-const KEPT_MEMORY_BYTES: usize = 256 * 1024;
+/// Bytes of a free slot's memory, and of its tables, that stay where they are if they were written. An order's run writes
+/// far less.
+const KEPT_MEMORY_BYTES: usize = 2 * 1024 * 1024;
 const KEPT_TABLE_BYTES: usize = 16 * 1024;
 
 /// What a guest may take.
