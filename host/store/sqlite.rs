@@ -7,6 +7,7 @@
 mod folder;
 mod reads;
 mod schema;
+mod session;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,10 @@ use async_trait::async_trait;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use tokio::sync::watch;
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
+    CommitError, ComponentRow, Condition, Epoch, NewComponent, OpenCount, OpenRunFilter, RetiredVersion, Retirement,
     RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
@@ -198,5 +200,9 @@ impl Store for SqliteStore {
 
     fn was_closed_in_order(&self) -> bool {
         self.taken.was_closed_in_order
+    }
+
+    fn condition(&self) -> watch::Receiver<Condition> {
+        self.writer.condition()
     }
 }

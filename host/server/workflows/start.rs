@@ -65,8 +65,9 @@ async fn standing_after(served: &Served, run: &RunRef, wait: Duration) -> Standi
     let host = &served.host;
     match served.waiting(wait, |wait| host.result(run, wait)).await {
         Ok(result) => Standing::new(result.status, result.outcome),
-        Err(error) => {
-            tracing::warn!(workflow_id = %run.workflow_id, %error, "a started run could not be waited for");
+        Err(problem) => {
+            let problem = problem.to_value();
+            tracing::debug!(workflow_id = %run.workflow_id, %problem, "a started run could not be waited for");
             Standing::new(RunStatus::Running, None)
         }
     }
