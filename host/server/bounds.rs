@@ -27,6 +27,9 @@ use crate::telemetry::Telemetry;
 /// How long a body may take to arrive.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(30);
 
+/// How long a body that finds no room may take to pass.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(5);
+
 /// The bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
@@ -121,7 +124,22 @@ pub(super) async fn admit(State(bodies): State<Bodies>, request: Request, next: 
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     match bodies.take(announced.unwrap_or(usize::MAX)) {
         Ok(room) => ROOM.scope(RefCell::new(Some(room)), next.run(request.map(in_time))).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            // Who is still sending would find the connection closed, and not see the answer.
+            let sent = let_pass(request.into_body(), bodies.largest);
+            let _ = tokio::time::timeout(LONGEST_REFUSAL, sent).await;
+            problem.into_response()
+        }
+    }
+}
+
+/// Takes a body from the connection and keeps nothing of it, up to `most` bytes.
+async fn let_pass(body: Body, most: usize) {
+    let (mut body, mut passed) = (body.into_data_stream(), 0);
+    while passed <= most
+        && let Some(Ok(chunk)) = body.next().await
+    {
+        passed += chunk.len();
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) async fn serve(
     telemetry: Telemetry,
     stopping: CancellationToken,
 ) {
+    let connections = connections.min(files());
     let bounded = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     let (room, refused) = (bounded(connections), bounded(REFUSED_AT_ONCE));
     let open = TaskTracker::new();
@@ -72,6 +73,15 @@ pub(super) async fn serve(
     drop(listener);
     open.close();
     open.wait().await;
+}
+
+/// How many of the files that the process may have open can be connections; the others are for the store and
+/// for what activities call.
+fn files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let files = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    files.map_or(usize::MAX, |files| files / 4 * 3)
 }
 
 /// Accepts a connection. Absent when there was none: it went away, or there are no more files.
@@ -136,4 +146,60 @@ async fn turn_away(
     };
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A server for `connections`, its address, and what stops it.
+    async fn serving(connections: usize) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().route("/", get(|| async { "hello" })).route("/healthz", get(|| async { "ok" }));
+        let stopping = CancellationToken::new();
+        let served = serve(listener, router, connections, Telemetry::default(), stopping.clone());
+        (address, stopping, tokio::spawn(served))
+    }
+
+    async fn said(mut stream: TcpStream, text: &str) -> String {
+        stream.write_all(text.as_bytes()).await.expect("it is sent");
+        let mut answer = Vec::new();
+        // A connection that is reset has said nothing more.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_arrive_closes_its_connection() {
+        let (address, _stopping, _server) = serving(1).await;
+        let slow = TcpStream::connect(address).await.expect("a connection");
+        let answer = said(slow, "GET / HTTP/1.1\r\nhost: a").await;
+        assert!(!answer.contains("hello"), "{answer}");
+        // Its place is free.
+        let next = TcpStream::connect(address).await.expect("a connection");
+        assert!(said(next, "GET / HTTP/1.0\r\n\r\n").await.ends_with("hello"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_refused_but_the_process_lives() {
+        let (address, _stopping, _server) = serving(0).await;
+        let refused = TcpStream::connect(address).await.expect("a connection");
+        let refused = said(refused, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("\"code\":\"busy\""), "{refused}");
+        let alive = TcpStream::connect(address).await.expect("a connection");
+        assert!(said(alive, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.ends_with("ok"));
+    }
+
+    #[tokio::test]
+    async fn idle_connections_do_not_hold_up_the_stop() {
+        let (address, stopping, server) = serving(1).await;
+        let idle = TcpStream::connect(address).await.expect("a connection");
+        stopping.cancel();
+        server.await.expect("it stops");
+        drop(idle);
+    }
 }

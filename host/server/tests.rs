@@ -475,6 +475,6 @@ async fn a_stopping_server_answers_and_ends() {
     stream.read_exact(&mut answer).await.expect("it answers");
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
     stopping.cancel();
-    serving.await.expect("no panic").expect("no failure");
+    serving.await.expect("no panic");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }

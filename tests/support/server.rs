@@ -65,10 +65,10 @@ impl Server {
         self.child.id()
     }
 
-    /// Memory of the process that is in use, in bytes.
+    /// Memory of the process that the kernel cannot take back, in bytes: without what is mapped of files.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
