@@ -12,9 +12,9 @@ use std::time::Duration;
 use everfold::activity::AttemptSettings;
 use everfold::guest::{Allocation, EngineSettings};
 use everfold::orders::{OrdersSettings, Sandbox};
-use everfold::runner::{HostSettings, ResidentLimits};
-use everfold::server::ServerSettings;
+use everfold::runner::{HostSettings, LoadLimits, ResidentLimits};
 use everfold::server::access::{AllowedHost, Token};
+use everfold::server::{ServerLimits, ServerSettings};
 use everfold_core::limits::Limits;
 use figment::error::Kind;
 use figment::providers::{Format as _, Toml};
@@ -128,6 +128,18 @@ pub(crate) struct LimitsSection {
     /// Instances kept alive; default 8,192. Each takes four memory mappings, and the kernel allows a
     /// process 65,530 unless told otherwise.
     pub(crate) live_instances: usize,
+    /// Bytes of the bodies of all requests that are not answered yet; default 256 MiB. What does not fit is
+    /// refused with 503, as with all bounds that follow.
+    pub(crate) request_bytes_under_way: usize,
+    /// Starts, signals, requests to cancel and terminations that are not on disk yet; default 10,000.
+    pub(crate) writes_under_way: usize,
+    /// Activities of all runs that are scheduled and not closed; default 100,000. At the bound no run is
+    /// started; open runs go on.
+    pub(crate) activities_under_way: usize,
+    /// Open connections; default 10,000, or fewer where the process may not open so many files.
+    pub(crate) connections: usize,
+    /// Requests that wait for a run's end or its next event; default 5,000.
+    pub(crate) waiting_requests: usize,
 }
 
 /// `[orders]`
@@ -250,6 +262,8 @@ impl Default for LimitsSection {
     /// DESIGN.md sections 1 and 6.
     fn default() -> Self {
         let Limits { payload_bytes, history_events, pending_activities, signals } = Limits::default();
+        let LoadLimits { writes_under_way, activities_under_way } = LoadLimits::default();
+        let ServerLimits { request_bytes_under_way, connections, waiting_requests } = ServerLimits::default();
         Self {
             payload_bytes,
             history_events,
@@ -259,6 +273,11 @@ impl Default for LimitsSection {
             activation_time_ms: 1_000,
             component_bytes: 16 * 1024 * 1024,
             live_instances: 8_192,
+            request_bytes_under_way,
+            writes_under_way,
+            activities_under_way,
+            connections,
+            waiting_requests,
         }
     }
 }
@@ -331,12 +350,20 @@ impl Settings {
     /// What bounds runs.
     pub(crate) fn host_settings(&self) -> HostSettings {
         let LimitsSection {
-            payload_bytes, history_events, pending_activities, signals, live_instances, ..
+            payload_bytes,
+            history_events,
+            pending_activities,
+            signals,
+            live_instances,
+            writes_under_way,
+            activities_under_way,
+            ..
         } = self.limits;
         HostSettings {
             limits: Limits { payload_bytes, history_events, pending_activities, signals },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
             closed_runs_kept: self.retention.closed_days.map(Days::duration),
+            load: LoadLimits { writes_under_way, activities_under_way },
             ..HostSettings::default()
         }
     }
@@ -356,12 +383,14 @@ impl Settings {
 
     /// The server's part.
     pub(crate) fn server_settings(&self) -> ServerSettings {
+        let LimitsSection { request_bytes_under_way, connections, waiting_requests, .. } = self.limits;
         ServerSettings {
             listen: self.server.listen,
             token: self.server.token.clone(),
             allowed_hosts: self.server.allowed_hosts.clone(),
             payload_bytes: self.limits.payload_bytes,
             component_bytes: self.limits.component_bytes,
+            limits: ServerLimits { request_bytes_under_way, connections, waiting_requests },
         }
     }
 }

@@ -3,6 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `api` | what callers say and are answered |
+//! | `admission` | what the host takes on at once |
 //! | `cells`, `lanes` | a mailbox for each run with something to do; the folding threads |
 //! | `run`, `position` | one run's phases, a step at a time; where it stands |
 //! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
@@ -18,6 +19,7 @@
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 
 mod act;
+mod admission;
 pub mod api;
 mod block;
 mod cells;
@@ -56,7 +58,7 @@ use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Attempts;
@@ -66,6 +68,8 @@ use crate::guest::Engine;
 use crate::store::{Committer, RunRow, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::version::Versions;
+use admission::Admission;
+pub use admission::LoadLimits;
 use api::{
     ApiError, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest, Started,
 };
@@ -99,8 +103,8 @@ pub struct HostSettings {
     /// Threads that fold, beside the one for suspect code. One more than there are cores: a guest that loops
     /// for the first time holds one for as long as an activation may take. Further ones would take turns.
     pub fold_threads: usize,
-    /// Starts that may be under way at once before callers are told that the host is busy.
-    pub starts_under_way: usize,
+    /// What the host takes on at once before callers are told that it is busy.
+    pub load: LoadLimits,
     /// How long a closed run is kept; absent: for ever.
     pub closed_runs_kept: Option<Duration>,
 }
@@ -112,7 +116,7 @@ impl Default for HostSettings {
             limits: Limits::default(),
             residents: ResidentLimits::default(),
             fold_threads: cores + 1,
-            starts_under_way: 10_000,
+            load: LoadLimits::default(),
             closed_runs_kept: None,
         }
     }
@@ -164,7 +168,7 @@ struct Parts {
     replicas: Replicas,
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
-    starts: Semaphore,
+    admission: Admission,
     telemetry: Telemetry,
     survey: Surveyed,
     stopping: CancellationToken,
@@ -182,6 +186,7 @@ impl Parts {
         let (parts, key) = (Arc::clone(self), key.clone());
         self.runtime.spawn(async move {
             parts.clock.sleep_until(parts.clock.now().plus_ms(STORE_PAUSE_MS)).await;
+            parts.admission.writable().await;
             parts.send(&key, message);
         });
     }
@@ -218,6 +223,7 @@ impl Host {
         let HostParts { store, engine, attempts, clock, telemetry, on_fatal } = parts;
         let attempts = attempts.with_telemetry(telemetry.clone());
         let parts = Arc::new(Parts {
+            admission: Admission::new(settings.load, store.condition()),
             committer: Committer::new(Arc::clone(&store), telemetry.clone()),
             versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
             store,
@@ -232,7 +238,6 @@ impl Host {
             replicas: Replicas::new(settings.fold_threads),
             suspects: Suspects::default(),
             retries: Mutex::default(),
-            starts: Semaphore::new(settings.starts_under_way),
             telemetry,
             survey: Surveyed::default(),
             stopping: CancellationToken::new(),
@@ -244,6 +249,7 @@ impl Host {
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
             parts.runtime.spawn(sweep::sweep_for_ever(Arc::clone(&parts))),
+            parts.runtime.spawn(end_with_store(Arc::clone(&parts))),
             parts.runtime.spawn(parts.telemetry.clone().keep_up()),
         ];
         if let Some(kept) = settings.closed_runs_kept {
@@ -310,9 +316,7 @@ impl Host {
     async fn start_as(&self, key: RunKey, request: StartRequest) -> Result<Started, ApiError> {
         self.check_start(&request)?;
         let parts = &self.parts;
-        let Ok(_permit) = parts.starts.try_acquire() else {
-            return Err(ApiError::Busy("too many runs are being started at once".to_owned()));
-        };
+        let _admitted = parts.admit_start()?;
         let workflow_id = request.workflow_id.clone().unwrap_or_else(|| {
             WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
         });
@@ -515,7 +519,18 @@ impl Host {
     /// Whether the host takes requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.parts.stopping.is_cancelled()
+        self.readiness().is_ok()
+    }
+
+    /// Whether the host takes requests.
+    ///
+    /// # Errors
+    /// `Busy`, with the reason.
+    pub fn readiness(&self) -> Result<(), ApiError> {
+        if self.parts.stopping.is_cancelled() {
+            return Err(ApiError::Busy("the host is stopping".to_owned()));
+        }
+        self.parts.admission.trouble().map_or(Ok(()), |reason| Err(ApiError::Busy(reason)))
     }
 
     /// Stops in order: takes no new work, lets attempts under way end for up to `grace`, records the
@@ -562,7 +577,20 @@ fn not_found(workflow_id: &WorkflowId, run_id: Option<RunId>) -> ApiError {
 }
 
 fn internal(error: &StoreError) -> ApiError {
-    ApiError::Internal(error.to_string())
+    match error {
+        StoreError::RolledBack(_) => ApiError::Busy(error.to_string()),
+        StoreError::InUse(_)
+        | StoreError::SchemaTooNew { .. }
+        | StoreError::Database(_)
+        | StoreError::Damaged(_) => ApiError::Internal(error.to_string()),
+    }
+}
+
+/// Ends the process when the store is lost to it, whoever's write it was.
+async fn end_with_store(parts: Arc<Parts>) {
+    if let Some(reason) = parts.admission.lost().await {
+        parts.end_process(&reason);
+    }
 }
 
 /// Wakes the runs that an earlier process left with something to do.

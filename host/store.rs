@@ -5,6 +5,7 @@
 //! its shard can write nothing more. Every backend passes the same suite, `store/conformance.rs`.
 
 mod committer;
+mod condition;
 #[cfg(test)]
 mod conformance;
 mod rows;
@@ -20,8 +21,10 @@ use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, W
 use everfold_core::machine::RunStatus;
 use everfold_core::route::Route;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 pub use committer::{Committed, Committer, OnDone};
+pub use condition::Condition;
 pub use sqlite::SqliteStore;
 
 /// Told once what became of a batch, when the store holds it no more. It hands on, it does not work, and it never panics.
@@ -234,6 +237,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the host before this one stopped in order ([`Store::close`]).
     fn was_closed_in_order(&self) -> bool;
+
+    /// How the store stands for those who want to write; one that says nothing of it is always writable.
+    fn condition(&self) -> watch::Receiver<Condition> {
+        watch::channel(Condition::Writable).1
+    }
 }
 
 /// Open runs of one type on one component.
@@ -293,6 +301,9 @@ pub enum StoreError {
     /// The database failed.
     #[error("the store failed: {0}")]
     Database(String),
+    /// Nothing was written; it may be tried again.
+    #[error("the store cannot be written now: {0}")]
+    RolledBack(String),
     /// A row cannot be read.
     #[error("the store is damaged: {0}")]
     Damaged(String),

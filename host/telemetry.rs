@@ -306,6 +306,11 @@ impl Telemetry {
         self.inner.metrics.count(metrics::RUNS_REMOVED, &[], runs);
     }
 
+    /// A request met a full host; `bound` is one of a few words.
+    pub fn refused(&self, bound: &'static str) {
+        self.inner.metrics.count(metrics::REFUSED, &[("reason", bound)], 1);
+    }
+
     /// An instance was rebuilt from a history.
     pub fn replayed(&self, workflow_type: &str, events: usize, took: Duration) {
         let labels = [("workflow_type", workflow_type)];

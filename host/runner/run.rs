@@ -336,10 +336,11 @@ impl Run {
             Ok((phase, names)) => {
                 self.phase = phase;
                 self.names = names.or_else(|| self.names.take());
+                parts.admission.was_read();
                 true
             }
             Err(error) => {
-                tracing::error!(run_id = %cell.key.run_id, %error, "a run cannot be loaded");
+                parts.admission.was_not_read(&error);
                 false
             }
         }

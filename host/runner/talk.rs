@@ -101,11 +101,10 @@ impl Host {
         check_request_id(request_id.as_deref())?;
         let stopping = || ApiError::Busy("the host is stopping".to_owned());
         let request = request_id.map(|request_id| Request { operation, request_id });
+        let _admitted = self.parts.admit_write()?;
         loop {
             // Asked each time: a host that cannot go on closes its runs, and the store does not.
-            if !self.is_ready() {
-                return Err(stopping());
-            }
+            self.readiness()?;
             let row = self.row(run).await?;
             if row.status != RunStatus::Running {
                 return self.closed(run, row.key.run_id, request.as_ref()).await;

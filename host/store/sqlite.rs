@@ -8,6 +8,7 @@ mod folder;
 mod reads;
 mod removal;
 mod schema;
+mod session;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -21,11 +22,12 @@ use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, R
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, OnCommitted, OpenCount, OpenRunFilter, RemovalBounds,
-    Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing, Store,
-    StoreError, TimerRow, Verdict, VersionRow,
+    CommitError, ComponentRow, Condition, Epoch, NewComponent, OnCommitted, OpenCount, OpenRunFilter,
+    RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing,
+    Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -210,5 +212,9 @@ impl Store for SqliteStore {
 
     fn was_closed_in_order(&self) -> bool {
         self.taken.was_closed_in_order
+    }
+
+    fn condition(&self) -> watch::Receiver<Condition> {
+        self.writer.condition()
     }
 }

@@ -93,6 +93,7 @@ metrics! {
     SHADOW_TIME = "everfold_shadow_replay_duration_seconds", Seconds, "One shadow replay, reading included.";
     HTTP_REQUESTS = "everfold_http_requests_total", Counter, "Requests that were answered.";
     HTTP_TIME = "everfold_http_request_duration_seconds", Seconds, "From a request to its answer's beginning.";
+    REFUSED = "everfold_refused_total", Counter, "Requests that met a full host, by the bound that they met.";
     RECORDS_DROPPED = "everfold_metric_records_dropped_total", Counter,
         "Measurements of workflows and activities that passed a bound, by which.";
     SPANS_DROPPED = "everfold_spans_dropped_total", Counter, "Spans that no collector took.";

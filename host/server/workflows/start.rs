@@ -1,5 +1,7 @@
 //! Starting runs.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use everfold_core::ids::{Namespace, WorkflowId};
@@ -50,6 +52,9 @@ pub(in crate::server) async fn start(
     let (started, standing) = match query.wait {
         None => (served.host.start(request).await?, None),
         Some(Wait(wait)) => {
+            // Without room for one more who waits, it is started all the same.
+            let room = served.waits.take();
+            let wait = if room.is_ok() { wait } else { Duration::ZERO };
             let (started, result) = served.host.start_and_wait(request, wait).await?;
             let standing = standing_of(&started, result);
             (started, Some(standing))
