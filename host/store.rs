@@ -330,7 +330,7 @@ pub struct RunRow {
     pub started_at: Timestamp,
     /// When it closed.
     pub closed_at: Option<Timestamp>,
-    /// What callers of a closed run get.
+    /// What callers of a closed run get. In lists a large one is left out.
     pub outcome: Option<Outcome>,
     /// Why it is blocked, if it is.
     pub blocked: Option<Blocked>,

@@ -27,7 +27,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Runs that are surely started in a second: the window comes when all are.
 const STARTED_PER_SECOND: u64 = 1_500;
 /// Time beside that.
-const LEAD: Duration = Duration::from_secs(2);
+const LEAD: Duration = Duration::from_secs(4);
 /// How long the last runs may take to end behind the window.
 const PATIENCE: Duration = Duration::from_secs(60);
 
