@@ -7,7 +7,7 @@
 mod committer;
 mod condition;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod rows;
 mod sql;
 mod sqlite;

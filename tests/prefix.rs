@@ -176,7 +176,7 @@ async fn leave_prefix(folder: &Path, chain: &Chain, cut: usize, wasm: &str) {
                 Some(_) => decision.inbox_taken = vec![store.inbox(&key).await.unwrap()[0].0],
             }
         }
-        let verdicts = store.commit(vec![decision]).await.unwrap();
+        let verdicts = store.commit(Arc::new(vec![decision])).await.unwrap();
         assert_eq!(verdicts, [Verdict::Committed]);
     }
     // Dropped without `close`: not stopped in order.

@@ -135,9 +135,22 @@ async fn a_checkpoint_that_does_not_fit_is_made_later() {
     assert_completed(&server, &load.end().await).await;
 }
 
+/// Letters and digits that compression makes nothing of.
+fn incompressible(length: usize) -> String {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let next = |_| {
+        // xorshift64 (Marsaglia, 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from_digit((state >> 32) as u32 % 36, 36).unwrap()
+    };
+    (0..length).map(next).collect()
+}
+
 /// Starts runs with large inputs until a checkpoint is due.
 async fn fill_the_log(server: &Server) {
-    let input = "x".repeat(1_500_000);
+    let input = incompressible(1_500_000);
     let start = |n: usize| {
         let body = json!({ "workflow_type": "echo", "workflow_id": format!("large-{n}"), "input": input });
         server.http.post(server.url("/api/v1/workflows")).json(&body).send()

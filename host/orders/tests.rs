@@ -150,7 +150,7 @@ fn task(activity_type: &str, key: &str, input: &Value) -> AttemptTask {
         digest: Digest([7; 32]),
         trace: RunTrace::of_run(RunId([7; 16])),
         scheduled_event_id: EventId(2),
-        scheduled: ActivityScheduled {
+        scheduled: Arc::new(ActivityScheduled {
             activity_type: activity_type.to_owned(),
             input: Payload::json(input).expect("JSON"),
             task_queue: "default".to_owned(),
@@ -160,7 +160,7 @@ fn task(activity_type: &str, key: &str, input: &Value) -> AttemptTask {
             headers: Vec::new(),
             idempotency_key: key.to_owned(),
             summary: String::new(),
-        },
+        }),
         scheduled_at: T0,
         attempt: 1,
         heartbeat_details: None,

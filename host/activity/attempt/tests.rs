@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ fn task(activity_type: &str, input: &Value, timeouts: ActivityTimeouts) -> Attem
         digest: Digest([7; 32]),
         trace: RunTrace::of_run(RunId([7; 16])),
         scheduled_event_id: EventId(2),
-        scheduled: ActivityScheduled {
+        scheduled: Arc::new(ActivityScheduled {
             activity_type: activity_type.to_owned(),
             input: Payload::json(input).expect("JSON"),
             task_queue: "default".to_owned(),
@@ -76,7 +77,7 @@ fn task(activity_type: &str, input: &Value, timeouts: ActivityTimeouts) -> Attem
             headers: Vec::new(),
             idempotency_key: "key".to_owned(),
             summary: String::new(),
-        },
+        }),
         scheduled_at: T0,
         attempt: 1,
         heartbeat_details: None,

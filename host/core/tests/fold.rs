@@ -249,7 +249,7 @@ fn the_same_calls_hold_and_the_first_difference_is_named() {
     let reordered = |id: EventId, input: &Input| {
         let mut calls = order(id, input);
         if let Some(Command::ActivityScheduled(activity)) = calls.first_mut() {
-            activity.input = Payload::json_text(br#"{"b":1,"a":2}"#.to_vec());
+            Arc::make_mut(activity).input = Payload::json_text(br#"{"b":1,"a":2}"#.to_vec());
         }
         calls
     };
@@ -259,7 +259,7 @@ fn the_same_calls_hold_and_the_first_difference_is_named() {
         &mut Script(|id, input: &Input| {
             let mut calls = order(id, input);
             if let Some(Command::ActivityScheduled(activity)) = calls.first_mut() {
-                activity.input = Payload::json_text(br#"{"a":2,"b":1}"#.to_vec());
+                Arc::make_mut(activity).input = Payload::json_text(br#"{"a":2,"b":1}"#.to_vec());
             }
             calls
         }),
@@ -323,11 +323,11 @@ fn a_call_that_breaks_a_rule_stops_the_guest() {
         |id| Command::ActivityCancelRequested(ActivityCancelRequested { scheduled_event_id: EventId(id) });
     let mut endless = activity("pay", 1);
     if let Command::ActivityScheduled(activity) = &mut endless {
-        activity.timeouts = ActivityTimeouts::default();
+        Arc::make_mut(activity).timeouts = ActivityTimeouts::default();
     }
     let mut large = activity("pay", 1);
     if let Command::ActivityScheduled(activity) = &mut large {
-        activity.input.data = vec![0; 3 << 20];
+        Arc::make_mut(activity).input.data = vec![0; 3 << 20];
     }
     let canceled = Command::WorkflowCanceled(WorkflowCanceled { details: Vec::new() });
     assert_snapshot!(fault(vec![cancel(2)]), @"no activity that event 2 scheduled is open");

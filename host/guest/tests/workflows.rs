@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use everfold_core::command::Command;
 use everfold_core::divergence::Replaying;
@@ -80,7 +80,7 @@ fn divergence(history: &[Event]) -> (EventId, Box<everfold_core::divergence::Non
 
 fn scheduled(event: &mut Event) -> &mut everfold_core::command::ActivityScheduled {
     match &mut event.kind {
-        EventKind::Command(Command::ActivityScheduled(scheduled)) => scheduled,
+        EventKind::Command(Command::ActivityScheduled(scheduled)) => Arc::make_mut(scheduled),
         other => panic!("{other:?}"),
     }
 }

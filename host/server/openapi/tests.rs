@@ -87,7 +87,7 @@ fn an_applications_routes_stand_beside_ours() {
     assert!(ours);
     let placed = document.paths.paths["/orders"].post.as_ref().expect("an operation");
     let refused: Vec<&str> = placed.responses.responses.keys().map(String::as_str).collect();
-    assert_eq!(refused, ["401", "403", "415", "500"]);
+    assert_eq!(refused, ["401", "403", "415", "500", "503"]);
 }
 
 #[test]
