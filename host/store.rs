@@ -6,7 +6,7 @@
 
 mod committer;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod rows;
 mod sql;
 mod sqlite;
@@ -307,7 +307,7 @@ pub struct RunRow {
     pub started_at: Timestamp,
     /// When it closed.
     pub closed_at: Option<Timestamp>,
-    /// What callers of a closed run get.
+    /// What callers of a closed run get. In lists a large one is left out.
     pub outcome: Option<Outcome>,
     /// Why it is blocked, if it is.
     pub blocked: Option<Blocked>,

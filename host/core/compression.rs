@@ -17,8 +17,8 @@ use lz4_flex::block::{compress_into, decompress, get_maximum_output_size};
 pub const COMPRESSED: u8 = 2;
 /// Bytes of the head: the first byte and the size.
 const HEAD: usize = 5;
-/// What is not larger stays as it is. Steps of a usual order have 150 to 600 bytes and would save 10 to 35 %
-/// of that for 1 to 2 µs each.
+/// What is not larger stays as it is: the steps of a usual order have 270 to 710 bytes and would save 13 to 19 %
+/// of them, for 1.5 to 3 µs each. A JSON list of 2 KiB saves 70 % for 2.7 µs, and expands in 0.6 µs.
 const WORTHWHILE: usize = 1_024;
 /// What is larger stays as it is, so that a reader may refuse to expand to more: 256 MiB.
 const MOST: usize = 256 * 1024 * 1024;

@@ -44,6 +44,7 @@ macro_rules! conformance_suite {
             runs: a_request_makes_one_run;
             runs: a_request_of_another_workflow_id_is_another;
             runs: every_outcome_reads_back;
+            runs: a_large_outcome_reads_back_and_lists_leave_it_out;
             runs: a_block_is_set_replaced_and_cleared;
             runs: closing_ends_a_block;
             runs: an_empty_batch_is_nothing;
@@ -58,6 +59,7 @@ macro_rules! conformance_suite {
             waiting: an_inbox_row_of_another_run_cannot_be_taken;
             waiting: attempts_are_replaced_and_deleted;
             waiting: a_deep_failure_reads_back;
+            waiting: large_inputs_failures_and_details_read_back;
             waiting: closing_deletes_what_waits;
             waiting: a_closing_step_leaves_nothing_that_waits;
             waiting: timers_come_in_order_and_in_pages;

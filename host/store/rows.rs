@@ -1,7 +1,11 @@
 //! Rows and the core's types, in both directions. Shared by the backends; knows no connection.
 
-use everfold_core::decision::{BlockKind, Blocked, InboxInput, InboxSeq, PendingActivity};
+use std::borrow::Cow;
+
+use everfold_core::compression::{COMPRESSED, compressed, expanded};
+use everfold_core::decision::{BlockKind, Blocked, Closed, InboxInput, InboxSeq, Outcome, PendingActivity};
 use everfold_core::event::{Event, Input};
+use everfold_core::failure::Failure;
 use everfold_core::history;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
@@ -15,16 +19,55 @@ pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A value as CBOR.
+/// A value as CBOR, compressed if it is large ([`everfold_core::compression`]).
 pub(super) fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
     match minicbor::to_vec(value) {
-        Ok(bytes) => bytes,
+        Ok(cbor) => compressed(&cbor).unwrap_or(cbor),
         Err(error) => unreachable!("writing to memory does not fail: {error}"),
     }
 }
 
 fn decode<T: for<'b> minicbor::Decode<'b, ()>>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    minicbor::decode(bytes).map_err(|error| damaged(what, error))
+    let cbor: Cow<'_, [u8]> = match bytes.first() {
+        Some(&COMPRESSED) => expanded(bytes).map_err(|error| damaged(what, error))?.into(),
+        Some(_) | None => bytes.into(),
+    };
+    minicbor::decode(&cbor).map_err(|error| damaged(what, error))
+}
+
+/// The longest outcome in a run's row, in bytes. SQLite keeps a row of up to about 1,000 bytes in one page; a
+/// longer one costs a page of its own, and every walk over the rows with it.
+const LONGEST_OUTCOME: usize = 400;
+
+/// The outcome for a closed run's row; absent where it is large and the closing event tells it.
+pub(super) fn outcome(closed: &Closed, events: &[Event]) -> Option<Vec<u8>> {
+    let bytes = encode(&closed.outcome);
+    if bytes.len() > LONGEST_OUTCOME && events.last().and_then(Closed::by).as_ref() == Some(closed) {
+        return None;
+    }
+    Some(bytes)
+}
+
+/// The outcome that the last step of a closed run's history tells.
+pub(super) fn told_outcome(key: &RunKey, body: &[u8]) -> Result<Option<Outcome>, StoreError> {
+    let mut events = Vec::new();
+    unpack_history(key, body, &mut events)?;
+    Ok(events.last().and_then(Closed::by).map(|closed| closed.outcome))
+}
+
+/// The longest failure that is shown to people as JSON, in bytes of JSON.
+const LONGEST_JSON: usize = 4 * 1024;
+/// What they see of the message of a longer one, in characters.
+const SHOWN: usize = 500;
+
+/// A failure as JSON for people; only the beginning of its message if it is long.
+pub(super) fn shown(failure: &Failure) -> Option<String> {
+    let json = serde_json::to_string(failure).ok()?;
+    if json.len() <= LONGEST_JSON {
+        return Some(json);
+    }
+    let message: String = failure.message.chars().take(SHOWN).collect();
+    Some(serde_json::json!({ "message": message }).to_string())
 }
 
 fn damaged(what: &str, reason: impl std::fmt::Display) -> StoreError {

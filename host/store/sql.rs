@@ -319,6 +319,10 @@ pub(super) const HISTORY: &str = "\
             (SELECT MAX(first_event_id) FROM history WHERE run_id = $1 AND first_event_id <= $3), 0) \
     ORDER BY first_event_id";
 
+/// The last step of a history: run id, namespace.
+pub(super) const LAST_STEP: &str = "\
+    SELECT body FROM history WHERE run_id = $1 AND namespace = $2 ORDER BY first_event_id DESC LIMIT 1";
+
 /// A run's inbox: run id, namespace.
 pub(super) const INBOX: &str =
     "SELECT seq, received_at, input FROM inbox WHERE run_id = $1 AND namespace = $2 ORDER BY seq";

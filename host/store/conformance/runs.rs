@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::{BlockChange, Closed, Decision, Outcome};
+use everfold_core::event::EventKind;
 use everfold_core::failure::Failure;
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
 use everfold_core::machine::RunStatus;
@@ -13,7 +15,7 @@ use super::fixtures::{
     DIGEST, advance, block, blocked, close, commit, commit_all, commit_each, key, stand, start, start_as,
     start_by_request, started_at, workflow_id,
 };
-use crate::store::{RunRow, Store, Verdict};
+use crate::store::{RunFilter, RunRow, Store, Verdict};
 
 /// The row of the `n`th run.
 async fn row(store: &impl Store, n: usize) -> RunRow {
@@ -237,6 +239,31 @@ pub(crate) async fn every_outcome_reads_back(backend: &impl Backend) {
         let row = row(&store, n).await;
         assert_eq!((row.status, row.closed_at, row.outcome), (status, Some(at), Some(outcome)));
     }
+}
+
+pub(crate) async fn a_large_outcome_reads_back_and_lists_leave_it_out(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    // The first one compresses well, the second one does not; the third one no event tells.
+    let noise: Vec<u8> = (0..20_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let results = [vec![b'x'; 1_000_000], noise.clone(), noise].map(|data| Payload { metadata: Vec::new(), data });
+    for (n, result) in results.iter().enumerate() {
+        let mut last = close(n, EventId(2));
+        let closed = last.closed.as_mut().expect("it closes");
+        closed.outcome = Outcome::Result(result.clone());
+        let command = Command::WorkflowCompleted(WorkflowCompleted { result: result.clone() });
+        match n {
+            0 | 1 => last.events[0].kind = EventKind::Command(command),
+            _ => last.events.clear(),
+        }
+        commit_each(&store, vec![start(n), last]).await;
+        let expected = Some(Outcome::Result(result.clone()));
+        assert_eq!(row(&store, n).await.outcome, expected, "{n}");
+        let latest = store.latest_run(&Namespace::default(), &workflow_id(n)).await.unwrap().unwrap();
+        assert_eq!(latest.outcome, expected, "{n}");
+    }
+    let listed = store.runs(&Namespace::default(), &RunFilter::default(), None, 10).await.unwrap();
+    let told: Vec<bool> = listed.iter().map(|row| row.outcome.is_some()).collect();
+    assert_eq!(told, [true, false, false]);
 }
 
 pub(crate) async fn a_block_is_set_replaced_and_cleared(backend: &impl Backend) {

@@ -1,8 +1,10 @@
 //! What waits for a run: inbox, attempts, timers.
 
 use everfold_core::decision::{Decision, InboxInput, InboxSeq};
+use everfold_core::event::{Input, WorkflowCancelRequested};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{EventId, Namespace, Timestamp};
+use everfold_core::payload::Payload;
 
 use super::Backend;
 use super::fixtures::{advance, attempt, close, commit_each, inbox_input, key, stand, start};
@@ -103,6 +105,24 @@ pub(crate) async fn a_deep_failure_reads_back(backend: &impl Backend) {
     pending.last_failure = Some(failure);
     let step = Decision { attempts: vec![pending.clone()], ..stand(1, EventId(2)) };
     commit_each(&store, vec![start(1), step]).await;
+    assert_eq!(store.attempts(&key(1)).await.unwrap(), [pending]);
+}
+
+pub(crate) async fn large_inputs_failures_and_details_read_back(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let text = "it went wrong again, as before; ".repeat(5_000);
+    let mut step = put(1, 2, &[]);
+    step.inbox_put = vec![InboxInput {
+        received_at: Timestamp(1),
+        input: Input::WorkflowCancelRequested(WorkflowCancelRequested { reason: text.clone() }),
+    }];
+    let mut pending = attempt(EventId(2), 3);
+    pending.last_failure = Some(Failure::application("Large", text.clone()));
+    pending.heartbeat_details = Some(Payload { metadata: Vec::new(), data: text.into_bytes() });
+    step.attempts = vec![pending.clone()];
+    let inputs = step.inbox_put.clone();
+    commit_each(&store, vec![start(1), step]).await;
+    assert_eq!(inbox(&store, 1).await.1, inputs);
     assert_eq!(store.attempts(&key(1)).await.unwrap(), [pending]);
 }
 

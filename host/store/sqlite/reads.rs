@@ -162,7 +162,25 @@ impl Reads {
             .fetch_optional(&self.pool)
             .await
             .map_err(failed)?;
-        record.map(RunRow::try_from).transpose()
+        self.whole(record).await
+    }
+
+    /// A run with its outcome, which stands in the history alone where it is large. None if the run has been
+    /// removed meanwhile.
+    async fn whole(&self, record: Option<RunRecord>) -> Result<Option<RunRow>, StoreError> {
+        let Some(mut row) = record.map(RunRow::try_from).transpose()? else { return Ok(None) };
+        if row.status == RunStatus::Running || row.outcome.is_some() {
+            return Ok(Some(row));
+        }
+        let body: Option<Vec<u8>> = sqlx::query_scalar(sql::LAST_STEP)
+            .bind(&row.key.run_id.0[..])
+            .bind(&row.key.namespace.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        let Some(body) = body else { return Ok(None) };
+        row.outcome = rows::told_outcome(&row.key, &body)?;
+        Ok(Some(row))
     }
 
     pub(super) async fn latest_run(
@@ -176,7 +194,7 @@ impl Reads {
             .fetch_optional(&self.pool)
             .await
             .map_err(failed)?;
-        record.map(RunRow::try_from).transpose()
+        self.whole(record).await
     }
 
     pub(super) async fn request(

@@ -4,7 +4,7 @@
 //! writes: a refused decision has written nothing, so that no savepoint is needed.
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, NextRun,
+    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, NextRun,
     Operation, PendingActivity, Request,
 };
 use everfold_core::event::Event;
@@ -15,7 +15,7 @@ use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
 use super::removal::Removal;
-use crate::store::rows::{encode, integer};
+use crate::store::rows::{encode, integer, outcome, shown};
 use crate::store::{Epoch, NewComponent, RetiredVersion, Retirement, RouteChange, Verdict, sql};
 
 /// Every statement that the writer uses, prepared once.
@@ -247,7 +247,7 @@ impl<'c> Statements<'c> {
             0,
             started_at.0,
             closed.as_ref().map(|closed| closed.at.0),
-            closed.as_ref().map(|closed| encode(&closed.outcome)),
+            closed.as_ref().and_then(|closed| outcome(closed, &decision.events)),
         ])?;
         if rows == 0 {
             return Ok(Verdict::Fenced);
@@ -335,12 +335,12 @@ impl<'c> Statements<'c> {
                 key.namespace.0,
                 expected,
             ])?,
-            Some(Closed { status, at, outcome }) => self.run_close.execute(params![
+            Some(closed) => self.run_close.execute(params![
                 next,
                 open_activities,
-                status.name(),
-                at.0,
-                encode(outcome),
+                closed.status.name(),
+                closed.at.0,
+                outcome(closed, &decision.events),
                 key.run_id.0,
                 key.namespace.0,
                 expected,
@@ -396,7 +396,7 @@ impl<'c> Statements<'c> {
             pending.attempt,
             pending.next_attempt_at.0,
             failure.map(encode),
-            failure.and_then(|failure| serde_json::to_string(failure).ok()),
+            failure.and_then(shown),
             pending.last_failure_at.map(|at| at.0),
             pending.heartbeat_details.as_ref().map(encode),
             pending.last_heartbeat_at.map(|at| at.0),

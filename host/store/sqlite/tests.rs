@@ -180,6 +180,18 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
     let _store = folder.open().await.unwrap();
     let shell = folder.shell();
     let queries = [
+        // Those of a step.
+        (sql::EPOCH, "PRIMARY KEY"),
+        (sql::WORKFLOW_ID, "PRIMARY KEY"),
+        (sql::RUN_BLOCK, "PRIMARY KEY"),
+        (sql::RUN_UNBLOCK, "PRIMARY KEY"),
+        (sql::RUN_INBOX_LENGTH, "PRIMARY KEY"),
+        (sql::TIMER_DELETE, "PRIMARY KEY"),
+        (sql::ATTEMPT_DELETE, "PRIMARY KEY"),
+        (sql::INBOX_DELETE, "PRIMARY KEY"),
+        (sql::INBOX_HAND_OVER, "inbox_by_run"),
+        (sql::IS_ROUTED, "PRIMARY KEY"),
+        // The others.
         (sql::NEEDING_ATTENTION, "runs_needing_attention"),
         (sql::TIMERS_DUE, "timers_by_time"),
         (sql::LATEST_RUN, "runs_by_workflow"),
@@ -187,6 +199,7 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
         (sql::INBOX, "inbox_by_run"),
         (sql::RUN, "PRIMARY KEY"),
         (sql::HISTORY, "PRIMARY KEY"),
+        (sql::LAST_STEP, "PRIMARY KEY"),
         (sql::ATTEMPTS, "PRIMARY KEY"),
         (sql::REQUEST, "PRIMARY KEY"),
         (sql::RUN_ADVANCE, "PRIMARY KEY"),

@@ -405,7 +405,9 @@ mod tests {
         let statements = Statements::prepare(&connection).unwrap();
         let mut session = Session::new(&connection, statements, taken.epoch);
         let mut large = advance(1, EventId(2), 1);
-        let details = Payload { metadata: Vec::new(), data: vec![1; 1_000_000] };
+        // Nothing that compression makes small.
+        let noise = |n: u64| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).wrapping_mul(n) as u8;
+        let details = Payload { metadata: Vec::new(), data: (0..1_000_000).map(noise).collect() };
         large.attempts = vec![attempt(EventId(2), 1)];
         large.attempts[0].heartbeat_details = Some(details);
         let batch = [start(1), large, start(2)];
