@@ -9,6 +9,8 @@ mod context;
 mod heartbeat;
 mod registry;
 
+use std::sync::Arc;
+
 use everfold_core::command::ActivityScheduled;
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, RunKey, Timestamp, WorkflowId};
@@ -51,7 +53,7 @@ pub struct AttemptTask {
     /// The command that scheduled it.
     pub scheduled_event_id: EventId,
     /// What was asked for.
-    pub scheduled: ActivityScheduled,
+    pub scheduled: Arc<ActivityScheduled>,
     /// When.
     pub scheduled_at: Timestamp,
     /// The attempt's number, from 1.

@@ -4,6 +4,7 @@
 //! know nothing else of it. Results go to standard output, everything that is said about them to
 //! standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 host unreachable.
 
+mod bench;
 mod check;
 mod client;
 mod completions;
@@ -40,6 +41,9 @@ use everfold_core::ids::RunId;
 use client::Client;
 use failure::Failure;
 
+/// Where a host listens unless told otherwise.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8233";
+
 /// Runs durable workflows, and shows what they do.
 #[derive(Debug, Parser)]
 #[command(
@@ -58,15 +62,9 @@ struct Cli {
 /// Which host a command talks to.
 #[derive(Debug, Args)]
 struct Connection {
-    /// The host's address
-    #[arg(
-        long,
-        global = true,
-        env = "EVERFOLD_URL",
-        default_value = "http://127.0.0.1:8233",
-        value_name = "URL"
-    )]
-    server: String,
+    /// The host's address; default: http://127.0.0.1:8233
+    #[arg(long, global = true, env = "EVERFOLD_URL", value_name = "URL")]
+    server: Option<String>,
     /// The host's token, where it wants one
     #[arg(long, global = true, env = "EVERFOLD_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -115,6 +113,8 @@ enum Command {
     Export(export::Export),
     /// Replay an exported history with a component, without a host
     Replay(replay::Replay),
+    /// Measure a host: orders a second, latencies, what they cost
+    Bench(bench::Bench),
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -144,6 +144,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => runtime(Threads::Many)?.block_on(serve.run(connection.token)),
         Command::Replay(replay) => replay.run(),
+        // One thread: the machine's others are the host's.
+        Command::Bench(bench) => runtime(Threads::One)?.block_on(bench.run(connection)),
         Command::Completions(completions) => completions.run(Cli::command()),
         Command::Deploy(deploy) => runtime(Threads::One)?.block_on(deploy.run(&client(connection)?)),
         Command::Versions(versions) => runtime(Threads::One)?.block_on(versions.run(&client(connection)?)),
@@ -166,7 +168,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 fn client(connection: Connection) -> Result<Client, Failure> {
-    Client::new(&connection.server, connection.token.as_deref(), connection.namespace)
+    let server = connection.server.as_deref().unwrap_or(DEFAULT_SERVER);
+    Client::new(server, connection.token.as_deref(), connection.namespace)
 }
 
 enum Threads {

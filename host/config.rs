@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use everfold::activity::AttemptSettings;
-use everfold::guest::EngineSettings;
+use everfold::guest::{Allocation, EngineSettings};
 use everfold::orders::{OrdersSettings, Sandbox};
-use everfold::runner::{HostSettings, ResidentLimits};
-use everfold::server::ServerSettings;
+use everfold::runner::{HostSettings, LoadLimits, ResidentLimits};
 use everfold::server::access::{AllowedHost, Token};
+use everfold::server::{ServerLimits, ServerSettings};
 use everfold_core::limits::Limits;
 use figment::error::Kind;
 use figment::providers::{Format as _, Toml};
@@ -128,6 +128,18 @@ pub(crate) struct LimitsSection {
     /// Instances kept alive; default 8,192. Each takes four memory mappings, and the kernel allows a
     /// process 65,530 unless told otherwise.
     pub(crate) live_instances: usize,
+    /// Bytes of the bodies of all requests that are not answered yet; default 256 MiB. What does not fit is
+    /// refused with 503, as with all bounds that follow.
+    pub(crate) request_bytes_under_way: usize,
+    /// Starts, signals, requests to cancel and terminations that are not on disk yet; default 10,000.
+    pub(crate) writes_under_way: usize,
+    /// Activities of all runs that are scheduled and not closed; default 100,000. At the bound no run is
+    /// started; open runs go on.
+    pub(crate) activities_under_way: usize,
+    /// Open connections; default 10,000, or fewer where the process may not open so many files.
+    pub(crate) connections: usize,
+    /// Requests that wait for a run's end or its next event; default 5,000.
+    pub(crate) waiting_requests: usize,
 }
 
 /// `[orders]`
@@ -150,6 +162,10 @@ pub(crate) struct ActivitiesSection {
     pub(crate) max_concurrent: usize,
 }
 
+/// Instances beside those that are kept alive: of runs whose step is on its way to the disk, of replicas and
+/// checks.
+const SPARE_INSTANCES: u32 = 4_096;
+
 /// `[retention]`
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -171,7 +187,9 @@ impl TryFrom<f64> for Days {
         if days > 0.0 && days.is_finite() {
             Ok(Self(days))
         } else {
-            Err(format!("`{days}` is not a positive number of days; leave the setting out to keep runs for ever"))
+            Err(format!(
+                "`{days}` is not a positive number of days; leave the setting out to keep runs for ever"
+            ))
         }
     }
 }
@@ -244,6 +262,8 @@ impl Default for LimitsSection {
     /// DESIGN.md sections 1 and 6.
     fn default() -> Self {
         let Limits { payload_bytes, history_events, pending_activities, signals } = Limits::default();
+        let LoadLimits { writes_under_way, activities_under_way } = LoadLimits::default();
+        let ServerLimits { request_bytes_under_way, connections, waiting_requests } = ServerLimits::default();
         Self {
             payload_bytes,
             history_events,
@@ -253,6 +273,11 @@ impl Default for LimitsSection {
             activation_time_ms: 1_000,
             component_bytes: 16 * 1024 * 1024,
             live_instances: 8_192,
+            request_bytes_under_way,
+            writes_under_way,
+            activities_under_way,
+            connections,
+            waiting_requests,
         }
     }
 }
@@ -302,6 +327,11 @@ impl Settings {
     /// What bounds a guest.
     pub(crate) fn engine_settings(&self) -> EngineSettings {
         EngineSettings {
+            allocation: Allocation::Pooled {
+                instances: u32::try_from(self.limits.live_instances)
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(SPARE_INSTANCES),
+            },
             memory_bytes: self.limits.memory_bytes,
             activation_time: Duration::from_millis(self.limits.activation_time_ms),
             component_bytes: self.limits.component_bytes,
@@ -320,12 +350,20 @@ impl Settings {
     /// What bounds runs.
     pub(crate) fn host_settings(&self) -> HostSettings {
         let LimitsSection {
-            payload_bytes, history_events, pending_activities, signals, live_instances, ..
+            payload_bytes,
+            history_events,
+            pending_activities,
+            signals,
+            live_instances,
+            writes_under_way,
+            activities_under_way,
+            ..
         } = self.limits;
         HostSettings {
             limits: Limits { payload_bytes, history_events, pending_activities, signals },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
             closed_runs_kept: self.retention.closed_days.map(Days::duration),
+            load: LoadLimits { writes_under_way, activities_under_way },
             ..HostSettings::default()
         }
     }
@@ -345,12 +383,14 @@ impl Settings {
 
     /// The server's part.
     pub(crate) fn server_settings(&self) -> ServerSettings {
+        let LimitsSection { request_bytes_under_way, connections, waiting_requests, .. } = self.limits;
         ServerSettings {
             listen: self.server.listen,
             token: self.server.token.clone(),
             allowed_hosts: self.server.allowed_hosts.clone(),
             payload_bytes: self.limits.payload_bytes,
             component_bytes: self.limits.component_bytes,
+            limits: ServerLimits { request_bytes_under_way, connections, waiting_requests },
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) mod tests;
 pub use cache::{CacheError, CodeCache};
 pub use component::LoadedComponent;
 pub use description::{Description, Handler, HandlerKind, WorkflowType};
-pub use engine::{Engine, EngineError, EngineSettings};
+pub use engine::{Allocation, Engine, EngineError, EngineSettings, NoInstance};
 pub use inspect::InvalidComponent;
 pub use instance::Instance;
 pub use observation::{LogLevel, MetricKind, Observation};

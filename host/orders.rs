@@ -15,6 +15,7 @@
 mod activities;
 mod changes;
 mod database;
+mod late;
 mod openapi;
 mod order;
 mod problem;
@@ -36,6 +37,7 @@ use crate::activity::Registry;
 use crate::clock::Clock;
 use crate::runner::Host;
 use database::Database;
+use late::Late;
 use remote::Remote;
 
 pub use database::DatabaseError;
@@ -88,6 +90,7 @@ struct Shop {
     gateway: Remote,
     carrier: Remote,
     workflow_type: String,
+    late: Late,
 }
 
 impl OrdersApp {
@@ -104,7 +107,9 @@ impl OrdersApp {
         let carrier = Remote::new(&remote::CARRIER, settings.carrier_url.as_deref())?;
         let database = Database::open(data_dir.as_ref(), "orders.db", &MIGRATIONS).await?;
         let workflow_type = settings.workflow_type;
-        Ok(Self { shop: Arc::new(Shop { database, clock, gateway, carrier, workflow_type }) })
+        Ok(Self {
+            shop: Arc::new(Shop { database, clock, gateway, carrier, workflow_type, late: Late::default() }),
+        })
     }
 
     /// Registers the order workflow's activities.

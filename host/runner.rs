@@ -3,7 +3,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `api` | what callers say and are answered |
-//! | `cells` | a mailbox for each run with something to do; the folding threads |
+//! | `admission` | what the host takes on at once |
+//! | `cells`, `lanes` | a mailbox for each run with something to do; the folding threads |
 //! | `run`, `position` | one run's phases, a step at a time; where it stands |
 //! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
 //! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
@@ -18,12 +19,14 @@
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 
 mod act;
+mod admission;
 pub mod api;
 mod block;
 mod cells;
 mod check;
 mod dispatch;
 mod folder;
+mod lanes;
 mod list;
 mod listen;
 mod load;
@@ -55,7 +58,7 @@ use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Attempts;
@@ -65,6 +68,8 @@ use crate::guest::Engine;
 use crate::store::{Committer, RunRow, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::version::Versions;
+use admission::Admission;
+pub use admission::LoadLimits;
 use api::{
     ApiError, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult, StartRequest, Started,
 };
@@ -95,11 +100,11 @@ pub struct HostSettings {
     pub limits: Limits,
     /// Limits of the live instances.
     pub residents: ResidentLimits,
-    /// Threads that fold, beside the one for suspect code. More than there are cores: a guest that loops
-    /// for the first time holds one for as long as an activation may take.
+    /// Threads that fold, beside the one for suspect code. One more than there are cores: a guest that loops
+    /// for the first time holds one for as long as an activation may take. Further ones would take turns.
     pub fold_threads: usize,
-    /// Starts that may be under way at once before callers are told that the host is busy.
-    pub starts_under_way: usize,
+    /// What the host takes on at once before callers are told that it is busy.
+    pub load: LoadLimits,
     /// How long a closed run is kept; absent: for ever.
     pub closed_runs_kept: Option<Duration>,
 }
@@ -110,8 +115,8 @@ impl Default for HostSettings {
         Self {
             limits: Limits::default(),
             residents: ResidentLimits::default(),
-            fold_threads: cores * 2 + 2,
-            starts_under_way: 10_000,
+            fold_threads: cores + 1,
+            load: LoadLimits::default(),
             closed_runs_kept: None,
         }
     }
@@ -163,7 +168,7 @@ struct Parts {
     replicas: Replicas,
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
-    starts: Semaphore,
+    admission: Admission,
     telemetry: Telemetry,
     survey: Surveyed,
     stopping: CancellationToken,
@@ -181,6 +186,7 @@ impl Parts {
         let (parts, key) = (Arc::clone(self), key.clone());
         self.runtime.spawn(async move {
             parts.clock.sleep_until(parts.clock.now().plus_ms(STORE_PAUSE_MS)).await;
+            parts.admission.writable().await;
             parts.send(&key, message);
         });
     }
@@ -216,15 +222,15 @@ impl Host {
     pub fn open(parts: HostParts, settings: &HostSettings) -> Self {
         let HostParts { store, engine, attempts, clock, telemetry, on_fatal } = parts;
         let attempts = attempts.with_telemetry(telemetry.clone());
-        let (cells, queues) = Cells::new();
         let parts = Arc::new(Parts {
+            admission: Admission::new(settings.load, store.condition()),
             committer: Committer::new(Arc::clone(&store), telemetry.clone()),
             versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
             store,
             attempts,
             clock,
             limits: settings.limits,
-            cells,
+            cells: Cells::new(),
             dispatcher: Dispatcher::default(),
             timers: Timers::default(),
             watchers: Watchers::default(),
@@ -232,18 +238,18 @@ impl Host {
             replicas: Replicas::new(settings.fold_threads),
             suspects: Suspects::default(),
             retries: Mutex::default(),
-            starts: Semaphore::new(settings.starts_under_way),
             telemetry,
             survey: Surveyed::default(),
             stopping: CancellationToken::new(),
             runtime: tokio::runtime::Handle::current(),
             on_fatal,
         });
-        let threads = cells::spawn_threads(&parts, queues, settings.fold_threads.max(1));
+        let threads = cells::spawn_threads(&parts, settings.fold_threads.max(1));
         let mut background = vec![
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
             parts.runtime.spawn(sweep::sweep_for_ever(Arc::clone(&parts))),
+            parts.runtime.spawn(end_with_store(Arc::clone(&parts))),
             parts.runtime.spawn(parts.telemetry.clone().keep_up()),
         ];
         if let Some(kept) = settings.closed_runs_kept {
@@ -262,22 +268,65 @@ impl Host {
     /// # Errors
     /// `UnknownWorkflowType`, `AlreadyStarted`, `InvalidInput` (too large), `Busy`.
     pub async fn start(&self, request: StartRequest) -> Result<Started, ApiError> {
+        let key = self.new_key(&request);
+        self.start_as(key, request).await
+    }
+
+    /// Starts a run and waits up to `wait` for its end, which needs no look at the store. The run is on disk
+    /// whatever comes of the waiting.
+    ///
+    /// # Errors
+    /// As [`Host::start`]. An error of the waiting is that of [`Host::result`].
+    pub async fn start_and_wait(
+        &self,
+        request: StartRequest,
+        wait: Duration,
+    ) -> Result<(Started, Result<RunResult, ApiError>), ApiError> {
+        let key = self.new_key(&request);
+        // Begun before the run is: its end cannot be missed.
+        let mut watch = self.parts.watchers.watch_end(&key);
+        let started = self.start_as(key.clone(), request).await?;
+        let still_running = RunResult { key: key.clone(), status: RunStatus::Running, outcome: None };
+        let closed = if started.is_duplicate {
+            None
+        } else {
+            tokio::select! {
+                closed = watch.changed() => closed,
+                () = tokio::time::sleep(wait) => return Ok((started, Ok(still_running))),
+                () = self.parts.stopping.cancelled() => return Ok((started, Ok(still_running))),
+            }
+        };
+        let result = match closed.map(|closed| (closed.status, closed.outcome.clone())) {
+            Some((status, outcome @ (Outcome::Result(_) | Outcome::Failure(_)))) => {
+                Ok(RunResult { key, status, outcome: Some(outcome) })
+            }
+            // Another run goes on, or is meant.
+            Some((_, Outcome::ContinuedAs(_))) | None => {
+                let (workflow_id, run_id) = (started.workflow_id.clone(), Some(started.run_id));
+                self.result(&RunRef { namespace: key.namespace, workflow_id, run_id }, wait).await
+            }
+        };
+        Ok((started, result))
+    }
+
+    fn new_key(&self, request: &StartRequest) -> RunKey {
+        RunKey { namespace: request.namespace.clone(), run_id: self.parts.clock.new_run_id() }
+    }
+
+    async fn start_as(&self, key: RunKey, request: StartRequest) -> Result<Started, ApiError> {
         self.check_start(&request)?;
         let parts = &self.parts;
-        let Ok(_permit) = parts.starts.try_acquire() else {
-            return Err(ApiError::Busy("too many runs are being started at once".to_owned()));
-        };
+        let _admitted = parts.admit_start()?;
         let workflow_id = request.workflow_id.clone().unwrap_or_else(|| {
             WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
         });
         let digest = self.digest_for(&request, &workflow_id).await?;
-        let run_id = parts.clock.new_run_id();
         let started = WorkflowStarted {
             workflow_type: request.workflow_type.clone(),
             workflow_id: workflow_id.clone(),
-            namespace: request.namespace.clone(),
-            run_id,
-            original_run_id: run_id,
+            namespace: request.namespace,
+            run_id: key.run_id,
+            original_run_id: key.run_id,
             digest,
             input: request.input,
             headers: request.headers,
@@ -293,7 +342,6 @@ impl Host {
             request_id: request.request_id,
         };
         let (reply, answered) = oneshot::channel();
-        let key = RunKey { namespace: request.namespace, run_id };
         parts.send(&key, Message::Start(Box::new(Start { started, new_run, reply })));
         answered.await.unwrap_or_else(|_| Err(ApiError::Busy("the host is stopping".to_owned())))
     }
@@ -432,7 +480,7 @@ impl Host {
         let in_time = tokio::time::sleep(wait);
         tokio::pin!(in_time);
         loop {
-            let mut watch = self.parts.watchers.watch(&key);
+            let mut watch = self.parts.watchers.watch_end(&key);
             let row = self.row_of(&key).await?;
             let (mut status, mut outcome) = (row.status, row.outcome);
             while status == RunStatus::Running && !wait.is_zero() && !in_time.is_elapsed() {
@@ -471,7 +519,18 @@ impl Host {
     /// Whether the host takes requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.parts.stopping.is_cancelled()
+        self.readiness().is_ok()
+    }
+
+    /// Whether the host takes requests.
+    ///
+    /// # Errors
+    /// `Busy`, with the reason.
+    pub fn readiness(&self) -> Result<(), ApiError> {
+        if self.parts.stopping.is_cancelled() {
+            return Err(ApiError::Busy("the host is stopping".to_owned()));
+        }
+        self.parts.admission.trouble().map_or(Ok(()), |reason| Err(ApiError::Busy(reason)))
     }
 
     /// Stops in order: takes no new work, lets attempts under way end for up to `grace`, records the
@@ -518,7 +577,20 @@ fn not_found(workflow_id: &WorkflowId, run_id: Option<RunId>) -> ApiError {
 }
 
 fn internal(error: &StoreError) -> ApiError {
-    ApiError::Internal(error.to_string())
+    match error {
+        StoreError::RolledBack(_) => ApiError::Busy(error.to_string()),
+        StoreError::InUse(_)
+        | StoreError::SchemaTooNew { .. }
+        | StoreError::Database(_)
+        | StoreError::Damaged(_) => ApiError::Internal(error.to_string()),
+    }
+}
+
+/// Ends the process when the store is lost to it, whoever's write it was.
+async fn end_with_store(parts: Arc<Parts>) {
+    if let Some(reason) = parts.admission.lost().await {
+        parts.end_process(&reason);
+    }
 }
 
 /// Wakes the runs that an earlier process left with something to do.

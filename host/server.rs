@@ -2,13 +2,16 @@
 //!
 //! This module owns paths, bodies, refusals and the listener. It decides nothing about runs and
 //! never meets a store or a guest. `router` puts the pieces together, outermost first: requests are counted
-//! and traced, panics become an answer, [`access`] refuses what must not come in, then the routes. An application's own routes
+//! and traced, panics become an answer, [`access`] refuses what must not come in and [`bounds`] what does not
+//! fit, then the routes. An application's own routes
 //! are passed in as a router; they get the same treatment, and write their errors as [`problem::Problem`].
 
 pub mod access;
+mod bounds;
 mod check;
 mod components;
 pub mod extract;
+mod listener;
 pub mod metrics;
 mod openapi;
 pub mod problem;
@@ -30,7 +33,6 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -42,8 +44,14 @@ use crate::runner::Host;
 use crate::runner::api::ApiError;
 use crate::telemetry;
 use access::{Access, AllowedHost, Token};
+use bounds::{Bodies, Waits};
 use openapi::{refusals, shapes};
 use problem::{Answer, Code, Problem};
+
+pub use bounds::ServerLimits;
+
+/// The largest body that an application's routes take: the framework's own limit.
+const LARGEST_BODY: usize = 2 * 1024 * 1024;
 
 /// How the server listens and whom it lets in.
 #[derive(Clone, Debug)]
@@ -58,6 +66,8 @@ pub struct ServerSettings {
     pub payload_bytes: usize,
     /// The largest component.
     pub component_bytes: usize,
+    /// What it takes on at once.
+    pub limits: ServerLimits,
 }
 
 /// A server that cannot start.
@@ -117,19 +127,11 @@ impl Server {
 
     /// Serves until `stopping`: then no connection is accepted any more, waiting requests are
     /// answered with how things stand, and the others end.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(self, host: Host, application: Router, stopping: CancellationToken) -> io::Result<()> {
+    pub async fn serve(self, host: Host, application: Router, stopping: CancellationToken) {
         let application = application.merge(openapi::routes(self.document));
+        let telemetry = host.telemetry().clone();
         let router = router(host, application, &self.settings, self.address, stopping.clone());
-        // Without it an answer in two writes waits for a delayed acknowledgement.
-        let listener = self.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY could not be set");
-            }
-        });
-        axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await
+        listener::serve(self.listener, router, self.settings.limits.connections, telemetry, stopping).await;
     }
 }
 
@@ -138,18 +140,23 @@ impl Server {
 struct Served {
     host: Host,
     stopping: CancellationToken,
+    waits: Waits,
 }
 
 impl Served {
-    /// Asks with a wait; when the server stops meanwhile, asks again without one.
-    async fn waiting<T, F>(&self, wait: Duration, ask: impl Fn(Duration) -> F) -> Result<T, ApiError>
+    /// Asks with a wait, if there is room for one more; when the server stops meanwhile, asks again without.
+    async fn waiting<T, F>(&self, wait: Duration, ask: impl Fn(Duration) -> F) -> Answer<T>
     where
         F: Future<Output = Result<T, ApiError>>,
     {
+        if wait.is_zero() {
+            return Ok(ask(wait).await?);
+        }
+        let _room = self.waits.take()?;
         tokio::select! {
             biased;
-            answer = ask(wait) => answer,
-            () = self.stopping.cancelled() => ask(Duration::ZERO).await,
+            answer = ask(wait) => Ok(answer?),
+            () = self.stopping.cancelled() => Ok(ask(Duration::ZERO).await?),
         }
     }
 }
@@ -164,15 +171,21 @@ fn router(
 ) -> Router {
     let access = Access::new(address, &settings.allowed_hosts, settings.token.clone());
     let telemetry = host.telemetry().clone();
+    let waits = Waits::new(settings.limits.waiting_requests, telemetry.clone());
+    let bodies = Bodies::new(settings.limits.request_bytes_under_way, telemetry.clone());
+    let bounded = |largest| middleware::from_fn_with_state(bodies.up_to(largest), bounds::admit);
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route(metrics::PATH, get(scrape))
-        .merge(workflows::routes(settings.payload_bytes))
-        .merge(components::routes(settings.component_bytes))
-        .merge(types::routes())
-        .with_state(Served { host, stopping })
-        .merge(application)
+        .merge(
+            workflows::routes(settings.payload_bytes)
+                .layer(bounded(workflows::largest(settings.payload_bytes))),
+        )
+        .merge(components::routes(settings.component_bytes).layer(bounded(settings.component_bytes)))
+        .merge(types::routes().layer(bounded(types::BODY_BYTES)))
+        .with_state(Served { host, stopping, waits })
+        .merge(application.layer(bounded(LARGEST_BODY)))
         .fallback(nothing_there)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(access), access::guard))
@@ -201,10 +214,10 @@ async fn healthz() -> Json<Value> {
     responses((status = 200, description = "It does", body = shapes::Health), refusals::Ready)
 )]
 async fn readyz(State(served): State<Served>) -> Answer<Json<Value>> {
-    if served.stopping.is_cancelled() || !served.host.is_ready() {
-        let detail = "the host is starting, stopping, or cannot reach its store";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::BUSY, detail));
+    if served.stopping.is_cancelled() {
+        return Err(ApiError::Busy("the host is stopping".to_owned()).into());
     }
+    served.host.readiness()?;
     Ok(Json(json!({ "status": "ready" })))
 }
 

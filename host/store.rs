@@ -5,11 +5,14 @@
 //! its shard can write nothing more. Every backend passes the same suite, `store/conformance.rs`.
 
 mod committer;
+mod condition;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod rows;
 mod sql;
 mod sqlite;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity, Request};
@@ -17,9 +20,15 @@ use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use everfold_core::route::Route;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 pub use committer::{Committed, Committer, OnDone};
+pub use condition::Condition;
 pub use sqlite::SqliteStore;
+
+/// Told once what became of a batch, when the store holds it no more. It hands on, it does not work, and it never panics.
+pub type OnCommitted = Box<dyn FnOnce(Result<Vec<Verdict>, CommitError>) + Send>;
 
 /// The number of a host's ownership of the store; grows with every opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +45,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the transaction as a whole did not happen, or may or may not have.
-    async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError>;
+    async fn commit(&self, decisions: Arc<Vec<Decision>>) -> Result<Vec<Verdict>, CommitError>;
+
+    /// Commits as [`Store::commit`] does, and tells `on_committed`. A store that has a thread of its own tells
+    /// it there; any other does it on `runtime`.
+    fn submit(self: Arc<Self>, runtime: &Handle, decisions: Arc<Vec<Decision>>, on_committed: OnCommitted) {
+        runtime.spawn(async move { on_committed(self.commit(decisions).await) });
+    }
 
     /// Adds a component, its bytes and its workflow types; a type's first version becomes current.
     /// Adding the same digest again changes nothing. Answers whether it was new.
@@ -222,6 +237,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the host before this one stopped in order ([`Store::close`]).
     fn was_closed_in_order(&self) -> bool;
+
+    /// How the store stands for those who want to write; one that says nothing of it is always writable.
+    fn condition(&self) -> watch::Receiver<Condition> {
+        watch::channel(Condition::Writable).1
+    }
 }
 
 /// Open runs of one type on one component.
@@ -281,6 +301,9 @@ pub enum StoreError {
     /// The database failed.
     #[error("the store failed: {0}")]
     Database(String),
+    /// Nothing was written; it may be tried again.
+    #[error("the store cannot be written now: {0}")]
+    RolledBack(String),
     /// A row cannot be read.
     #[error("the store is damaged: {0}")]
     Damaged(String),

@@ -16,7 +16,7 @@
 //! | `facts` | who a run is; what a decision tells |
 //! | `attempts` | what an attempt measures and calls, until it is told |
 //! | `lines` | the log's lines and their field names |
-//! | `metrics`, `door` | the host's metrics; the bounded door for everybody else's |
+//! | `metrics`, `handles`, `door` | the host's metrics; the bounded door for everybody else's |
 //! | `trace`, `spans`, `export` | ids; spans; the way to a collector |
 //! | `http` | requests |
 //!
@@ -29,6 +29,7 @@ mod attempts;
 mod door;
 mod export;
 mod facts;
+mod handles;
 pub mod http;
 mod lines;
 mod metrics;
@@ -303,6 +304,11 @@ impl Telemetry {
     /// So many closed runs were removed.
     pub fn runs_removed(&self, runs: u64) {
         self.inner.metrics.count(metrics::RUNS_REMOVED, &[], runs);
+    }
+
+    /// A request met a full host; `bound` is one of a few words.
+    pub fn refused(&self, bound: &'static str) {
+        self.inner.metrics.count(metrics::REFUSED, &[("reason", bound)], 1);
     }
 
     /// An instance was rebuilt from a history.

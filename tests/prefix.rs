@@ -224,7 +224,7 @@ fn next_run(event: &Event, from: &WorkflowStarted, chain: &Chain) -> Option<Next
     Some(NextRun {
         run_id: first.run_id,
         new_run: new_run(&first, event.time),
-        inputs: vec![InboxInput { received_at: event.time, input: Input::WorkflowStarted(Box::new(first)) }],
+        inputs: vec![InboxInput { received_at: event.time, input: Input::WorkflowStarted(Arc::new(first)) }],
         kinship,
     })
 }

@@ -1,6 +1,7 @@
 //! What people read: pure functions from wire types to text. Colours are always written; the output
 //! strips them where nothing shows them.
 
+pub(super) mod bench;
 pub(super) mod deployed;
 pub(super) mod description;
 pub(super) mod divergence;

@@ -192,7 +192,7 @@ async fn serve(
     tokio::select! {
         ended = &mut serving => {
             host.drain(GRACE).await;
-            ended.context("the server failed")?.context("the server failed")?;
+            ended.context("the server failed")?;
             return Ok(());
         }
         _ = signals.next() => {}

@@ -1,5 +1,7 @@
 //! Commands: what a guest asks of its host. A command is recorded as an event of the same name.
 
+use std::sync::Arc;
+
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +17,7 @@ use crate::retry::RetryPolicy;
 pub enum Command {
     /// Run an activity.
     #[n(0)]
-    ActivityScheduled(#[n(0)] Box<ActivityScheduled>),
+    ActivityScheduled(#[cbor(n(0), with = "crate::shared")] Arc<ActivityScheduled>),
     /// Ask an activity to stop.
     #[n(1)]
     ActivityCancelRequested(#[n(0)] ActivityCancelRequested),

@@ -4,6 +4,8 @@
 //! In JSON an event is `{event_id, time, type, attributes}`. In CBOR it is minicbor's indexed
 //! encoding: fields can be added with new numbers; numbers are never reused.
 
+use std::sync::Arc;
+
 use minicbor::{Decode, Encode};
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -47,7 +49,7 @@ pub enum EventKind {
 pub enum Input {
     /// The run began.
     #[n(0)]
-    WorkflowStarted(#[n(0)] Box<WorkflowStarted>),
+    WorkflowStarted(#[cbor(n(0), with = "crate::shared")] Arc<WorkflowStarted>),
     /// Somebody asked the run to stop.
     #[n(1)]
     WorkflowCancelRequested(#[n(0)] WorkflowCancelRequested),
@@ -68,7 +70,7 @@ pub enum Input {
     TimerFired(#[n(0)] TimerFired),
     /// Somebody sent a signal; it waits until the guest takes it.
     #[n(7)]
-    SignalReceived(#[n(0)] Box<SignalReceived>),
+    SignalReceived(#[cbor(n(0), with = "crate::shared")] Arc<SignalReceived>),
 }
 
 /// The run's beginning.

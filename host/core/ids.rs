@@ -1,6 +1,7 @@
 //! Names and numbers of things: newtypes that cannot be mistaken for one another.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
@@ -254,12 +255,19 @@ text_in_json!(Timestamp, RunId, Digest, Seed);
 bytes_in_cbor!(RunId: 16, Digest: 32, Seed: 32);
 
 /// A run in its namespace: the key of everything that is kept about it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunKey {
     /// Where the run lives.
     pub namespace: Namespace,
     /// Which run.
     pub run_id: RunId,
+}
+
+/// A run id is unique by itself, so that it alone is hashed.
+impl Hash for RunKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.run_id.hash(state);
+    }
 }
 
 impl fmt::Display for RunKey {

@@ -21,3 +21,4 @@ pub mod payload;
 pub mod replay;
 pub mod retry;
 pub mod route;
+mod shared;

@@ -15,6 +15,8 @@ pub mod signal;
 pub mod timer;
 pub mod version;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
@@ -95,7 +97,7 @@ pub struct RunState {
     next: EventId,
     time: Timestamp,
     status: RunStatus,
-    started: Option<Box<WorkflowStarted>>,
+    started: Option<Arc<WorkflowStarted>>,
     cancel_requested: bool,
     activities: Activities,
     timers: Timers,
@@ -269,7 +271,7 @@ impl RunState {
                     return Err(IllegalEvent::new("the run has already started"));
                 }
                 self.digest = Some(started.digest);
-                self.started = Some(started.clone());
+                self.started = Some(Arc::clone(started));
             }
             Input::WorkflowCancelRequested(_) => self.cancel_requested = true,
             Input::ActivityCompleted(closed) => self.activities.close(closed.scheduled_event_id)?,

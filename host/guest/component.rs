@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use everfold_core::fold::GuestFault;
 use everfold_core::ids::Digest;
 use sha2::{Digest as _, Sha256};
-use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex};
+use wasmtime::{PoolConcurrencyLimitError, Store};
 
 use super::bindings::{WorkflowComponent, WorkflowComponentPre};
 use super::bounds::check_bounds;
 use super::description::Description;
-use super::engine::Engine;
+use super::engine::{Allocation, Engine, NoInstance};
 use super::fault;
 use super::inspect::{InvalidComponent, check_binary, check_interfaces, said};
 use super::instance::Instance;
@@ -111,12 +111,12 @@ impl LoadedComponent {
     /// A new instance, which has folded nothing yet.
     ///
     /// # Errors
-    /// When its start trapped or passed a limit.
-    pub fn instantiate(&self) -> Result<Instance, GuestFault> {
+    /// When the host has no room for it, or its start trapped or passed a limit.
+    pub fn instantiate(&self) -> Result<Instance, NoInstance> {
         let mut store = new_store(self.engine());
         match self.inner.pre.instantiate(&mut store) {
             Ok(guest) => Ok(Instance::new(self.clone(), store, guest)),
-            Err(error) => Err(fault_of(error, &mut store, self.engine())),
+            Err(error) => Err(no_instance(error, &mut store, self.engine())),
         }
     }
 
@@ -135,6 +135,20 @@ impl LoadedComponent {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.inner.engine
+    }
+}
+
+/// What an error of an instance's start means.
+pub(super) fn no_instance(
+    error: wasmtime::Error,
+    store: &mut Store<GuestState>,
+    engine: &Engine,
+) -> NoInstance {
+    match engine.settings().allocation {
+        Allocation::Pooled { instances } if error.is::<PoolConcurrencyLimitError>() => {
+            NoInstance::Full(instances)
+        }
+        Allocation::Pooled { .. } | Allocation::OnDemand => fault_of(error, store, engine).into(),
     }
 }
 

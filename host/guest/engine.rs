@@ -5,23 +5,58 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use everfold_core::fold::GuestFault;
 use parking_lot::{Mutex, MutexGuard};
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, WasmBacktraceDetails, WasmFeatures};
+use wasmtime::{Config, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
 
 use super::bindings::WorkflowComponent;
 use super::cache::CodeCache;
 use super::component::LoadedComponent;
 use super::inspect::InvalidComponent;
+use super::limiter::{PARTS, TABLE_ELEMENTS};
 use super::state::GuestState;
 use super::ticker::Ticker;
 
 /// Frames of a guest's backtrace. A panic's own machinery takes about ten of them.
 const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not zero");
 
+/// Where instances get their memory from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Mapped for each instance and unmapped behind it: no memory is set aside.
+    OnDemand,
+    /// From slots that are set aside once and used again, so that most of an instance's pages are there
+    /// already and no mapping changes. Reserves 4 GiB of address space (not of memory) for each slot.
+    Pooled {
+        /// Instances at once; a further one is refused ([`NoInstance::Full`]).
+        instances: u32,
+    },
+}
+
+/// Why there is no instance.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NoInstance {
+    /// Every slot is in use: nothing is known about the code.
+    #[error("all {0} instances that the host may have at once are in use")]
+    Full(u32),
+    /// The start of the guest trapped or passed a limit.
+    #[error(transparent)]
+    Fault(#[from] GuestFault),
+}
+
+/// Bytes of wasmtime's own bookkeeping for one instance.
+const INSTANCE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a free slot's memory, and of its tables, that stay where they are if they were written. An order's run writes
+/// far less.
+const KEPT_MEMORY_BYTES: usize = 2 * 1024 * 1024;
+const KEPT_TABLE_BYTES: usize = 16 * 1024;
+
 /// What a guest may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
+    /// Where instances get their memory from.
+    pub allocation: Allocation,
     /// Bytes of an instance's linear memories together. Growing past them traps.
     pub memory_bytes: usize,
     /// Wall time of one activation, of `describe`, and of an instance's start.
@@ -39,10 +74,11 @@ pub struct EngineSettings {
 }
 
 impl Default for EngineSettings {
-    /// DESIGN.md section 6.
+    /// DESIGN.md section 6; instances are made on demand.
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
         Self {
+            allocation: Allocation::OnDemand,
             memory_bytes: 64 * MIB,
             activation_time: Duration::from_secs(1),
             component_bytes: 16 * MIB,
@@ -141,6 +177,9 @@ impl Engine {
 /// everything that a guest takes is bounded.
 fn config(settings: &EngineSettings) -> Config {
     let mut config = Config::new();
+    if let Allocation::Pooled { instances } = settings.allocation {
+        config.allocation_strategy(pool(settings, instances));
+    }
     config
         // Exports are synchronous: no fibers, no concurrency inside a component.
         .concurrency_support(false)
@@ -167,4 +206,24 @@ fn config(settings: &EngineSettings) -> Config {
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Enable);
     config
+}
+
+/// A pool whose limits are those of [`Limiter`](super::limiter::Limiter), so that what fits the one fits the
+/// other. A component of one core module takes three core instances, one memory and two tables.
+fn pool(settings: &EngineSettings, instances: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(3))
+        .max_memories_per_module(PARTS)
+        .max_tables_per_module(PARTS)
+        .max_memory_size(settings.memory_bytes)
+        .table_elements(TABLE_ELEMENTS)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_component_instance_size(INSTANCE_BYTES)
+        // What an instance wrote is put back page by page, and the pages stay for the next one.
+        .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
+        .table_keep_resident(KEPT_TABLE_BYTES);
+    pool
 }

@@ -1,5 +1,7 @@
 //! The WIT interface `host`: a guest's calls become commands and observations.
 
+use std::sync::Arc;
+
 use everfold_core::command::{
     ActivityCancelRequested, Command, DetachedWorkflowStarted, TimerCanceled, TimerStarted, VersionChoice,
     WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
@@ -59,7 +61,7 @@ impl Host for GuestState {
         let headers = lift::headers_bytes(&activity.headers);
         let types: usize = activity.retry_policy.non_retryable_types.iter().map(String::len).sum();
         let bytes = activity.input.size() + headers + types;
-        Ok(self.command(function, bytes, Command::ActivityScheduled(Box::new(activity)))?.0)
+        Ok(self.command(function, bytes, Command::ActivityScheduled(Arc::new(activity)))?.0)
     }
 
     fn request_cancel_activity(&mut self, scheduled_event_id: u64) -> wasmtime::Result<u64> {

@@ -6,10 +6,10 @@ use wasmtime::ResourceLimiter;
 use super::fault::Stop;
 
 /// Elements of all tables of an instance. A Rust guest has one function table of some hundreds.
-const TABLE_ELEMENTS: usize = 100_000;
+pub(super) const TABLE_ELEMENTS: usize = 100_000;
 /// Core instances, memories and tables of an instance. A component of one core module has three
 /// core instances (the module and wit-component's two shims), one memory and two tables.
-const PARTS: usize = 32;
+pub(super) const PARTS: u32 = 32;
 
 /// What one instance has taken so far.
 #[derive(Debug)]
@@ -75,14 +75,14 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        PARTS
+        PARTS as usize
     }
 
     fn tables(&self) -> usize {
-        PARTS
+        PARTS as usize
     }
 
     fn memories(&self) -> usize {
-        PARTS
+        PARTS as usize
     }
 }

@@ -11,8 +11,9 @@ use wasmtime::component::{ComponentExportIndex, Instance as WasmInstance, TypedF
 
 use super::bindings::WorkflowComponent;
 use super::bindings::everfold::workflow::types;
-use super::component::{LoadedComponent, fault_of, set_deadline};
+use super::component::{LoadedComponent, fault_of, no_instance, set_deadline};
 use super::convert::{lift, lower};
+use super::engine::NoInstance;
 use super::instance::Instance;
 use super::observation::Observation;
 use super::state::GuestState;
@@ -49,8 +50,8 @@ impl LoadedComponent {
     /// A new replica, which has folded nothing yet; none if the component answers no questions.
     ///
     /// # Errors
-    /// When its start trapped or passed a limit.
-    pub fn replica(&self) -> Result<Option<Replica>, GuestFault> {
+    /// When the host has no room for it, or its start trapped or passed a limit.
+    pub fn replica(&self) -> Result<Option<Replica>, NoInstance> {
         let Some(index) = self.query_index() else { return Ok(None) };
         let mut store = self.new_store();
         let made = self.pre().instance_pre().instantiate(&mut store).and_then(|instance| {
@@ -62,7 +63,7 @@ impl LoadedComponent {
             Ok((guest, query)) => {
                 Ok(Some(Replica { instance: Instance::new(self.clone(), store, guest), query }))
             }
-            Err(error) => Err(fault_of(error, &mut store, self.engine())),
+            Err(error) => Err(no_instance(error, &mut store, self.engine())),
         }
     }
 }

@@ -14,6 +14,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 const READERS: u32 = 4;
 /// How long a write may queue before it is given up as a failure that can be tried again.
 const WRITE_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Takes the write lock at once.
+const BEGIN: &str = "BEGIN IMMEDIATE";
 /// For locks of another process (a person with a shell on the file).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -68,7 +70,15 @@ impl Database {
 
     /// Begins a transaction that may write; nothing of it is kept unless it is committed.
     pub(super) async fn write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await
+        match self.writer.begin_with(BEGIN).await {
+            // A COMMIT that found the disk full was rolled back by SQLite itself; sqlx believes that connection to
+            // be in its transaction for ever.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await?.close().await?;
+                self.writer.begin_with(BEGIN).await
+            }
+            begun => begun,
+        }
     }
 
     /// For reading what is committed.

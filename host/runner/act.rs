@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use everfold_core::decision::PendingActivity;
+use everfold_core::decision::{Decision, Effects, PendingActivity};
 use everfold_core::event::Input;
 use everfold_core::ids::RunKey;
 use tokio::sync::oneshot;
@@ -13,9 +13,10 @@ use super::cells::Cell;
 use super::dispatch::Dispatcher;
 use super::load;
 use super::moves::MoveAnswer;
-use super::run::{Committed, InFlight, Message, Phase, Ready};
+use super::run::{Committed, InFlight, Keep, Message, Phase, Ready};
 use super::talk::{Answer, Refusal, Taken};
 use crate::store::{CommitError, Verdict};
+use crate::telemetry::{Facts, RunNames};
 
 /// Whom to answer when a decision is on disk.
 pub(super) enum Done {
@@ -53,12 +54,14 @@ pub(super) fn after_commit(
     cell: &Arc<Cell>,
     flight: InFlight,
     committed: Committed,
+    decision: Decision,
+    names: Option<&Arc<RunNames>>,
 ) -> Phase {
     match committed {
-        Ok(Verdict::Committed) => act(parts, cell, flight),
+        Ok(Verdict::Committed) => act(parts, cell, flight, decision, names),
         Ok(Verdict::Fenced) => {
             tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
-            undo(parts, cell, flight, "the run has moved on")
+            undo(parts, cell, flight, decision, "the run has moved on")
         }
         Ok(Verdict::AlreadyRunning(run_id)) => {
             if let Done::Start { started, reply } = flight.done {
@@ -83,7 +86,7 @@ pub(super) fn after_commit(
             }
         },
         Err(error) => match error.as_ref() {
-            CommitError::RolledBack(reason) => undo(parts, cell, flight, reason),
+            CommitError::RolledBack(reason) => undo(parts, cell, flight, decision, reason),
             CommitError::EpochOver | CommitError::Uncertain(_) => {
                 parts.end_process(&error.to_string());
                 Phase::Closed
@@ -93,8 +96,14 @@ pub(super) fn after_commit(
 }
 
 /// The commit happened.
-fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
-    let InFlight { after, effects, closed, next_runs, facts, input: _, done } = flight;
+fn act(
+    parts: &Arc<Parts>,
+    cell: &Arc<Cell>,
+    flight: InFlight,
+    decision: Decision,
+    names: Option<&Arc<RunNames>>,
+) -> Phase {
+    let InFlight { after, folded, keep: _, done } = flight;
     let key = &cell.key;
     match done {
         Done::Nothing => {}
@@ -112,16 +121,18 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
             let _ = reply.send(true);
         }
     }
-    for run_id in next_runs {
-        parts.send(&RunKey { namespace: key.namespace.clone(), run_id }, Message::Wake);
+    for next in &decision.next_runs {
+        let next = RunKey { namespace: key.namespace.clone(), run_id: next.run_id };
+        parts.send(&next, Message::Wake);
     }
-    parts.watchers.tell(key, closed.as_ref());
+    let effects = &decision.effects;
+    parts.watchers.tell(key, decision.closed.as_ref());
     for id in &effects.activities_closed {
         parts.dispatcher.closed(key, *id);
     }
-    parts.timers.apply(key, &effects, closed.is_some());
+    parts.timers.apply(key, effects, decision.closed.is_some());
     match &after {
-        Phase::Ready(ready) => act_ready(parts, key, ready, &effects),
+        Phase::Ready(ready) => act_ready(parts, key, ready, effects),
         Phase::Blocked(run) => parts.retry_at(key, run.blocked.retry_at),
         Phase::Closed => {
             parts.dispatcher.run_closed(key);
@@ -129,11 +140,11 @@ fn act(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight) -> Phase {
         }
         Phase::Unloaded | Phase::InFlight(_) => {}
     }
-    parts.telemetry.committed(facts);
+    parts.telemetry.committed(Facts::of(names.cloned(), decision, folded));
     after
 }
 
-fn act_ready(parts: &Arc<Parts>, key: &RunKey, ready: &Ready, effects: &everfold_core::decision::Effects) {
+fn act_ready(parts: &Arc<Parts>, key: &RunKey, ready: &Ready, effects: &Effects) {
     for id in &effects.activities_scheduled {
         if let Some(task) = load::task(key, &ready.state, *id, 1) {
             Dispatcher::dispatch(parts, task);
@@ -155,7 +166,13 @@ fn act_ready(parts: &Arc<Parts>, key: &RunKey, ready: &Ready, effects: &everfold
 
 /// The commit did not happen: the instance that was folded past it goes, what came from outside is
 /// kept and tried again.
-fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight, reason: &str) -> Phase {
+fn undo(
+    parts: &Arc<Parts>,
+    cell: &Arc<Cell>,
+    flight: InFlight,
+    mut decision: Decision,
+    reason: &str,
+) -> Phase {
     parts.residents.remove(&cell.key);
     match flight.done {
         Done::Start { reply, .. } => {
@@ -176,7 +193,12 @@ fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: InFlight, reason: &str) ->
             parts.send_later(&cell.key, Message::Attempt { pending, reply });
         }
         Done::Nothing => {
-            let message = flight.input.map_or(Message::Wake, Message::Input);
+            let input = match flight.keep {
+                Keep::Nothing => None,
+                Keep::Folded => decision.take_input(),
+                Keep::Waiting => decision.inbox_put.pop().map(|waiting| waiting.input),
+            };
+            let message = input.map_or(Message::Wake, Message::Input);
             parts.send_later(&cell.key, message);
         }
     }

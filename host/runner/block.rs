@@ -20,9 +20,9 @@ use super::cells::Cell;
 use super::load::Trial;
 use super::moves::Moved;
 use super::position::Position;
-use super::run::{BlockedRun, Message, Phase, Ready, Run, Source};
+use super::run::{BlockedRun, Keep, Message, Phase, Ready, Run, Source};
 use super::talk::Refusal;
-use crate::guest::Instance;
+use crate::guest::{Instance, NoInstance};
 use crate::version::Unavailable;
 
 /// The longest pause between two tries of a blocked run.
@@ -94,7 +94,7 @@ impl Run {
                     moved.record_in(&mut decision);
                 }
                 *self.phase_mut() = Phase::Ready(ready);
-                self.submit(parts, cell, decision, None, None, Done::Nothing);
+                self.submit(parts, cell, decision, None, Keep::Nothing, Done::Nothing);
             }
             Err(Fault::Host(error)) => {
                 tracing::error!(run_id = %cell.key.run_id, error, "a blocked run cannot be tried again");
@@ -102,7 +102,7 @@ impl Run {
             }
             Err(fault @ Fault::Code { .. }) => {
                 let before = ready.blocked.take();
-                self.submit_block(parts, cell, at, before, fault, decision, None, Done::Nothing);
+                self.submit_block(parts, cell, at, before, fault, decision, Keep::Nothing, Done::Nothing);
             }
         }
     }
@@ -154,15 +154,15 @@ impl Run {
         let at = if waits_already { at.with_waiting([&input]) } else { at };
         if !waits_already {
             decision.effects = Effects::of_input(&input);
-            decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
+            decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];
         }
-        let (done, kept) = match source {
-            Source::Inbox(_) => (Done::Nothing, None),
+        let (done, keep) = match source {
+            Source::Inbox(_) => (Done::Nothing, Keep::Nothing),
             Source::Mailbox | Source::Start { .. } | Source::Caller { .. } => {
-                source.into_done(&mut decision, &cell.key, Some(input))
+                source.into_done(&mut decision, &cell.key, Keep::Waiting)
             }
         };
-        self.submit_block(parts, cell, at, before, fault, decision, kept, done);
+        self.submit_block(parts, cell, at, before, fault, decision, keep, done);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one value for each part of what is submitted")]
@@ -174,7 +174,7 @@ impl Run {
         before: Option<Blocked>,
         fault: Fault,
         mut decision: Decision,
-        input: Option<Input>,
+        keep: Keep,
         done: Done,
     ) {
         let blocked = fault.into_blocked(parts.clock.now(), before.as_ref());
@@ -182,7 +182,7 @@ impl Run {
         parts.residents.remove(&cell.key);
         let at = at.with_waiting(decision.inbox_put.iter().map(|waiting| &waiting.input));
         *self.phase_mut() = Phase::Blocked(BlockedRun { at, blocked });
-        self.submit(parts, cell, decision, None, input, done);
+        self.submit(parts, cell, decision, None, keep, done);
     }
 
     /// The version that was to heal the run does not. Nothing was written, and its own is tried.
@@ -263,7 +263,10 @@ pub(super) fn folded(
             },
             Unavailable::Store(error) => Fault::Host(error.to_string()),
         })?;
-    let mut instance = component.instantiate().map_err(|fault| Fault::guest(here, fault))?;
+    let mut instance = component.instantiate().map_err(|none| match none {
+        NoInstance::Full(_) => Fault::Host(none.to_string()),
+        NoInstance::Fault(fault) => Fault::guest(here, fault),
+    })?;
     if history.is_empty() {
         return Ok((instance, state.clone()));
     }

@@ -9,12 +9,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use everfold_core::decision::Decision;
 use everfold_core::ids::RunKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::Parts;
+use super::lanes::Lane;
 use super::run::{Committed, Message, Run};
 use crate::telemetry::Arrival;
 
@@ -33,7 +34,7 @@ struct Mailbox {
     /// Each with the time of its arrival.
     messages: VecDeque<(Arrival, Message)>,
     /// The answer to the decision under way; comes before any message.
-    committed: Option<Committed>,
+    committed: Option<(Committed, Box<Decision>)>,
     /// Whether the cell is in the queue of the threads, or on one.
     is_queued: bool,
     /// Whether a decision is in flight.
@@ -43,38 +44,31 @@ struct Mailbox {
 /// All cells.
 pub(super) struct Cells {
     cells: Mutex<HashMap<RunKey, Arc<Cell>>>,
-    queues: Mutex<Option<Queues>>,
+    /// For all threads but one.
+    open: Lane<Arc<Cell>>,
+    /// For one thread: runs that are blocked and runs of suspect code.
+    apart: Lane<Arc<Cell>>,
     /// Told when a thread has emptied a mailbox.
     emptied: Notify,
 }
 
-/// Which threads may fold a run.
+/// Which threads fold a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// All but one.
-    Open,
-    /// One thread, for runs that are blocked and runs of suspect code.
+enum Folds {
+    Openly,
     Apart,
 }
 
-struct Queues {
-    open: Sender<Arc<Cell>>,
-    apart: Sender<Arc<Cell>>,
-}
-
-/// Where the threads of each lane take their cells from.
-pub(super) struct Receivers {
-    open: Receiver<Arc<Cell>>,
-    apart: Receiver<Arc<Cell>>,
-}
-
 impl Cells {
-    pub(super) fn new() -> (Self, Receivers) {
-        let (open, open_receiver) = crossbeam_channel::unbounded();
-        let (apart, apart_receiver) = crossbeam_channel::unbounded();
-        let queues = Mutex::new(Some(Queues { open, apart }));
-        let receivers = Receivers { open: open_receiver, apart: apart_receiver };
-        (Self { cells: Mutex::default(), queues, emptied: Notify::new() }, receivers)
+    pub(super) fn new() -> Self {
+        Self { cells: Mutex::default(), open: Lane::new(), apart: Lane::new(), emptied: Notify::new() }
+    }
+
+    fn lane(&self, folds: Folds) -> &Lane<Arc<Cell>> {
+        match folds {
+            Folds::Openly => &self.open,
+            Folds::Apart => &self.apart,
+        }
     }
 
     /// Puts a message into a run's mailbox.
@@ -99,10 +93,10 @@ impl Cells {
         }
     }
 
-    /// Hands a cell the answer to its decision.
-    pub(super) fn committed(&self, cell: &Arc<Cell>, committed: Committed) {
+    /// Hands a cell the answer to its decision, and the decision.
+    pub(super) fn committed(&self, cell: &Arc<Cell>, committed: Committed, decision: Decision) {
         let mut mailbox = cell.mailbox.lock();
-        mailbox.committed = Some(committed);
+        mailbox.committed = Some((committed, Box::new(decision)));
         self.queue(cell, mailbox);
     }
 
@@ -110,18 +104,7 @@ impl Cells {
         if !mailbox.is_queued {
             mailbox.is_queued = true;
             drop(mailbox);
-            self.enqueue(cell, Lane::Open);
-        }
-    }
-
-    fn enqueue(&self, cell: &Arc<Cell>, lane: Lane) {
-        if let Some(queues) = self.queues.lock().as_ref() {
-            let queue = match lane {
-                Lane::Open => &queues.open,
-                Lane::Apart => &queues.apart,
-            };
-            // The threads hold the receivers until the queues are closed.
-            let _ = queue.send(Arc::clone(cell));
+            self.open.push(Arc::clone(cell));
         }
     }
 
@@ -144,19 +127,19 @@ impl Cells {
 
     /// Ends the threads after the turns they are in. What is queued or sent afterwards is not done.
     pub(super) fn stop(&self) {
-        *self.queues.lock() = None;
+        self.open.close();
+        self.apart.close();
         self.cells.lock().clear();
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.queues.lock().is_none()
     }
 
     /// Forgets a cell that holds nothing.
     fn retire(&self, cell: &Cell, run: &Run) {
+        if !run.holds_nothing() {
+            return;
+        }
         let mut cells = self.cells.lock();
         let mailbox = cell.mailbox.lock();
-        if run.holds_nothing() && mailbox.messages.is_empty() && mailbox.committed.is_none() {
+        if mailbox.messages.is_empty() && mailbox.committed.is_none() {
             cells.remove(&cell.key);
         }
     }
@@ -173,26 +156,23 @@ impl Cell {
 ///
 /// # Panics
 /// When the operating system gives no thread.
-pub(super) fn spawn_threads(parts: &Arc<Parts>, receivers: Receivers, count: usize) -> Vec<JoinHandle<()>> {
-    let spawn = |name: String, queue: &Receiver<Arc<Cell>>, lane: Lane| {
-        let (parts, queue) = (Arc::clone(parts), queue.clone());
-        match std::thread::Builder::new().name(name).spawn(move || work(&parts, &queue, lane)) {
+pub(super) fn spawn_threads(parts: &Arc<Parts>, count: usize) -> Vec<JoinHandle<()>> {
+    let spawn = |name: String, folds: Folds| {
+        let parts = Arc::clone(parts);
+        match std::thread::Builder::new().name(name).spawn(move || work(&parts, folds)) {
             Ok(handle) => handle,
             Err(error) => panic!("the operating system gives no thread to fold on: {error}"),
         }
     };
-    let open = (0..count).map(|number| spawn(format!("fold-{number}"), &receivers.open, Lane::Open));
-    let apart = spawn("fold-apart".to_owned(), &receivers.apart, Lane::Apart);
+    let open = (0..count).map(|number| spawn(format!("fold-{number}"), Folds::Openly));
+    let apart = spawn("fold-apart".to_owned(), Folds::Apart);
     open.chain([apart]).collect()
 }
 
-/// Empties mailboxes until the queue is closed.
-fn work(parts: &Arc<Parts>, queue: &Receiver<Arc<Cell>>, lane: Lane) {
-    while let Ok(cell) = queue.recv() {
-        if parts.cells.is_stopped() {
-            return;
-        }
-        let turn = std::panic::catch_unwind(AssertUnwindSafe(|| take_turn(parts, &cell, lane)));
+/// Empties mailboxes until the lane is closed.
+fn work(parts: &Arc<Parts>, folds: Folds) {
+    while let Some(cell) = parts.cells.lane(folds).pop() {
+        let turn = std::panic::catch_unwind(AssertUnwindSafe(|| take_turn(parts, &cell, folds)));
         if turn.is_err() {
             // The run's phase is lost; what is on disk is right.
             parts.end_process("a folding thread panicked");
@@ -200,17 +180,17 @@ fn work(parts: &Arc<Parts>, queue: &Receiver<Arc<Cell>>, lane: Lane) {
     }
 }
 
-fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, lane: Lane) {
+fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, folds: Folds) {
     let mut run = cell.run.lock();
     for _ in 0..TURN {
         let mut mailbox = cell.mailbox.lock();
-        if lane == Lane::Open
+        if folds == Folds::Openly
             && run.belongs_apart(parts, mailbox.messages.front().map(|(_, message)| message))
         {
             drop(mailbox);
             drop(run);
             // It stays queued: only the lane changes.
-            parts.cells.enqueue(cell, Lane::Apart);
+            parts.cells.apart.push(Arc::clone(cell));
             return;
         }
         if run.has_backlog() {
@@ -218,9 +198,9 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, lane: Lane) {
             run.fold_backlog(parts, cell);
             continue;
         }
-        if let Some(committed) = mailbox.committed.take() {
+        if let Some((committed, decision)) = mailbox.committed.take() {
             drop(mailbox);
-            run.committed(parts, cell, committed);
+            run.committed(parts, cell, committed, *decision);
         } else if !run.is_in_flight()
             && let Some((arrival, message)) = mailbox.messages.pop_front()
         {
@@ -237,5 +217,5 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, lane: Lane) {
         }
     }
     drop(run);
-    parts.cells.enqueue(cell, lane);
+    parts.cells.lane(folds).push(Arc::clone(cell));
 }

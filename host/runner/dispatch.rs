@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use everfold_core::decision::PendingActivity;
@@ -31,6 +33,8 @@ const LONGEST_HEARTBEAT_PAUSE_MS: u64 = 30_000;
 #[derive(Debug, Default)]
 pub(super) struct Dispatcher {
     open: Mutex<HashMap<RunKey, BTreeMap<EventId, CancellationToken>>>,
+    /// How many there are in `open`.
+    count: AtomicUsize,
     tasks: TaskTracker,
     /// Set when the host drains: attempts that have not begun do not begin.
     draining: CancellationToken,
@@ -66,6 +70,11 @@ impl Dispatcher {
     /// Whether the activity is under way in this process.
     pub(super) fn is_known(&self, key: &RunKey, id: EventId) -> bool {
         self.open.lock().get(key).is_some_and(|activities| activities.contains_key(&id))
+    }
+
+    /// How many activities of all runs are under way: scheduled, and not closed.
+    pub(super) fn under_way(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Begins the first attempt of an activity that was scheduled just now.
@@ -111,14 +120,20 @@ impl Dispatcher {
         if dispatcher.draining.is_cancelled() {
             return;
         }
-        dispatcher
+        let before = dispatcher
             .open
             .lock()
             .entry(task.key.clone())
             .or_default()
             .insert(task.scheduled_event_id, cancellation.clone());
+        dispatcher.count.fetch_add(usize::from(before.is_none()), Ordering::Relaxed);
         let driver = Driver { parts: Arc::clone(parts), task, cancellation, last_failure };
-        dispatcher.tasks.spawn_on(driver.drive(not_before, lost), &parts.runtime);
+        let mut driving = Box::pin(driver.drive(not_before, lost));
+        // An activity that ends without waiting for anything needs no task: two changes of threads less.
+        let _entered = parts.runtime.enter();
+        if driving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            dispatcher.tasks.spawn_on(driving, &parts.runtime);
+        }
     }
 
     /// Asks an activity to stop.
@@ -132,7 +147,8 @@ impl Dispatcher {
     pub(super) fn closed(&self, key: &RunKey, id: EventId) {
         let mut open = self.open.lock();
         if let Some(activities) = open.get_mut(key) {
-            activities.remove(&id);
+            let closed = activities.remove(&id);
+            self.count.fetch_sub(usize::from(closed.is_some()), Ordering::Relaxed);
             if activities.is_empty() {
                 open.remove(key);
             }
@@ -141,8 +157,9 @@ impl Dispatcher {
 
     /// Stops all activities of a run that has closed.
     pub(super) fn run_closed(&self, key: &RunKey) {
-        let activities = self.open.lock().remove(key);
-        for token in activities.unwrap_or_default().into_values() {
+        let activities = self.open.lock().remove(key).unwrap_or_default();
+        self.count.fetch_sub(activities.len(), Ordering::Relaxed);
+        for token in activities.into_values() {
             token.cancel();
         }
     }

@@ -10,7 +10,7 @@ use super::Parts;
 use super::act::Done;
 use super::cells::Cell;
 use super::position::{Position, is_signal};
-use super::run::{Message, Phase, Run, Source, Talk};
+use super::run::{Keep, Message, Phase, Run, Source, Talk};
 use super::talk::{Answer, Ask, Refusal, Taken};
 
 impl Run {
@@ -58,8 +58,8 @@ impl Run {
         let mut decision = at.decision(&cell.key);
         decision.effects = Effects::of_input(&input);
         decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];
-        let (done, kept) = source.into_done(&mut decision, &cell.key, None);
-        self.submit(parts, cell, decision, None, kept, done);
+        let (done, keep) = source.into_done(&mut decision, &cell.key, Keep::Nothing);
+        self.submit(parts, cell, decision, None, keep, done);
     }
 
     /// Closes the run by a note: no guest is asked.
@@ -82,6 +82,6 @@ impl Run {
         decision.events = vec![event];
         decision.request = request;
         *self.phase_mut() = Phase::Closed;
-        self.submit(parts, cell, decision, None, None, Done::Caller { reply });
+        self.submit(parts, cell, decision, None, Keep::Nothing, Done::Caller { reply });
     }
 }

@@ -24,7 +24,7 @@ use super::block::{self, Fault};
 use super::cells::Cell;
 use super::load::{self, Trial};
 use super::position::Position;
-use super::run::{Message, Phase, Ready, Run};
+use super::run::{Keep, Message, Phase, Ready, Run};
 use super::{Host, Parts, internal};
 use crate::store::{OpenRunFilter, RunRow};
 use crate::version::findings::{Findings, Found};
@@ -138,7 +138,7 @@ impl Run {
             healer: None,
             moved: None,
         }));
-        self.submit(parts, cell, decision, None, None, Done::Move { reply });
+        self.submit(parts, cell, decision, None, Keep::Nothing, Done::Move { reply });
     }
 
     /// Leaves the run as it was. One that is blocked goes on waiting for its time.

@@ -27,7 +27,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::api::{ApiError, QueryAnswer, QueryRequest, RunRef};
 use super::{Host, internal};
-use crate::guest::{LoadedComponent, Replica};
+use crate::guest::{LoadedComponent, NoInstance, Replica};
 use crate::store::RunRow;
 use crate::version::Unavailable;
 
@@ -73,6 +73,8 @@ enum Asked {
     Faulted(String),
     /// The component answers no questions.
     Unanswerable,
+    /// The host has no room for a replica now.
+    NoRoom(String),
 }
 
 impl Asked {
@@ -85,6 +87,7 @@ impl Asked {
             Self::NotFolded(_) => "blocked",
             Self::Faulted(_) => "faulted",
             Self::Unanswerable => "unanswerable",
+            Self::NoRoom(_) => "busy",
         }
     }
 }
@@ -158,6 +161,7 @@ impl Host {
                 Err(ApiError::QueryFailed(Failure::application("QueryFaulted", reason)))
             }
             Asked::NotFolded(reason) => Err(ApiError::Blocked(reason)),
+            Asked::NoRoom(reason) => Err(ApiError::Busy(reason)),
             Asked::Unanswerable => {
                 let digest = row.digest.short();
                 Err(ApiError::UnknownQuery(format!("component {digest} answers no queries: {name}")))
@@ -220,7 +224,8 @@ fn ask(
         None => match component.replica() {
             Ok(Some(replica)) => (replica, RunState::new()),
             Ok(None) => return (None, Asked::Unanswerable),
-            Err(fault) => return (None, Asked::NotFolded(fault.to_string())),
+            Err(NoInstance::Fault(fault)) => return (None, Asked::NotFolded(fault.to_string())),
+            Err(none @ NoInstance::Full(_)) => return (None, Asked::NoRoom(none.to_string())),
         },
     };
     let replaying = Replaying::with(component.digest());

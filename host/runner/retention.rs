@@ -28,7 +28,9 @@ pub(super) async fn remove_for_ever(parts: Arc<Parts>, kept: Duration) {
         let now = parts.clock.now();
         let next = match remove_due(&parts, before(now, kept_ms)).await {
             // Whatever closes from now on comes due later than that.
-            Some(earliest) => earliest.unwrap_or(now).plus_ms(kept_ms.saturating_add(1)).max(now.plus_ms(GATHER_MS)),
+            Some(earliest) => {
+                earliest.unwrap_or(now).plus_ms(kept_ms.saturating_add(1)).max(now.plus_ms(GATHER_MS))
+            }
             None => now.plus_ms(STORE_PAUSE_MS),
         };
         parts.clock.sleep_until(next).await;

@@ -16,11 +16,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
+    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
-use everfold_core::ids::{Digest, RunId, RunKey};
+use everfold_core::ids::{Digest, RunKey};
 use everfold_core::machine::RunState;
 use tokio::sync::oneshot;
 
@@ -36,7 +36,7 @@ use super::succession;
 use super::talk::{Answer, Ask, Taken};
 use crate::guest::Instance;
 use crate::store::{CommitError, Verdict};
-use crate::telemetry::{Arrival, Facts, Folded, Folding, RunNames};
+use crate::telemetry::{Arrival, Folded, Folding, RunNames};
 
 /// What a run is told.
 pub(super) enum Message {
@@ -133,14 +133,21 @@ pub(super) struct BlockedRun {
 /// A decision on its way to the disk, and what follows.
 pub(super) struct InFlight {
     pub(super) after: Phase,
-    pub(super) effects: Effects,
-    pub(super) closed: Option<Closed>,
-    /// The runs that the decision begins.
-    pub(super) next_runs: Vec<RunId>,
-    pub(super) facts: Facts,
-    /// The input that must not be lost if the commit does not happen.
-    pub(super) input: Option<Input>,
+    /// The activation that the decision records, if it does.
+    pub(super) folded: Option<Folded>,
+    pub(super) keep: Keep,
     pub(super) done: Done,
+}
+
+/// Which input of a decision must not be lost if its commit does not happen: nobody else has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// None: it is in the inbox, or a caller is told.
+    Nothing,
+    /// The one that was folded.
+    Folded,
+    /// The one that was to be put into the inbox.
+    Waiting,
 }
 
 /// Where an input comes from.
@@ -231,9 +238,15 @@ impl Run {
     }
 
     /// Takes the answer to the decision in flight.
-    pub(super) fn committed(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, committed: Committed) {
+    pub(super) fn committed(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        committed: Committed,
+        decision: Decision,
+    ) {
         let Phase::InFlight(flight) = std::mem::take(&mut self.phase) else { return };
-        self.phase = act::after_commit(parts, cell, *flight, committed);
+        self.phase = act::after_commit(parts, cell, *flight, committed, decision, self.names.as_ref());
     }
 
     fn start(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: Start) {
@@ -248,7 +261,7 @@ impl Run {
             healer: None,
             moved: None,
         }));
-        let input = Input::WorkflowStarted(Box::new(started));
+        let input = Input::WorkflowStarted(Arc::new(started));
         self.fold(parts, cell, input, Source::Start { new_run, reply });
     }
 
@@ -266,9 +279,8 @@ impl Run {
             Phase::Blocked(blocked) => {
                 let mut decision = blocked.at.decision(&cell.key);
                 decision.effects = Effects::of_input(&input);
-                decision.inbox_put =
-                    vec![InboxInput { received_at: parts.clock.now(), input: input.clone() }];
-                self.submit(parts, cell, decision, None, Some(input), Done::Nothing);
+                decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];
+                self.submit(parts, cell, decision, None, Keep::Waiting, Done::Nothing);
             }
             Phase::Closed => act::forget(parts, &cell.key, &input),
             Phase::Unloaded | Phase::InFlight(_) => {
@@ -298,7 +310,8 @@ impl Run {
         };
         let mut decision = at.decision(&cell.key);
         decision.attempts = vec![pending.clone()];
-        self.submit(parts, cell, decision, None, None, Done::Attempt { pending: Box::new(pending), reply });
+        let done = Done::Attempt { pending: Box::new(pending), reply };
+        self.submit(parts, cell, decision, None, Keep::Nothing, done);
     }
 
     /// Tries the run again if it is blocked.
@@ -323,10 +336,11 @@ impl Run {
             Ok((phase, names)) => {
                 self.phase = phase;
                 self.names = names.or_else(|| self.names.take());
+                parts.admission.was_read();
                 true
             }
             Err(error) => {
-                tracing::error!(run_id = %cell.key.run_id, %error, "a run cannot be loaded");
+                parts.admission.was_not_read(&error);
                 false
             }
         }
@@ -354,9 +368,8 @@ impl Run {
         };
         let Activated { activation, outcome, observations } = instance.activate(activation);
         let folded_as = folding.end(observations);
-        // Copied only where it may be needed again: a start is refused instead, the inbox keeps its own.
-        let is_kept = outcome.is_err() || matches!(source, Source::Mailbox);
-        let input = is_kept.then(|| activation.input().1.clone());
+        // Copied only where it is needed again: behind a fault it waits.
+        let input = outcome.is_err().then(|| activation.input().1.clone());
         if let (Err(GuestFault::LimitExceeded { .. }), Some(started)) =
             (&outcome, activation.state().started())
         {
@@ -403,8 +416,8 @@ impl Run {
                         moved: None,
                     }))
                 };
-                let (done, input) = source.into_done(&mut decision, &cell.key, input);
-                self.submit(parts, cell, decision, Some(folded_as), input, done);
+                let (done, keep) = source.into_done(&mut decision, &cell.key, Keep::Folded);
+                self.submit(parts, cell, decision, Some(folded_as), keep, done);
             }
             (Err(fault), None) => unreachable!("a live activation is not checked when it ends: {fault}"),
             (Err(fault), Some(input)) => {
@@ -428,7 +441,7 @@ impl Run {
         let Phase::Ready(ready) = &self.phase else { return };
         let mut decision = Position::of(&ready.state).decision(&cell.key);
         decision.inbox_taken = vec![seq];
-        self.submit(parts, cell, decision, None, None, Done::Nothing);
+        self.submit(parts, cell, decision, None, Keep::Nothing, Done::Nothing);
     }
 
     /// Sends a decision to the disk; the present phase follows when it is there.
@@ -438,55 +451,44 @@ impl Run {
         cell: &Arc<Cell>,
         decision: Decision,
         folded: Option<Folded>,
-        input: Option<Input>,
+        keep: Keep,
         done: Done,
     ) {
         self.names = self.names.take().or_else(|| RunNames::of_decision(&decision));
         if let Some(digest) = decision.moved_to {
             self.names = self.names.take().map(|names| names.on(digest));
         }
-        let facts = Facts::of(self.names.clone(), &decision, folded);
-        self.phase = Phase::InFlight(Box::new(InFlight {
-            after: std::mem::take(&mut self.phase),
-            effects: decision.effects.clone(),
-            closed: decision.closed.clone(),
-            next_runs: decision.next_runs.iter().map(|next| next.run_id).collect(),
-            facts,
-            input,
-            done,
-        }));
+        let after = std::mem::take(&mut self.phase);
+        self.phase = Phase::InFlight(Box::new(InFlight { after, folded, keep, done }));
         let (answered_in, answered) = (Arc::clone(parts), Arc::clone(cell));
-        let on_done = move |committed| answered_in.cells.committed(&answered, committed);
+        let on_done = move |committed, decision| answered_in.cells.committed(&answered, committed, decision);
         parts.committer.submit(decision, Box::new(on_done));
     }
 }
 
 /// A run's first event names the component that folds it: it may have been moved while the event waited.
 fn begun_on(digest: Digest, mut input: Input) -> Input {
-    if let Input::WorkflowStarted(started) = &mut input {
-        started.digest = digest;
+    if let Input::WorkflowStarted(started) = &mut input
+        && started.digest != digest
+    {
+        Arc::make_mut(started).digest = digest;
     }
     input
 }
 
 impl Source {
-    /// Completes the decision by where its input came from; says whom to answer, and which input to
-    /// keep in case the commit does not happen.
-    pub(super) fn into_done(
-        self,
-        decision: &mut Decision,
-        key: &RunKey,
-        input: Option<Input>,
-    ) -> (Done, Option<Input>) {
+    /// Completes the decision by where its input came from; says whom to answer, and what to keep in case the
+    /// commit does not happen: `own` of an input that nobody else has.
+    pub(super) fn into_done(self, decision: &mut Decision, key: &RunKey, own: Keep) -> (Done, Keep) {
         match self {
-            Self::Mailbox => (Done::Nothing, input),
+            Self::Mailbox => (Done::Nothing, own),
             Self::Inbox(seq) => {
                 decision.inbox_taken = vec![seq];
-                (Done::Nothing, None)
+                (Done::Nothing, Keep::Nothing)
             }
             Self::Caller { request, reply } => {
                 decision.request = request;
-                (Done::Caller { reply }, None)
+                (Done::Caller { reply }, Keep::Nothing)
             }
             Self::Start { new_run, reply } => {
                 let workflow_id = new_run.workflow_id.clone();
@@ -496,7 +498,7 @@ impl Source {
                         started: Started { workflow_id, run_id: key.run_id, is_duplicate: false },
                         reply,
                     },
-                    None,
+                    Keep::Nothing,
                 )
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use everfold_core::command::{Command, VersionChoice};
 use everfold_core::decision::{BlockKind, Decision, InboxInput, Kinship, NewRun, NextRun};
-use everfold_core::event::{Event, EventKind, Input, SignalReceived, WorkflowStarted};
+use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
 use everfold_core::ids::{Digest, RunId, WorkflowId};
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
@@ -105,9 +105,8 @@ fn next_run(
         Kinship::Successor => state.signals().unread(),
         Kinship::Detached => Vec::new(),
     };
-    let signals =
-        carried.into_iter().map(|(_, signal)| Input::SignalReceived(Box::new(SignalReceived::clone(signal))));
-    let inputs = [Input::WorkflowStarted(Box::new(first))].into_iter().chain(signals);
+    let signals = carried.into_iter().map(|(_, signal)| Input::SignalReceived(Arc::clone(signal)));
+    let inputs = [Input::WorkflowStarted(Arc::new(first))].into_iter().chain(signals);
     Ok(NextRun {
         run_id,
         new_run: NewRun {

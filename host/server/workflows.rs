@@ -34,7 +34,12 @@ pub(super) fn routes(payload_bytes: usize) -> Router<Served> {
         .route("/api/v1/workflows/{workflow_id}/queries/{name}", post(talk::query))
         .route("/api/v1/workflows/{workflow_id}/cancel", post(talk::cancel))
         .route("/api/v1/workflows/{workflow_id}/terminate", post(talk::terminate))
-        .layer(DefaultBodyLimit::max(payload_bytes.saturating_add(ENVELOPE_BYTES)))
+        .layer(DefaultBodyLimit::max(largest(payload_bytes)))
+}
+
+/// The largest body that these routes take.
+pub(super) const fn largest(payload_bytes: usize) -> usize {
+    payload_bytes.saturating_add(ENVELOPE_BYTES)
 }
 
 /// The query of a route that wants the namespace and nothing else.

@@ -1,6 +1,15 @@
 //! Group commit: whatever was submitted while the last transaction was in flight shares the next
 //! one. Nothing waits on purpose, so that a lone decision pays for one commit and no more.
 //!
+//! ```text
+//! folding threads ── submit ──▶ queue ──▶ the store's writer: one transaction, one flush
+//!        ▲                        └──── while that is in flight, further ones queue up ────┐
+//!        └───── told, one by one, by whoever brings the answer; the next batch begins ◀────┘
+//! ```
+//!
+//! It has no thread and no task of its own: the first decision of a quiet store begins a transaction where
+//! it is submitted, the others begin where the one before them is answered.
+//!
 //! The queue has no bound of its own: who submits bounds what is in flight.
 
 use std::fmt;
@@ -8,7 +17,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use everfold_core::decision::Decision;
-use tokio::sync::{mpsc, oneshot};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::{CommitError, Store, Verdict};
 use crate::telemetry::Telemetry;
@@ -19,21 +29,30 @@ const MOST_IN_A_TRANSACTION: usize = 1_024;
 /// What became of one decision; the error is that of its whole transaction.
 pub type Committed = Result<Verdict, Arc<CommitError>>;
 
-/// Told once what became of its decision. It runs on the committer's task: it hands on, it does not
+/// Told once what became of its decision, and given it back. It runs on the store's own thread: it hands on, it does not
 /// work, and it never panics.
-pub type OnDone = Box<dyn FnOnce(Committed) + Send>;
+pub type OnDone = Box<dyn FnOnce(Committed, Decision) + Send>;
 
-/// The way into the store for decisions: cheap to clone. It ends with its last clone, after the
-/// decisions submitted so far.
+/// The way into the store for decisions: cheap to clone.
 #[derive(Clone)]
 pub struct Committer {
-    queue: mpsc::UnboundedSender<Entry>,
+    inner: Arc<Inner>,
 }
 
-enum Entry {
-    Commit(Box<Decision>, OnDone),
-    /// Answered when everything submitted before it is done.
-    Flush(oneshot::Sender<()>),
+struct Inner {
+    store: Arc<dyn Store>,
+    telemetry: Telemetry,
+    runtime: Handle,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    decisions: Vec<Decision>,
+    /// Whom to tell, in the same order.
+    waiting: Vec<OnDone>,
+    /// Whether a transaction is in flight: its answer begins the next one.
+    is_committing: bool,
 }
 
 impl fmt::Debug for Committer {
@@ -43,85 +62,83 @@ impl fmt::Debug for Committer {
 }
 
 impl Committer {
-    /// Starts committing into `store` on a task of the present runtime.
+    /// Commits into `store`, whose tasks, if it has any, run on the present runtime.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, telemetry: Telemetry) -> Self {
-        let (queue, entries) = mpsc::unbounded_channel();
-        tokio::spawn(commit_all(store, telemetry, entries));
-        Self { queue }
+        let (runtime, queue) = (Handle::current(), Mutex::default());
+        Self { inner: Arc::new(Inner { store, telemetry, runtime, queue }) }
     }
 
     /// Submits a decision. Decisions are committed in the order of their submission, and `on_done`
     /// is told in that order.
     pub fn submit(&self, decision: Decision, on_done: OnDone) {
-        let entry = Entry::Commit(Box::new(decision), on_done);
-        if let Err(mpsc::error::SendError(Entry::Commit(_, on_done))) = self.queue.send(entry) {
-            on_done(Err(Arc::new(CommitError::RolledBack("the committer has stopped".to_owned()))));
-        }
-    }
-
-    /// Waits until everything submitted so far is done and told.
-    pub async fn flush(&self) {
-        let (answer, answered) = oneshot::channel();
-        // Where the task has ended there is nothing left to wait for.
-        if self.queue.send(Entry::Flush(answer)).is_ok() {
-            let _ = answered.await;
+        let mut queue = self.inner.queue.lock();
+        queue.decisions.push(decision);
+        queue.waiting.push(on_done);
+        if !queue.is_committing {
+            queue.is_committing = true;
+            let (decisions, waiting) = queue.take();
+            drop(queue);
+            Inner::commit(Arc::clone(&self.inner), decisions, waiting);
         }
     }
 }
 
-async fn commit_all(
-    store: Arc<dyn Store>,
-    telemetry: Telemetry,
-    mut entries: mpsc::UnboundedReceiver<Entry>,
-) {
-    let mut batch = Vec::with_capacity(MOST_IN_A_TRANSACTION);
-    while entries.recv_many(&mut batch, MOST_IN_A_TRANSACTION).await > 0 {
-        let mut decisions = Vec::with_capacity(batch.len());
-        let mut waiting = Vec::with_capacity(batch.len());
-        let mut flushes = Vec::new();
-        for entry in batch.drain(..) {
-            match entry {
-                Entry::Commit(decision, on_done) => {
-                    decisions.push(*decision);
-                    waiting.push(on_done);
-                }
-                Entry::Flush(answer) => flushes.push(answer),
-            }
+impl Queue {
+    /// Takes what shares the next transaction, in order.
+    fn take(&mut self) -> (Vec<Decision>, Vec<OnDone>) {
+        let Self { decisions, waiting, .. } = self;
+        if decisions.len() <= MOST_IN_A_TRANSACTION {
+            return (std::mem::take(decisions), std::mem::take(waiting));
         }
-        if !decisions.is_empty() {
-            let (count, began) = (decisions.len(), Instant::now());
-            let outcome = store.commit(decisions).await;
+        let rest = (decisions.split_off(MOST_IN_A_TRANSACTION), waiting.split_off(MOST_IN_A_TRANSACTION));
+        (std::mem::replace(decisions, rest.0), std::mem::replace(waiting, rest.1))
+    }
+}
+
+impl Inner {
+    fn commit(self: Arc<Self>, decisions: Vec<Decision>, waiting: Vec<OnDone>) {
+        let (store, runtime) = (Arc::clone(&self.store), self.runtime.clone());
+        let (count, began) = (decisions.len(), Instant::now());
+        let decisions = Arc::new(decisions);
+        let in_flight = Arc::clone(&decisions);
+        let on_committed = move |outcome: Result<Vec<Verdict>, CommitError>| {
             match &outcome {
-                Ok(_) => telemetry.transaction(count, began.elapsed()),
-                Err(CommitError::RolledBack(_)) => telemetry.rolled_back(),
+                Ok(_) => self.telemetry.transaction(count, began.elapsed()),
+                Err(CommitError::RolledBack(_)) => self.telemetry.rolled_back(),
                 // The host ends; there is nobody to ask for its metrics.
                 Err(CommitError::EpochOver | CommitError::Uncertain(_)) => {}
             }
-            tell(waiting, outcome);
-        }
-        for answer in flushes {
-            // Who gave up waiting is not told.
-            let _ = answer.send(());
-        }
+            tell(waiting, Arc::unwrap_or_clone(in_flight), outcome);
+            let mut queue = self.queue.lock();
+            if queue.decisions.is_empty() {
+                queue.is_committing = false;
+                return;
+            }
+            let (decisions, waiting) = queue.take();
+            drop(queue);
+            self.commit(decisions, waiting);
+        };
+        store.submit(&runtime, decisions, Box::new(on_committed));
     }
 }
 
-fn tell(waiting: Vec<OnDone>, outcome: Result<Vec<Verdict>, CommitError>) {
+fn tell(waiting: Vec<OnDone>, decisions: Vec<Decision>, outcome: Result<Vec<Verdict>, CommitError>) {
+    let all = waiting.into_iter().zip(decisions);
     match outcome {
         Ok(verdicts) => {
-            assert_eq!(verdicts.len(), waiting.len(), "a store answers for each decision");
-            for (on_done, verdict) in waiting.into_iter().zip(verdicts) {
-                on_done(Ok(verdict));
+            assert_eq!(verdicts.len(), all.len(), "a store answers for each decision");
+            for ((on_done, decision), verdict) in all.zip(verdicts) {
+                on_done(Ok(verdict), decision);
             }
         }
         Err(error) => {
             let error = Arc::new(error);
-            for on_done in waiting {
-                on_done(Err(Arc::clone(&error)));
+            for (on_done, decision) in all {
+                on_done(Err(Arc::clone(&error)), decision);
             }
         }
     }
@@ -130,7 +147,7 @@ fn tell(waiting: Vec<OnDone>, outcome: Result<Vec<Verdict>, CommitError>) {
 #[cfg(test)]
 mod tests {
     use everfold_core::ids::EventId;
-    use parking_lot::Mutex;
+    use tokio::sync::{oneshot, watch};
 
     use super::*;
     use crate::store::SqliteStore;
@@ -145,22 +162,23 @@ mod tests {
 
     /// Collects what each submission was told, with its number.
     #[derive(Clone, Default)]
-    struct Told(Arc<Mutex<Vec<(usize, Committed)>>>);
+    struct Told(watch::Sender<Vec<(usize, Committed)>>);
 
     impl Told {
         fn on_done(&self, number: usize) -> OnDone {
-            let told = Arc::clone(&self.0);
-            Box::new(move |committed| told.lock().push((number, committed)))
+            let told = self.0.clone();
+            Box::new(move |committed, _| told.send_modify(|told| told.push((number, committed))))
         }
 
-        fn verdicts(&self) -> Vec<(usize, Verdict)> {
-            let told = self.0.lock();
-            told.iter().map(|(n, told)| (*n, told.as_ref().expect("it was committed").clone())).collect()
+        /// Waits until so many were told; gives what they were told, in that order.
+        async fn all(&self, count: usize) -> Vec<(usize, Committed)> {
+            let mut told = self.0.subscribe();
+            told.wait_for(|told| told.len() >= count).await.expect("the sender lives").clone()
         }
     }
 
     #[tokio::test]
-    async fn answers_come_in_the_order_of_submission_and_flush_waits_for_them() {
+    async fn answers_come_in_the_order_of_submission() {
         let (_folder, store) = store().await;
         let committer = Committer::new(store.clone(), Telemetry::default());
         let told = Told::default();
@@ -171,12 +189,13 @@ mod tests {
         }
         committer.submit(advance(0, EventId(99), 1), told.on_done(runs));
         committer.submit(advance(0, EventId(2), 1), told.on_done(runs + 1));
-        committer.flush().await;
 
+        let told = told.all(runs + 2).await;
+        let verdicts = told.iter().map(|(n, told)| (*n, told.as_ref().expect("it was committed").clone()));
         let mut expected: Vec<_> = (0..runs).map(|run| (run, Verdict::Committed)).collect();
         expected.push((runs, Verdict::Fenced));
         expected.push((runs + 1, Verdict::Committed));
-        assert_eq!(told.verdicts(), expected);
+        assert_eq!(verdicts.collect::<Vec<_>>(), expected);
         let row = store.run(&key(0)).await.unwrap().expect("the run is there");
         assert_eq!(row.next_event_id, EventId(3));
     }
@@ -189,8 +208,7 @@ mod tests {
         let told = Told::default();
         committer.submit(start(0), told.on_done(0));
         committer.submit(start(1), told.on_done(1));
-        committer.flush().await;
-        let told = told.0.lock();
+        let told = told.all(2).await;
         let errors: Vec<_> =
             told.iter().map(|(n, told)| (*n, told.as_ref().unwrap_err().to_string())).collect();
         let closed = "the transaction was rolled back: the store is closed".to_owned();
@@ -202,14 +220,8 @@ mod tests {
         let (_folder, store) = store().await;
         let committer = Committer::new(store.clone(), Telemetry::default());
         let (done, is_done) = oneshot::channel();
-        committer.submit(start(0), Box::new(|committed| _ = done.send(committed)));
+        committer.submit(start(0), Box::new(|committed, _| _ = done.send(committed)));
         drop(committer);
         assert_eq!(is_done.await.unwrap().unwrap(), Verdict::Committed);
-    }
-
-    #[tokio::test]
-    async fn flushing_nothing_returns() {
-        let (_folder, store) = store().await;
-        Committer::new(store, Telemetry::default()).flush().await;
     }
 }

@@ -19,6 +19,9 @@ pub(super) const TAKE_SHARD: &str = "\
 pub(super) const CLOSE_SHARD: &str =
     "UPDATE shards SET closed_in_order = TRUE WHERE shard = 0 AND epoch = $1";
 
+/// Writes a row that tells nobody anything, to see whether it can be written: owner, epoch.
+pub(super) const PROBE: &str = "UPDATE shards SET owner = $1 WHERE shard = 0 AND epoch = $2";
+
 /// The run that did a request: namespace, workflow id, operation, request id → run id.
 pub(super) const REQUEST: &str = "\
     SELECT run_id FROM requests \

@@ -8,22 +8,26 @@ mod folder;
 mod reads;
 mod removal;
 mod schema;
+mod session;
 mod statements;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RemovalBounds, Removed,
-    RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing, Store, StoreError,
-    TimerRow, Verdict, VersionRow,
+    CommitError, ComponentRow, Condition, Epoch, NewComponent, OnCommitted, OpenCount, OpenRunFilter,
+    RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing,
+    Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
@@ -61,8 +65,12 @@ impl Store for SqliteStore {
         self.taken.epoch
     }
 
-    async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError> {
+    async fn commit(&self, decisions: Arc<Vec<Decision>>) -> Result<Vec<Verdict>, CommitError> {
         self.writer.commit(decisions).await
+    }
+
+    fn submit(self: Arc<Self>, _: &Handle, decisions: Arc<Vec<Decision>>, on_committed: OnCommitted) {
+        self.writer.submit(decisions, on_committed);
     }
 
     async fn put_component(&self, component: NewComponent) -> Result<bool, StoreError> {
@@ -204,5 +212,9 @@ impl Store for SqliteStore {
 
     fn was_closed_in_order(&self) -> bool {
         self.taken.was_closed_in_order
+    }
+
+    fn condition(&self) -> watch::Receiver<Condition> {
+        self.writer.condition()
     }
 }

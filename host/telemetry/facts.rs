@@ -1,4 +1,4 @@
-//! Facts: what a decision tells, gathered when it is submitted and told once it is on disk.
+//! Facts: what a decision tells once it is on disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -157,7 +157,7 @@ pub struct Facts {
 impl Facts {
     /// The facts of a decision; `folded` is the activation that it records, if it does.
     #[must_use]
-    pub fn of(names: Option<Arc<RunNames>>, decision: &Decision, folded: Option<Folded>) -> Self {
+    pub fn of(names: Option<Arc<RunNames>>, decision: Decision, folded: Option<Folded>) -> Self {
         let (notes, folded_events) = notes_first(&decision.events);
         let moved_from = notes.iter().find_map(|event| match &event.kind {
             EventKind::Note(Note::VersionMoved(moved)) => Some(moved.from),
@@ -168,23 +168,24 @@ impl Facts {
             Some((id, EventKind::Input(input))) => (Some((id, input.type_name())), Told::by(input)),
             Some((_, EventKind::Command(_) | EventKind::Note(_))) | None => (None, Told::Nothing),
         };
-        let (blocked, is_healed) = match &decision.blocked {
+        let commands = folded_events.len().saturating_sub(usize::from(input.is_some()));
+        let (blocked, is_healed) = match decision.blocked {
             BlockChange::Keep => (None, false),
-            BlockChange::Block(blocked) => (Some(blocked.clone()), false),
+            BlockChange::Block(blocked) => (Some(blocked), false),
             BlockChange::Clear => (None, true),
         };
         Self {
-            key: decision.key.clone(),
+            key: decision.key,
             names,
-            commands: folded_events.len().saturating_sub(usize::from(input.is_some())),
+            commands,
             input,
             told,
             folded,
-            closed: decision.closed.clone(),
+            closed: decision.closed,
             blocked,
             is_healed,
             moved_from,
-            activities_closed: decision.effects.activities_closed.clone(),
+            activities_closed: decision.effects.activities_closed,
         }
     }
 }

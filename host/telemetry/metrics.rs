@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::door::{Door, Measurement};
+use super::handles::{Handles, Labels};
 
 pub(super) const METADATA: Metadata<'static> = Metadata::new("everfold", Level::INFO, None);
 
@@ -92,6 +93,7 @@ metrics! {
     SHADOW_TIME = "everfold_shadow_replay_duration_seconds", Seconds, "One shadow replay, reading included.";
     HTTP_REQUESTS = "everfold_http_requests_total", Counter, "Requests that were answered.";
     HTTP_TIME = "everfold_http_request_duration_seconds", Seconds, "From a request to its answer's beginning.";
+    REFUSED = "everfold_refused_total", Counter, "Requests that met a full host, by the bound that they met.";
     RECORDS_DROPPED = "everfold_metric_records_dropped_total", Counter,
         "Measurements of workflows and activities that passed a bound, by which.";
     SPANS_DROPPED = "everfold_spans_dropped_total", Counter, "Spans that no collector took.";
@@ -102,6 +104,9 @@ pub(super) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     door: Door,
+    counters: Handles<Counter>,
+    histograms: Handles<Histogram>,
+    gauges: Handles<Gauge>,
     activity_types: OnceLock<BTreeSet<String>>,
     pub(super) activation_wait: Histogram,
     pub(super) activation_time: Histogram,
@@ -137,6 +142,9 @@ impl Metrics {
             spans_dropped: counter(SPANS_DROPPED),
             handle: recorder.handle(),
             door: Door::default(),
+            counters: Handles::default(),
+            histograms: Handles::default(),
+            gauges: Handles::default(),
             activity_types: OnceLock::new(),
             recorder,
         };
@@ -155,20 +163,23 @@ impl Metrics {
         if is_known { activity_type } else { "other" }
     }
 
-    pub(super) fn count(&self, name: &'static str, labels: &[(&'static str, &str)], by: u64) {
-        self.recorder.register_counter(&key(name, labels), &METADATA).increment(by);
+    pub(super) fn count(&self, name: &'static str, labels: Labels<'_>, by: u64) {
+        let register = |key: &Key| self.recorder.register_counter(key, &METADATA);
+        self.counters.with(name, labels, register, |counter| counter.increment(by));
     }
 
-    pub(super) fn observe(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
-        self.recorder.register_histogram(&key(name, labels), &METADATA).record(value);
+    pub(super) fn observe(&self, name: &'static str, labels: Labels<'_>, value: f64) {
+        let register = |key: &Key| self.recorder.register_histogram(key, &METADATA);
+        self.histograms.with(name, labels, register, |histogram| histogram.record(value));
     }
 
-    pub(super) fn time(&self, name: &'static str, labels: &[(&'static str, &str)], took: Duration) {
+    pub(super) fn time(&self, name: &'static str, labels: Labels<'_>, took: Duration) {
         self.observe(name, labels, took.as_secs_f64());
     }
 
-    pub(super) fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
-        self.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
+    pub(super) fn gauge(&self, name: &'static str, labels: Labels<'_>, value: f64) {
+        let register = |key: &Key| self.recorder.register_gauge(key, &METADATA);
+        self.gauges.with(name, labels, register, |gauge| gauge.set(value));
     }
 
     /// Takes a measurement of a workflow or an activity, or counts it as dropped.
@@ -191,12 +202,6 @@ impl Metrics {
     pub(super) fn render(&self) -> String {
         self.handle.render()
     }
-}
-
-fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
-    let labels: Vec<Label> =
-        labels.iter().map(|(key, value)| Label::new(*key, (*value).to_owned())).collect();
-    Key::from_parts(name, labels)
 }
 
 fn builder() -> PrometheusBuilder {

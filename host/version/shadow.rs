@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::findings::{Changes, Found};
 use super::outlook::Results;
 use super::report::Spent;
-use crate::guest::{Instance, LoadedComponent};
+use crate::guest::{Instance, LoadedComponent, NoInstance};
 use crate::store::{RunRow, Store, StoreError};
 
 /// Events read at once; a page ends with a step.
@@ -168,9 +168,10 @@ impl Shadow {
         mut results: Option<&mut Results>,
     ) -> Result<Stood, Fell> {
         let began = Instant::now();
-        let mut instance = component
-            .instantiate()
-            .map_err(|fault| Fell::Fault(ReplayFault::Guest { event_id: EventId::FIRST, fault }))?;
+        let mut instance = component.instantiate().map_err(|none| match none {
+            NoInstance::Full(_) => Fell::Unread(StoreError::Database(none.to_string())),
+            NoInstance::Fault(fault) => Fell::Fault(ReplayFault::Guest { event_id: EventId::FIRST, fault }),
+        })?;
         self.clocks.count(&self.clocks.instantiating, began);
         let mut state = RunState::new();
         let mut changes = Changes::default();

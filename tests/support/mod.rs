@@ -1,8 +1,10 @@
-//! What the tests of the whole share: [`server`], the real binary; and here a host in this process,
+//! What the tests of the whole share: [`server`], the real binary, with a [`load`] and on a [`disk`] that fails; and here a host in this process,
 //! with the real engine and the real store in a folder of its own, which can be killed.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod disk;
+pub mod load;
 pub mod mortal;
 pub mod server;
 

@@ -68,7 +68,7 @@ impl Mortal {
 
 #[async_trait]
 impl Store for Mortal {
-    async fn commit(&self, decisions: Vec<Decision>) -> Result<Vec<Verdict>, CommitError> {
+    async fn commit(&self, decisions: Arc<Vec<Decision>>) -> Result<Vec<Verdict>, CommitError> {
         if let Some(error) = (self.fails)(self.commits.fetch_add(1, Ordering::SeqCst)) {
             return Err(error);
         }

@@ -60,6 +60,30 @@ impl Server {
         assert!(killed.success());
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Memory of the process that the kernel cannot take back, in bytes: without what is mapped of files.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Deploys a built component.
+    pub fn deploy(&self, name: &str) {
+        let path = root().join("target/components").join(name).with_extension("wasm");
+        let deployed = self.everfold(&["deploy", path.to_str().unwrap()]);
+        assert!(deployed.status.success(), "{}", text(&deployed));
+    }
+
+    /// Waits until the process takes requests, or for its end.
+    pub async fn is_ready_again(&mut self) {
+        self.ready().await;
+    }
+
     /// Waits for the process's end.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()

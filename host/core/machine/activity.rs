@@ -12,6 +12,7 @@
 //! Attempts are not events: the closing event carries the last attempt's number.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::IllegalEvent;
 use crate::command::ActivityScheduled;
@@ -27,7 +28,7 @@ pub struct Activities {
 #[derive(Clone, Debug)]
 pub struct OpenActivity {
     /// What was asked for.
-    pub scheduled: ActivityScheduled,
+    pub scheduled: Arc<ActivityScheduled>,
     /// When.
     pub scheduled_at: Timestamp,
     /// Whether the guest has asked it to stop.
@@ -70,7 +71,7 @@ impl Activities {
         &mut self,
         id: EventId,
         scheduled_at: Timestamp,
-        scheduled: &ActivityScheduled,
+        scheduled: &Arc<ActivityScheduled>,
     ) -> Result<(), IllegalEvent> {
         let timeouts = &scheduled.timeouts;
         if timeouts.start_to_close_ms.is_none() && timeouts.schedule_to_close_ms.is_none() {
@@ -80,7 +81,8 @@ impl Activities {
             )));
         }
         scheduled.retry_policy.check().map_err(IllegalEvent::new)?;
-        let activity = OpenActivity { scheduled: scheduled.clone(), scheduled_at, cancel_requested: false };
+        let activity =
+            OpenActivity { scheduled: Arc::clone(scheduled), scheduled_at, cancel_requested: false };
         self.open.insert(id, activity);
         Ok(())
     }

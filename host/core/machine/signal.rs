@@ -48,9 +48,9 @@ impl Signals {
         unread
     }
 
-    pub(super) fn receive(&mut self, id: EventId, signal: &SignalReceived) {
+    pub(super) fn receive(&mut self, id: EventId, signal: &Arc<SignalReceived>) {
         self.received += 1;
-        self.unread.entry(signal.name.clone()).or_default().push_back((id, Arc::new(signal.clone())));
+        self.unread.entry(signal.name.clone()).or_default().push_back((id, Arc::clone(signal)));
     }
 
     pub(super) fn take(&mut self, taken: &SignalTaken) -> Result<(), IllegalEvent> {

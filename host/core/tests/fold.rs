@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+
 use everfold_core::command::{
     ActivityCancelRequested, ActivityScheduled, CancellationType, Command, SignalTaken, TimerCanceled,
     TimerStarted, VersionChoice, WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew,
@@ -52,7 +54,7 @@ fn key() -> RunKey {
 }
 
 fn started() -> Input {
-    Input::WorkflowStarted(Box::new(WorkflowStarted {
+    Input::WorkflowStarted(Arc::new(WorkflowStarted {
         workflow_type: "order".to_owned(),
         workflow_id: WorkflowId("o-1".to_owned()),
         namespace: Namespace::default(),
@@ -68,7 +70,7 @@ fn started() -> Input {
 }
 
 fn activity(name: &str, input: u32) -> Command {
-    Command::ActivityScheduled(Box::new(ActivityScheduled {
+    Command::ActivityScheduled(Arc::new(ActivityScheduled {
         activity_type: name.to_owned(),
         input: Payload::json(&input).unwrap(),
         task_queue: "default".to_owned(),
@@ -406,7 +408,7 @@ fn unreadable_histories_are_refused_with_the_reason() {
 
 fn signal(name: &str, number: u32) -> Input {
     let input = Payload::json(&number).unwrap();
-    Input::SignalReceived(Box::new(SignalReceived { name: name.to_owned(), input, headers: Vec::new() }))
+    Input::SignalReceived(Arc::new(SignalReceived { name: name.to_owned(), input, headers: Vec::new() }))
 }
 
 fn taken(id: u64, name: &str) -> Command {

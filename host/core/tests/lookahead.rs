@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+
 use everfold_core::command::{
     ActivityCancelRequested, ActivityScheduled, CancellationType, Command, TimerCanceled, TimerStarted,
     VersionMarkerRecorded, WorkflowCompleted, WorkflowFailed,
@@ -39,7 +41,7 @@ impl<F: Fn(EventId, &Input, &RunState) -> Option<Vec<Command>>> Guest for Script
 }
 
 fn activity(name: &str) -> Command {
-    Command::ActivityScheduled(Box::new(ActivityScheduled {
+    Command::ActivityScheduled(Arc::new(ActivityScheduled {
         activity_type: name.to_owned(),
         input: Payload::default(),
         task_queue: "default".to_owned(),
@@ -66,7 +68,7 @@ fn marker() -> Command {
 
 /// The state of a run that began with these commands.
 fn begun(commands: Vec<Command>) -> RunState {
-    let started = Input::WorkflowStarted(Box::new(WorkflowStarted {
+    let started = Input::WorkflowStarted(Arc::new(WorkflowStarted {
         workflow_type: "order".to_owned(),
         workflow_id: WorkflowId("o-1".to_owned()),
         namespace: Namespace::default(),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+
 use everfold_core::command::{
     ActivityScheduled, CancellationType, Command, DetachedWorkflowStarted, WorkflowCompleted,
 };
@@ -47,7 +49,7 @@ impl<F: FnMut(&mut Activation) -> Result<(), Refused>> Guest for Code<F> {
 }
 
 fn started() -> Input {
-    Input::WorkflowStarted(Box::new(WorkflowStarted {
+    Input::WorkflowStarted(Arc::new(WorkflowStarted {
         workflow_type: "order".to_owned(),
         workflow_id: WorkflowId("o-1".to_owned()),
         namespace: Namespace::default(),
@@ -65,7 +67,7 @@ fn started() -> Input {
 /// An input that only wakes the guest.
 fn wake() -> Input {
     let input = Payload::default();
-    Input::SignalReceived(Box::new(SignalReceived { name: "wake".to_owned(), input, headers: Vec::new() }))
+    Input::SignalReceived(Arc::new(SignalReceived { name: "wake".to_owned(), input, headers: Vec::new() }))
 }
 
 fn schedule(activation: &mut Activation, activity: &str) -> Result<(), Refused> {
@@ -80,7 +82,7 @@ fn schedule(activation: &mut Activation, activity: &str) -> Result<(), Refused> 
         idempotency_key: activation.idempotency_key(),
         summary: String::new(),
     };
-    activation.command(Command::ActivityScheduled(Box::new(scheduled))).map(drop)
+    activation.command(Command::ActivityScheduled(Arc::new(scheduled))).map(drop)
 }
 
 fn detach(activation: &mut Activation) -> Result<(), Refused> {

@@ -1,5 +1,7 @@
 //! A run without a host: inputs are scripted, what the guest asks for is read from the history.
 
+use std::sync::Arc;
+
 use everfold_core::command::{ActivityScheduled, Command};
 use everfold_core::event::{
     ActivityClosedBadly, ActivityCompleted, Event, EventKind, Input, WorkflowStarted,
@@ -118,7 +120,7 @@ impl Script {
 /// The first event of a run.
 pub(super) fn started(workflow_type: &str, input: &Value) -> Input {
     let run_id = RunId([7; 16]);
-    Input::WorkflowStarted(Box::new(WorkflowStarted {
+    Input::WorkflowStarted(Arc::new(WorkflowStarted {
         workflow_type: workflow_type.to_owned(),
         workflow_id: WorkflowId("w".to_owned()),
         namespace: Namespace::default(),

@@ -1,5 +1,7 @@
 //! Versions of the order workflows side by side: what one recorded, replayed on another and gone on with.
 
+use std::sync::Arc;
+
 use everfold_core::command::Command;
 use everfold_core::divergence::{Nondeterminism, Replaying};
 use everfold_core::event::{Event, EventKind, Input, Note, SignalReceived, VersionMoved};
@@ -214,7 +216,7 @@ fn the_bug_shows_behind_the_payment_live_and_on_a_replay_and_the_version_before_
 fn markers_replay_at_every_prefix() {
     let versioned = component("samples");
     let change = |id: &str| {
-        Input::SignalReceived(Box::new(SignalReceived {
+        Input::SignalReceived(Arc::new(SignalReceived {
             name: "change".to_owned(),
             input: Payload::json(&id).expect("it is JSON"),
             headers: Vec::new(),

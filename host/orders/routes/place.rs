@@ -54,6 +54,7 @@ pub(super) struct Placed {
 )]
 pub(super) async fn place(State(routes): State<Routes>, Body(body): Body) -> Result<Response, Problem> {
     let request = request::read(&body, request::place)?;
+    routes.shop.check_takes_rows()?;
     let order_id = match &request.request_id {
         Some(request_id) => Uuid::new_v5(&REQUEST_IDS, request_id.as_bytes()),
         None => routes.shop.clock.new_uuid(),
@@ -77,7 +78,7 @@ pub(super) async fn place(State(routes): State<Routes>, Body(body): Body) -> Res
         }
         status
     } else {
-        routes.shop.keep(&record).await?;
+        routes.shop.keep_in_time(record).await;
         OrderStatus::Accepted
     };
     let location = format!("/orders/{order_id}");

@@ -16,11 +16,13 @@ use crate::server::problem::Code;
 /// A status, and the codes that come with it.
 type Refusal = (u16, &'static [Code]);
 
-/// Every request may be refused with these, by the rules of access or by a fault of the host.
-const COMMON: [Refusal; 3] = [
+/// Every request may be refused with these: by the rules of access, by a fault of the host, or because the
+/// server has all the connections that it may have.
+const COMMON: [Refusal; 4] = [
     (401, &[Code::UNAUTHORIZED]),
     (403, &[Code::FORBIDDEN_HOST, Code::FORBIDDEN_ORIGIN]),
     (500, &[Code::INTERNAL]),
+    (503, &[Code::BUSY]),
 ];
 /// The content type of every refusal.
 const PROBLEM_JSON: &str = "application/problem+json";

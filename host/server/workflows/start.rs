@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{NamespaceParameter, check_id, headers, payload};
-use crate::runner::api::{RunRef, StartRequest};
+use crate::runner::api::{self, ApiError, RunResult, StartRequest};
 use crate::server::Served;
 use crate::server::extract::{Json, Query, Wait};
 use crate::server::openapi::refusals;
@@ -48,25 +48,28 @@ pub(in crate::server) async fn start(
     Query(query): Query<StartQuery>,
     Json(body): Json<StartBody>,
 ) -> Answer<(StatusCode, Json<Started>)> {
-    let namespace = query.namespace.0;
-    let request = start_request(namespace.clone(), body)?;
-    let started = served.host.start(request).await?;
-    let run = RunRef { namespace, workflow_id: started.workflow_id.clone(), run_id: Some(started.run_id) };
-    let standing = match query.wait {
-        Some(Wait(wait)) => Some(standing_after(&served, &run, wait).await),
-        None => None,
+    let request = start_request(query.namespace.0, body)?;
+    let (started, standing) = match query.wait {
+        None => (served.host.start(request).await?, None),
+        Some(Wait(wait)) => {
+            // Without room for one more who waits, it is started all the same.
+            let room = served.waits.take();
+            let wait = if room.is_ok() { wait } else { Duration::ZERO };
+            let (started, result) = served.host.start_and_wait(request, wait).await?;
+            let standing = standing_of(&started, result);
+            (started, Some(standing))
+        }
     };
     let started = Started { workflow_id: started.workflow_id, run_id: started.run_id, standing };
     Ok((StatusCode::CREATED, Json(started)))
 }
 
-/// The run is on disk whatever happens to the waiting: the start is acknowledged in any case.
-async fn standing_after(served: &Served, run: &RunRef, wait: Duration) -> Standing {
-    let host = &served.host;
-    match served.waiting(wait, |wait| host.result(run, wait)).await {
+/// The run is on disk whatever came of the waiting: the start is acknowledged in any case.
+fn standing_of(started: &api::Started, result: Result<RunResult, ApiError>) -> Standing {
+    match result {
         Ok(result) => Standing::new(result.status, result.outcome),
         Err(error) => {
-            tracing::warn!(workflow_id = %run.workflow_id, %error, "a started run could not be waited for");
+            tracing::warn!(workflow_id = %started.workflow_id, %error, "a started run could not be waited for");
             Standing::new(RunStatus::Running, None)
         }
     }

@@ -1,6 +1,8 @@
 //! Decisions for the tests. The store looks at no rule of the core, so that most events here are
 //! one harmless input.
 
+use std::sync::Arc;
+
 use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::{
     BlockChange, BlockKind, Blocked, Closed, Decision, InboxInput, NewRun, Outcome, PendingActivity,
@@ -66,7 +68,7 @@ pub(crate) fn start(n: usize) -> Decision {
         attempt: 1,
         continued_from_run_id: None,
     };
-    let kind = EventKind::Input(Input::WorkflowStarted(Box::new(started)));
+    let kind = EventKind::Input(Input::WorkflowStarted(Arc::new(started)));
     let new_run = NewRun {
         workflow_id: workflow_id(n),
         workflow_type: "order-saga".to_owned(),
@@ -184,7 +186,7 @@ pub(crate) async fn commit_each(store: &impl Store, decisions: Vec<Decision>) {
 /// Commits a batch.
 pub(crate) async fn commit_all(store: &impl Store, decisions: Vec<Decision>) -> Vec<Verdict> {
     let asked = decisions.len();
-    let verdicts = store.commit(decisions).await.expect("the transaction works");
+    let verdicts = store.commit(Arc::new(decisions)).await.expect("the transaction works");
     assert_eq!(verdicts.len(), asked, "a verdict for each decision");
     verdicts
 }

@@ -1,5 +1,7 @@
 //! Who owns the store, and what survives a change of owner.
 
+use std::sync::Arc;
+
 use everfold_core::decision::Decision;
 use everfold_core::ids::{Digest, EventId, Namespace, Timestamp};
 
@@ -50,7 +52,7 @@ pub(crate) async fn a_closed_store_takes_no_more_but_can_be_read(backend: &impl 
     let store = backend.open().await.unwrap();
     commit_each(&store, vec![start(1)]).await;
     store.close().await.unwrap();
-    let Err(CommitError::RolledBack(_)) = store.commit(vec![start(2)]).await else {
+    let Err(CommitError::RolledBack(_)) = store.commit(Arc::new(vec![start(2)])).await else {
         panic!("it is closed");
     };
     assert!(store.run(&key(1)).await.unwrap().is_some());

@@ -122,7 +122,10 @@ pub(crate) async fn a_long_history_goes_in_pieces_and_its_run_at_once<B: Backend
     while before > 0 {
         let removed = remove(&store, 100, some).await;
         let now = events(&store, 0).await;
-        assert!(now < before && (now == 0 || removed == Removed { runs: 0, left: Left::More }), "{removed:?}");
+        assert!(
+            now < before && (now == 0 || removed == Removed { runs: 0, left: Left::More }),
+            "{removed:?}"
+        );
         (batches, before) = (batches + 1, now);
     }
     assert!(batches > 2, "{batches} batches");

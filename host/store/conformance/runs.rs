@@ -244,8 +244,10 @@ pub(crate) async fn every_outcome_reads_back(backend: &impl Backend) {
 pub(crate) async fn a_large_outcome_reads_back_and_lists_leave_it_out(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     // The first one compresses well, the second one does not; the third one no event tells.
-    let noise: Vec<u8> = (0..20_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
-    let results = [vec![b'x'; 1_000_000], noise.clone(), noise].map(|data| Payload { metadata: Vec::new(), data });
+    let noise: Vec<u8> =
+        (0..20_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let results =
+        [vec![b'x'; 1_000_000], noise.clone(), noise].map(|data| Payload { metadata: Vec::new(), data });
     for (n, result) in results.iter().enumerate() {
         let mut last = close(n, EventId(2));
         let closed = last.closed.as_mut().expect("it closes");

@@ -1,5 +1,7 @@
 //! Runs that a step begins, requests that are done once, and the list of runs.
 
+use std::sync::Arc;
+
 use everfold_core::command::{Command, VersionChoice, WorkflowContinuedAsNew};
 use everfold_core::decision::{
     Closed, Decision, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome, Request,
@@ -20,7 +22,7 @@ use crate::store::{RunFilter, Store, Verdict};
 fn signal(number: u64) -> InboxInput {
     let input = Payload::json(&number).unwrap();
     let signal = SignalReceived { name: "news".to_owned(), input, headers: Vec::new() };
-    InboxInput { input: Input::SignalReceived(Box::new(signal)), ..inbox_input(number) }
+    InboxInput { input: Input::SignalReceived(Arc::new(signal)), ..inbox_input(number) }
 }
 
 /// What it is not worth to hand over.

@@ -4,8 +4,8 @@
 //! writes: a refused decision has written nothing, so that no savepoint is needed.
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, NextRun,
-    Operation, PendingActivity, Request,
+    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, NextRun, Operation,
+    PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;

@@ -1,5 +1,7 @@
 //! The suite of every store, and what is SQLite's own.
 
+use std::sync::Arc;
+
 use everfold_core::ids::{Digest, EventId, Namespace, Timestamp};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -110,7 +112,7 @@ async fn another_owner_ends_the_epoch() {
     let store = folder.open().await.unwrap();
     commit_each(&store, vec![start(1)]).await;
     folder.shell().execute("UPDATE shards SET epoch = epoch + 1", []).unwrap();
-    let error = store.commit(vec![advance(1, EventId(2), 1)]).await.unwrap_err();
+    let error = store.commit(Arc::new(vec![advance(1, EventId(2), 1)])).await.unwrap_err();
     assert!(matches!(error, CommitError::EpochOver), "{error:?}");
     let component = NewComponent {
         namespace: Namespace::default(),
@@ -158,7 +160,7 @@ async fn an_abandoned_commit_is_still_made() {
     let folder = Folder::new();
     let store = folder.open().await.unwrap();
     {
-        let mut commit = store.commit(vec![start(1)]);
+        let mut commit = store.commit(Arc::new(vec![start(1)]));
         // Polled once, it is with the writer; whether it is done already does not matter.
         let _ = futures::poll!(&mut commit);
     }
