@@ -179,7 +179,12 @@ async fn waits_beyond_the_bound_are_refused_and_starts_are_not() {
     let result = |wait: &str| {
         server.http.get(server.url(&format!("/api/v1/workflows/long/result?wait={wait}"))).send()
     };
-    let waiting: Vec<_> = (0..4).map(|_| tokio::spawn(result("60s"))).collect();
+    // One that finds a question below in its place asks again.
+    let wait = |http: reqwest::Client, url: String| async move {
+        while http.get(&url).send().await.is_ok_and(|response| response.status() == 503) {}
+    };
+    let url = server.url("/api/v1/workflows/long/result?wait=60s");
+    let waiting: Vec<_> = (0..4).map(|_| tokio::spawn(wait(server.http.clone(), url.clone()))).collect();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let response = result("1ms").await.unwrap();
