@@ -6,9 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use everfold::guest::{Engine, EngineSettings, Instance, LoadedComponent};
+use everfold::guest::{Allocation, Engine, EngineSettings, Instance, LoadedComponent};
 use everfold_core::divergence::{Replaying, Strictness};
 use everfold_core::event::{ActivityCompleted, Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, activations};
@@ -29,11 +30,14 @@ fn component() -> LoadedComponent {
         Ok(wasm) => wasm,
         Err(error) => panic!("{}: {error}; build the guests with `cargo xtask guests`", path.display()),
     };
-    Engine::new(EngineSettings::default(), None).unwrap().load(&wasm).unwrap()
+    // From a pool, as the server has it.
+    let allocation = Allocation::Pooled { instances: 256 };
+    let settings = EngineSettings { allocation, ..EngineSettings::default() };
+    Engine::new(settings, None).unwrap().load(&wasm).unwrap()
 }
 
 fn started(component: &LoadedComponent, workflow_type: &str, input: &Value) -> Input {
-    Input::WorkflowStarted(Box::new(WorkflowStarted {
+    Input::WorkflowStarted(Arc::new(WorkflowStarted {
         workflow_type: workflow_type.to_owned(),
         workflow_id: WorkflowId("w".to_owned()),
         namespace: Namespace::default(),
@@ -52,11 +56,7 @@ fn started(component: &LoadedComponent, workflow_type: &str, input: &Value) -> I
 fn completed(state: &RunState) -> Input {
     let (scheduled_event_id, _) = state.activities().iter().next().unwrap();
     let result = Payload::json(&Value::Null).unwrap();
-    Input::ActivityCompleted(ActivityCompleted {
-        scheduled_event_id: *scheduled_event_id,
-        attempt: 1,
-        result,
-    })
+    Input::ActivityCompleted(ActivityCompleted { scheduled_event_id, attempt: 1, result })
 }
 
 fn activate(instance: &mut Instance, state: RunState, input: Input) -> (RunState, Vec<Event>) {

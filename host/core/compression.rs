@@ -119,9 +119,8 @@ mod tests {
                 let mut damaged = body.clone();
                 damaged[place] ^= flip;
                 // A flipped literal reads as other CBOR of that size; the rest is refused.
-                match expanded(&damaged) {
-                    Ok(other) => assert_eq!(other.len(), cbor.len()),
-                    Err(Damaged) => {}
+                if let Ok(other) = expanded(&damaged) {
+                    assert_eq!(other.len(), cbor.len());
                 }
             }
         }

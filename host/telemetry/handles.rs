@@ -2,7 +2,7 @@
 //! without a key being made, and copied, for it.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 
 use metrics::{Key, Label};
 use parking_lot::RwLock;
@@ -32,9 +32,7 @@ impl<H> Handles<H> {
         register: impl FnOnce(&Key) -> H,
         with: impl FnOnce(&H),
     ) {
-        let mut hasher = self.state.build_hasher();
-        (name, labels).hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = self.state.hash_one((name, labels));
         let is_it = |(key, _): &&(Key, H)| {
             let own = key.labels().map(|label| (label.key(), label.value()));
             key.name() == name && own.eq(labels.iter().copied())

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
+use std::sync::Arc;
+
 use criterion::{BatchSize, Criterion, Throughput};
 use everfold_core::command::{ActivityScheduled, CancellationType, Command, WorkflowCompleted};
 use everfold_core::decision::Decision;
@@ -39,7 +41,7 @@ impl Guest for Steps {
 }
 
 fn step(number: u64) -> Command {
-    Command::ActivityScheduled(Box::new(ActivityScheduled {
+    Command::ActivityScheduled(Arc::new(ActivityScheduled {
         activity_type: "noop".to_owned(),
         input: Payload::json(&number).unwrap(),
         task_queue: "default".to_owned(),
@@ -57,7 +59,7 @@ fn done() -> Command {
 }
 
 fn started() -> Input {
-    Input::WorkflowStarted(Box::new(WorkflowStarted {
+    Input::WorkflowStarted(Arc::new(WorkflowStarted {
         workflow_type: "order".to_owned(),
         workflow_id: WorkflowId("o-1".to_owned()),
         namespace: Namespace::default(),
