@@ -2,7 +2,7 @@
 //!
 //! This module owns paths, bodies, refusals and the listener. It decides nothing about runs and
 //! never meets a store or a guest. `router` puts the pieces together, outermost first: requests are counted
-//! and traced, panics become an answer, [`access`] refuses what must not come in and [`bounds`] what does not
+//! and traced, panics become an answer, [`access`] refuses what must not come in and `bounds` what does not
 //! fit, then the routes. An application's own routes
 //! are passed in as a router; they get the same treatment, and write their errors as [`problem::Problem`].
 

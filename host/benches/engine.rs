@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 
 /// Steps of the replayed run: each is two events.
 const STEPS: u64 = 1_000;
+/// Instances alive at once; the pool has room for more.
+const BATCH: BatchSize = BatchSize::NumIterations(64);
 const T0: Timestamp = Timestamp(1_700_000_000_000);
 
 fn component() -> LoadedComponent {
@@ -96,7 +98,7 @@ fn main() {
     let mut group = criterion.benchmark_group("engine");
     group.bench_function("instantiate and first activation", |bencher| {
         // Instances are dropped outside of the measurement.
-        bencher.iter_batched(|| (), |()| waiting(&component), BatchSize::SmallInput);
+        bencher.iter_batched(|| (), |()| waiting(&component), BATCH);
     });
     group.bench_function("further activation", |bencher| {
         bencher.iter_batched(
@@ -109,11 +111,11 @@ fn main() {
                 let folded = activate(&mut instance, state, input);
                 (instance, folded)
             },
-            BatchSize::SmallInput,
+            BATCH,
         );
     });
     group.bench_function("drop", |bencher| {
-        bencher.iter_batched(|| waiting(&component), drop, BatchSize::SmallInput);
+        bencher.iter_batched(|| waiting(&component), drop, BATCH);
     });
     let history = history(&component);
     group.throughput(Throughput::Elements(history.len() as u64));
@@ -125,7 +127,7 @@ fn main() {
                 replay(&mut instance, activations(history), replaying).unwrap();
                 instance
             },
-            BatchSize::SmallInput,
+            BATCH,
         );
     });
     group.finish();
