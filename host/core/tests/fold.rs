@@ -402,7 +402,8 @@ fn unreadable_histories_are_refused_with_the_reason() {
     );
     assert_snapshot!(read(&export.replace("\"event_id\":4", "\"event_id\":5")), @"the history is not well-formed: event 5 stands where event 4 should");
     assert_snapshot!(read(&export.replacen("\"workflow_type\":\"order\"", "\"workflow_type\":\"echo\"", 1)), @"the header speaks of echo o-1 (01010101-0101-0101-0101-010101010101), the first event of order o-1 (01010101-0101-0101-0101-010101010101)");
-    assert_snapshot!(unpack(&[2], &mut Vec::new()).unwrap_err().to_string(), @"a history body of an unknown version");
+    assert_snapshot!(unpack(&[3], &mut Vec::new()).unwrap_err().to_string(), @"a history body of an unknown version");
+    assert_snapshot!(unpack(&[2], &mut Vec::new()).unwrap_err().to_string(), @"a history body is damaged: the compressed data is damaged");
     assert_snapshot!(unpack(&[1, 0x83], &mut Vec::new()).unwrap_err().to_string(), @"a history body is damaged: end of input bytes");
 }
 
