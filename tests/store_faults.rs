@@ -278,7 +278,14 @@ async fn a_full_disk_under_the_orders_tables_refuses_orders_and_loses_none() {
         let id = placed["workflow_id"].as_str().unwrap();
         assert_eq!(server.end(id).await["status"], "completed");
     }
-    let listed = server.get("/orders").await;
-    assert_eq!(listed["orders"].as_array().unwrap().len(), 1 + placed.len(), "{listed}");
+    // Their rows are written once the file takes them again.
+    let deadline = Instant::now() + support::PATIENCE;
+    loop {
+        let listed = server.get("/orders").await;
+        if listed["orders"].as_array().unwrap().len() == 1 + placed.len() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{listed}");
+    }
     server.order(&order("tok_ok", "10115")).await;
 }
