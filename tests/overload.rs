@@ -116,6 +116,46 @@ async fn bodies_beyond_the_bound_are_refused_and_memory_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_counts_until_its_run_is_on_disk_also_where_its_sender_waits_for_the_end() {
+    /// Room for two.
+    const ROOM: u64 = 4 * 1024 * 1024;
+    let (_folder, disk, server) =
+        serve(&[("EVERFOLD_LIMITS_REQUEST_BYTES_UNDER_WAY", &ROOM.to_string())]).await;
+    // Nothing reaches the disk until the test lets it.
+    disk.flushes_take(Duration::from_secs(3_600));
+    let input = json!("x".repeat(1_500_000));
+    let url = server.url("/api/v1/workflows?wait=30s");
+    let (mut waiting, mut refused) = (Vec::new(), Vec::new());
+    for n in 0..12 {
+        let body = json!({ "workflow_type": "echo", "workflow_id": format!("large-{n}"), "input": input });
+        let mut start = tokio::spawn(server.http.post(&url).json(&body).send());
+        // Whatever of it can happen without the disk happens meanwhile.
+        let answer = async {
+            for _ in 0..20 {
+                tokio::select! {
+                    biased;
+                    answer = &mut start => return Some(answer.unwrap().unwrap()),
+                    healthy = server.http.get(server.url("/healthz")).send() => assert_eq!(healthy.unwrap().status(), 200),
+                }
+            }
+            None
+        };
+        match answer.await {
+            Some(answer) => refused.push(answer),
+            None => waiting.push(start),
+        }
+    }
+    assert!(refused.len() >= 10, "{} of 12 were refused while two fit", refused.len());
+    assert!(done(refused, 201).await.is_empty());
+    disk.flushes_take(Duration::ZERO);
+    for start in waiting {
+        let answer = start.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 201);
+        assert_eq!(answer.json::<Value>().await.unwrap()["status"], "completed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn orders_beyond_the_activities_are_refused_until_some_have_ended() {
     let (_folder, _disk, server) = serve(&[("EVERFOLD_LIMITS_ACTIVITIES_UNDER_WAY", "10")]).await;
     let mut placed = Vec::new();

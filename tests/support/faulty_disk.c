@@ -57,6 +57,8 @@ static struct control *control;
 /* For each open file one more than its place in `NAMES`; 0 for all others. */
 static _Atomic unsigned char watched[MOST_FILES];
 
+enum { NAP_MS = 5 };
+
 static void *real(const char *name) {
     void *found = dlsym(RTLD_NEXT, name);
     if (!found) abort();
@@ -170,8 +172,9 @@ int ftruncate64(int fd, off64_t length) {
 static int flush(int fd, int (*really)(int)) {
     if (!is_watched(fd)) return really(fd);
     atomic_fetch_add(&control->flushes, 1);
-    uint64_t ms = control->flush_ms;
-    if (ms) nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+    /* In short naps, so that a flush under way ends when the test lets it. */
+    for (uint64_t slept = 0; slept < control->flush_ms; slept += NAP_MS)
+        nanosleep(&(struct timespec){0, NAP_MS * 1000000}, NULL);
     if (strikes(fd, FLUSH_FAILS)) return fails(EIO);
     return really(fd);
 }

@@ -52,10 +52,12 @@ pub(in crate::server) async fn start(
     let (started, standing) = match query.wait {
         None => (served.host.start(request).await?, None),
         Some(Wait(wait)) => {
-            // Without room for one more who waits, it is started all the same.
-            let room = served.waits.take();
-            let wait = if room.is_ok() { wait } else { Duration::ZERO };
-            let (started, result) = served.host.start_and_wait(request, wait).await?;
+            let (started, ending) = served.host.start_to_end(request).await?;
+            // Only now, when the run is on disk: who waits gives the room of the body back.
+            let result = match served.waits.take() {
+                Ok(_room) => ending.within(wait).await,
+                Err(_) => ending.within(Duration::ZERO).await,
+            };
             let standing = standing_of(&started, result);
             (started, Some(standing))
         }
