@@ -3,21 +3,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
+#[path = "../tests/fixtures/mod.rs"]
+mod fixtures;
+
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use everfold_core::command::{ActivityScheduled, CancellationType, Command, WorkflowCompleted};
+use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::Decision;
 use everfold_core::divergence::{Replaying, Strictness};
-use everfold_core::event::{ActivityCompleted, ActivityTimeouts, Event, Input, WorkflowStarted};
+use everfold_core::event::{ActivityCompleted, Event, Input};
 use everfold_core::fold::{Activated, Activation, Guest, activations};
 use everfold_core::history::{pack, unpack};
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Seed, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp};
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
 use everfold_core::replay::replay;
-use everfold_core::retry::RetryPolicy;
+use fixtures::{scheduled, started};
 
 /// Steps of the run: each is two events.
 const STEPS: u64 = 1_000;
@@ -41,37 +44,11 @@ impl Guest for Steps {
 }
 
 fn step(number: u64) -> Command {
-    Command::ActivityScheduled(Arc::new(ActivityScheduled {
-        activity_type: "noop".to_owned(),
-        input: Payload::json(&number).unwrap(),
-        task_queue: "default".to_owned(),
-        timeouts: ActivityTimeouts { start_to_close_ms: Some(1_000), ..ActivityTimeouts::default() },
-        retry_policy: RetryPolicy::default(),
-        cancellation_type: CancellationType::TryCancel,
-        headers: Vec::new(),
-        idempotency_key: "k".to_owned(),
-        summary: String::new(),
-    }))
+    Command::ActivityScheduled(Arc::new(scheduled("noop", Payload::json(&number).unwrap())))
 }
 
 fn done() -> Command {
     Command::WorkflowCompleted(WorkflowCompleted { result: Payload::default() })
-}
-
-fn started() -> Input {
-    Input::WorkflowStarted(Arc::new(WorkflowStarted {
-        workflow_type: "order".to_owned(),
-        workflow_id: WorkflowId("o-1".to_owned()),
-        namespace: Namespace::default(),
-        run_id: RunId([1; 16]),
-        original_run_id: RunId([1; 16]),
-        digest: DIGEST,
-        input: Payload::json(&42).unwrap(),
-        headers: Vec::new(),
-        seed: Seed([9; 32]),
-        attempt: 1,
-        continued_from_run_id: None,
-    }))
 }
 
 /// The run's inputs: its start, and the end of each step.

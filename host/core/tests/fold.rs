@@ -2,26 +2,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod fixtures;
+
 use std::sync::Arc;
 
 use everfold_core::command::{
-    ActivityCancelRequested, ActivityScheduled, CancellationType, Command, SignalTaken, TimerCanceled,
-    TimerStarted, VersionChoice, WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew,
+    ActivityCancelRequested, Command, SignalTaken, TimerCanceled, TimerStarted, VersionChoice,
+    WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew,
 };
 use everfold_core::decision::Decision;
 use everfold_core::divergence::{Comparison, Replaying, Strictness};
 use everfold_core::event::{
     ActivityCompleted, ActivityTimeouts, Event, EventKind, Input, Note, SignalReceived, TimerFired,
-    VersionMoved, WorkflowCancelRequested, WorkflowStarted, WorkflowTerminated,
+    VersionMoved, WorkflowCancelRequested, WorkflowTerminated,
 };
 use everfold_core::fold::{Activated, Activation, Guest, GuestFault, Refused, activations};
 use everfold_core::history::{Export, pack, unpack};
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Seed, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp};
 use everfold_core::limits::Limits;
 use everfold_core::machine::{RunState, RunStatus};
 use everfold_core::payload::Payload;
 use everfold_core::replay::{ReplayFault, replay};
-use everfold_core::retry::RetryPolicy;
+use fixtures::{scheduled, started};
 use insta::assert_snapshot;
 
 const T0: Timestamp = Timestamp(1_700_000_000_000);
@@ -53,34 +55,8 @@ fn key() -> RunKey {
     RunKey { namespace: Namespace::default(), run_id: RunId([1; 16]) }
 }
 
-fn started() -> Input {
-    Input::WorkflowStarted(Arc::new(WorkflowStarted {
-        workflow_type: "order".to_owned(),
-        workflow_id: WorkflowId("o-1".to_owned()),
-        namespace: Namespace::default(),
-        run_id: RunId([1; 16]),
-        original_run_id: RunId([1; 16]),
-        digest: Digest([7; 32]),
-        input: Payload::json(&42).unwrap(),
-        headers: Vec::new(),
-        seed: Seed([9; 32]),
-        attempt: 1,
-        continued_from_run_id: None,
-    }))
-}
-
 fn activity(name: &str, input: u32) -> Command {
-    Command::ActivityScheduled(Arc::new(ActivityScheduled {
-        activity_type: name.to_owned(),
-        input: Payload::json(&input).unwrap(),
-        task_queue: "default".to_owned(),
-        timeouts: ActivityTimeouts { start_to_close_ms: Some(1_000), ..ActivityTimeouts::default() },
-        retry_policy: RetryPolicy::default(),
-        cancellation_type: CancellationType::TryCancel,
-        headers: Vec::new(),
-        idempotency_key: "k".to_owned(),
-        summary: String::new(),
-    }))
+    Command::ActivityScheduled(Arc::new(scheduled(name, Payload::json(&input).unwrap())))
 }
 
 fn completed(id: u64) -> Input {

@@ -2,21 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod fixtures;
+
 use std::sync::Arc;
 
 use everfold_core::command::{
-    ActivityCancelRequested, ActivityScheduled, CancellationType, Command, TimerCanceled, TimerStarted,
-    VersionMarkerRecorded, WorkflowCompleted, WorkflowFailed,
+    ActivityCancelRequested, Command, TimerCanceled, TimerStarted, VersionMarkerRecorded, WorkflowCompleted,
+    WorkflowFailed,
 };
-use everfold_core::event::{ActivityTimeouts, Input, WorkflowStarted};
+use everfold_core::event::Input;
 use everfold_core::failure::Failure;
 use everfold_core::fold::{Activated, Activation, Guest, GuestFault, Refused};
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, Seed, Timestamp, WorkflowId};
+use everfold_core::ids::{EventId, Timestamp};
 use everfold_core::limits::Limits;
 use everfold_core::lookahead::{Ahead, IMAGINED_FAILURE, Imagined, look_ahead};
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
-use everfold_core::retry::RetryPolicy;
+use fixtures::{scheduled, started};
 use insta::assert_snapshot;
 
 /// A guest that answers each input with the calls that a function names; none means that it traps.
@@ -41,17 +43,7 @@ impl<F: Fn(EventId, &Input, &RunState) -> Option<Vec<Command>>> Guest for Script
 }
 
 fn activity(name: &str) -> Command {
-    Command::ActivityScheduled(Arc::new(ActivityScheduled {
-        activity_type: name.to_owned(),
-        input: Payload::default(),
-        task_queue: "default".to_owned(),
-        timeouts: ActivityTimeouts { start_to_close_ms: Some(1_000), ..ActivityTimeouts::default() },
-        retry_policy: RetryPolicy::default(),
-        cancellation_type: CancellationType::TryCancel,
-        headers: Vec::new(),
-        idempotency_key: "k".to_owned(),
-        summary: String::new(),
-    }))
+    Command::ActivityScheduled(Arc::new(scheduled(name, Payload::default())))
 }
 
 fn timer(duration_ms: u64) -> Command {
@@ -68,21 +60,8 @@ fn marker() -> Command {
 
 /// The state of a run that began with these commands.
 fn begun(commands: Vec<Command>) -> RunState {
-    let started = Input::WorkflowStarted(Arc::new(WorkflowStarted {
-        workflow_type: "order".to_owned(),
-        workflow_id: WorkflowId("o-1".to_owned()),
-        namespace: Namespace::default(),
-        run_id: RunId([1; 16]),
-        original_run_id: RunId([1; 16]),
-        digest: Digest([7; 32]),
-        input: Payload::default(),
-        headers: Vec::new(),
-        seed: Seed([9; 32]),
-        attempt: 1,
-        continued_from_run_id: None,
-    }));
     let now = Timestamp(1_700_000_000_000);
-    let mut activation = Activation::live(RunState::new(), now, started, Limits::default()).unwrap();
+    let mut activation = Activation::live(RunState::new(), now, started(), Limits::default()).unwrap();
     for command in commands {
         activation.command(command).unwrap();
     }

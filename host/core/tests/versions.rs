@@ -2,23 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod fixtures;
+
 use std::sync::Arc;
 
-use everfold_core::command::{
-    ActivityScheduled, CancellationType, Command, DetachedWorkflowStarted, WorkflowCompleted,
-};
+use everfold_core::command::{ActivityScheduled, Command, DetachedWorkflowStarted, WorkflowCompleted};
 use everfold_core::divergence::{Replaying, Strictness};
-use everfold_core::event::{
-    ActivityTimeouts, Event, EventKind, Input, Note, SignalReceived, VersionMoved, WorkflowStarted,
-};
+use everfold_core::event::{Event, EventKind, Input, Note, SignalReceived, VersionMoved};
 use everfold_core::fold::{Activated, Activation, Guest, GuestFault, Refused, activations};
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, Seed, Timestamp, WorkflowId};
+use everfold_core::ids::{Digest, EventId, Timestamp, WorkflowId};
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunState;
 use everfold_core::machine::version::DEFAULT_VERSION;
 use everfold_core::payload::Payload;
 use everfold_core::replay::replay;
-use everfold_core::retry::RetryPolicy;
+use fixtures::{scheduled, started};
 use insta::assert_snapshot;
 
 const T0: Timestamp = Timestamp(1_700_000_000_000);
@@ -48,22 +46,6 @@ impl<F: FnMut(&mut Activation) -> Result<(), Refused>> Guest for Code<F> {
     }
 }
 
-fn started() -> Input {
-    Input::WorkflowStarted(Arc::new(WorkflowStarted {
-        workflow_type: "order".to_owned(),
-        workflow_id: WorkflowId("o-1".to_owned()),
-        namespace: Namespace::default(),
-        run_id: RunId([1; 16]),
-        original_run_id: RunId([1; 16]),
-        digest: OLD,
-        input: Payload::json(&42).unwrap(),
-        headers: Vec::new(),
-        seed: Seed([9; 32]),
-        attempt: 1,
-        continued_from_run_id: None,
-    }))
-}
-
 /// An input that only wakes the guest.
 fn wake() -> Input {
     let input = Payload::default();
@@ -71,17 +53,8 @@ fn wake() -> Input {
 }
 
 fn schedule(activation: &mut Activation, activity: &str) -> Result<(), Refused> {
-    let scheduled = ActivityScheduled {
-        activity_type: activity.to_owned(),
-        input: Payload::default(),
-        task_queue: "default".to_owned(),
-        timeouts: ActivityTimeouts { start_to_close_ms: Some(1_000), ..ActivityTimeouts::default() },
-        retry_policy: RetryPolicy::default(),
-        cancellation_type: CancellationType::TryCancel,
-        headers: Vec::new(),
-        idempotency_key: activation.idempotency_key(),
-        summary: String::new(),
-    };
+    let idempotency_key = activation.idempotency_key();
+    let scheduled = ActivityScheduled { idempotency_key, ..scheduled(activity, Payload::default()) };
     activation.command(Command::ActivityScheduled(Arc::new(scheduled))).map(drop)
 }
 
