@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use everfold_core::command::ActivityScheduled;
 use everfold_core::failure::Failure;
-use everfold_core::ids::{Digest, EventId, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{EventId, RunKey, Timestamp};
 use everfold_core::payload::Payload;
 
-use crate::telemetry::trace::RunTrace;
+use crate::telemetry::RunNames;
 
 pub use attempt::{AttemptSettings, Attempts};
 pub use context::{ActivityContext, ActivityInfo, ActivityMetrics};
@@ -42,14 +42,8 @@ pub mod failure_type {
 pub struct AttemptTask {
     /// Whose activity it is.
     pub key: RunKey,
-    /// The run's workflow id.
-    pub workflow_id: WorkflowId,
-    /// The run's type.
-    pub workflow_type: String,
-    /// The component that the run started on.
-    pub digest: Digest,
-    /// The run's place in its trace.
-    pub trace: RunTrace,
+    /// The run's names.
+    pub names: Arc<RunNames>,
     /// The command that scheduled it.
     pub scheduled_event_id: EventId,
     /// What was asked for.

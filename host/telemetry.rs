@@ -410,7 +410,7 @@ impl Telemetry {
         if let (Some(names), Some(failure)) = (entry.record.names(), &pending.last_failure) {
             lines::attempt_failed(names, failure, pending.next_attempt_at);
             let metrics = &self.inner.metrics;
-            let label = metrics.activity_label(&names.activity_type);
+            let label = metrics.activity_label(names.activity_type());
             metrics.count(metrics::RETRIES, &[("activity_type", label)], 1);
         }
         self.attempt_told(&entry);
@@ -443,7 +443,7 @@ impl Telemetry {
             }
         };
         let metrics = &self.inner.metrics;
-        let label = metrics.activity_label(&names.activity_type);
+        let label = metrics.activity_label(names.activity_type());
         metrics.count(metrics::ACTIVITIES_CLOSED, &[("activity_type", label), ("outcome", outcome)], 1);
         self.attempt_told(&entry);
     }
@@ -453,7 +453,7 @@ impl Telemetry {
         let noted = entry.record.take();
         let (Some(names), Some(ended)) = (entry.record.names(), noted.ended) else { return };
         let metrics = &self.inner.metrics;
-        let label = metrics.activity_label(&names.activity_type);
+        let label = metrics.activity_label(names.activity_type());
         let of_type = [("activity_type", label)];
         metrics.count(metrics::ATTEMPTS, &[of_type[0], ("outcome", ended.outcome)], 1);
         if let Some((began, _)) = noted.began {
@@ -470,7 +470,7 @@ impl Telemetry {
         if !self.is_tracing() {
             return;
         }
-        let (trace_id, attempt_span) = (names.trace.trace_id(), names.span());
+        let (trace_id, attempt_span) = (names.run.trace.trace_id(), names.span());
         for call in noted.calls {
             let span = Span {
                 id: names.call_span(call.number),
@@ -487,15 +487,15 @@ impl Telemetry {
         }
         let span = Span {
             id: attempt_span,
-            parent: Some(names.trace.run_span()),
+            parent: Some(names.run.trace.run_span()),
             is_parent_remote: false,
             kind: SpanKind::Internal,
-            name: names.activity_type.clone(),
+            name: names.activity_type().to_owned(),
             began: noted.began.map_or(entry.record.due_at(), |(at, _)| at),
             took: ended.took,
             attributes: vec![
-                KeyValue::new("everfold.run_id", names.run_id.to_string()),
-                KeyValue::new("everfold.activity_type", names.activity_type.clone()),
+                KeyValue::new("everfold.run_id", names.run.run_id.to_string()),
+                KeyValue::new("everfold.activity_type", names.activity_type().to_owned()),
                 KeyValue::new("everfold.scheduled_event_id", signed(names.scheduled_event_id.0)),
                 KeyValue::new("everfold.attempt", i64::from(names.attempt)),
                 KeyValue::new("everfold.outcome", ended.outcome),

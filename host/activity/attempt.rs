@@ -305,9 +305,9 @@ enum Slot<'a> {
 fn info(task: &AttemptTask, deadline: Option<Deadline>) -> ActivityInfo {
     ActivityInfo {
         namespace: task.key.namespace.clone(),
-        workflow_id: task.workflow_id.clone(),
+        workflow_id: task.names.workflow_id.clone(),
         run_id: task.key.run_id,
-        workflow_type: task.workflow_type.clone(),
+        workflow_type: task.names.workflow_type.clone(),
         activity_type: task.scheduled.activity_type.clone(),
         scheduled_event_id: task.scheduled_event_id,
         attempt: task.attempt,

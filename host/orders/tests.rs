@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::activity::{AttemptOutcome, AttemptSettings, AttemptTask, Attempts};
 use crate::clock::VirtualTime;
+use crate::telemetry::RunNames;
 use crate::telemetry::trace::RunTrace;
 
 /// No activity pauses longer before it asks again.
@@ -145,10 +146,14 @@ fn line(outcome: AttemptOutcome) -> String {
 fn task(activity_type: &str, key: &str, input: &Value) -> AttemptTask {
     AttemptTask {
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
-        workflow_id: WorkflowId("order-o1".to_owned()),
-        workflow_type: "order-saga".to_owned(),
-        digest: Digest([7; 32]),
-        trace: RunTrace::of_run(RunId([7; 16])),
+        names: Arc::new(RunNames {
+            workflow_id: WorkflowId("order-o1".to_owned()),
+            run_id: RunId([7; 16]),
+            workflow_type: "order-saga".to_owned(),
+            digest: Digest([7; 32]).short(),
+            started_at: T0,
+            trace: RunTrace::of_run(RunId([7; 16])),
+        }),
         scheduled_event_id: EventId(2),
         scheduled: Arc::new(ActivityScheduled {
             activity_type: activity_type.to_owned(),

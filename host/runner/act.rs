@@ -132,7 +132,7 @@ fn act(
     }
     parts.timers.apply(key, effects, decision.closed.is_some());
     match &after {
-        Phase::Ready(ready) => act_ready(parts, key, ready, effects),
+        Phase::Ready(ready) => act_ready(parts, key, names, ready, effects),
         Phase::Blocked(run) => parts.retry_at(key, run.blocked.retry_at),
         Phase::Closed => {
             parts.dispatcher.run_closed(key);
@@ -144,9 +144,16 @@ fn act(
     after
 }
 
-fn act_ready(parts: &Arc<Parts>, key: &RunKey, ready: &Ready, effects: &Effects) {
+fn act_ready(
+    parts: &Arc<Parts>,
+    key: &RunKey,
+    names: Option<&Arc<RunNames>>,
+    ready: &Ready,
+    effects: &Effects,
+) {
     for id in &effects.activities_scheduled {
-        if let Some(task) = load::task(key, &ready.state, *id, 1) {
+        let Some(names) = names else { unreachable!("a run that scheduled an activity has begun") };
+        if let Some(task) = load::task(key, names, &ready.state, *id, 1) {
             Dispatcher::dispatch(parts, task);
         }
     }

@@ -16,7 +16,6 @@ use super::run::{BlockedRun, Phase, Ready};
 use crate::activity::AttemptTask;
 use crate::store::{RunRow, Store, StoreError};
 use crate::telemetry::RunNames;
-use crate::telemetry::trace::RunTrace;
 
 /// Events read at once.
 const PAGE: usize = 4_096;
@@ -49,10 +48,10 @@ pub(super) async fn load(
     let state =
         RunState::of(&recorded).map_err(|error| StoreError::Damaged(format!("run {key}: {error}")))?;
     let inbox = parts.store.inbox(key).await?;
-    if !state.activities().is_empty() {
-        resume_activities(parts, key, &state, &inbox).await?;
-    }
     let names = RunNames::of_history(&recorded).map(|names| names.on(row.digest));
+    if let Some(names) = &names {
+        resume_activities(parts, key, names, &state, &inbox).await?;
+    }
     let is_due = |blocked: &Blocked| match trial {
         Trial::WhenDue => blocked.retry_at <= parts.clock.now(),
         Trial::Now | Trial::OnItsOwn => true,
@@ -121,6 +120,7 @@ pub(super) async fn state(store: &dyn Store, row: &RunRow) -> Result<RunState, S
 async fn resume_activities(
     parts: &Arc<Parts>,
     key: &RunKey,
+    names: &Arc<RunNames>,
     state: &RunState,
     inbox: &[(InboxSeq, InboxInput)],
 ) -> Result<(), StoreError> {
@@ -134,7 +134,7 @@ async fn resume_activities(
     let mut rows: BTreeMap<EventId, PendingActivity> =
         rows.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
     for (id, activity) in state.activities().iter().filter(|(id, _)| unknown(*id)) {
-        if let Some(task) = task(key, state, id, 1) {
+        if let Some(task) = task(key, names, state, id, 1) {
             let left = Left {
                 row: rows.remove(&id),
                 may_have_run: !parts.store.was_closed_in_order(),
@@ -161,15 +161,17 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
 }
 
 /// The attempt to make for an open activity.
-pub(super) fn task(key: &RunKey, state: &RunState, id: EventId, attempt: u32) -> Option<AttemptTask> {
+pub(super) fn task(
+    key: &RunKey,
+    names: &Arc<RunNames>,
+    state: &RunState,
+    id: EventId,
+    attempt: u32,
+) -> Option<AttemptTask> {
     let activity = state.activities().get(id)?;
-    let started = state.started()?;
     Some(AttemptTask {
         key: key.clone(),
-        workflow_id: started.workflow_id.clone(),
-        workflow_type: started.workflow_type.clone(),
-        digest: state.digest()?,
-        trace: RunTrace::of(started),
+        names: Arc::clone(names),
         scheduled_event_id: id,
         scheduled: activity.scheduled.clone(),
         scheduled_at: activity.scheduled_at,

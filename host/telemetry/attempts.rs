@@ -6,12 +6,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use everfold_core::command::ActivityScheduled;
 use everfold_core::failure::{Failure, FailureKind, TimeoutType};
-use everfold_core::ids::{EventId, RunId, Timestamp, WorkflowId};
+use everfold_core::ids::{EventId, RunId, Timestamp};
 use parking_lot::Mutex;
 
 use super::door::Measurement;
-use super::trace::{RunTrace, SpanId};
+use super::facts::RunNames;
+use super::trace::SpanId;
 use crate::activity::{AttemptOutcome, AttemptTask};
 use crate::clock::Clock;
 use crate::guest::MetricKind;
@@ -64,16 +66,11 @@ pub(super) struct Call {
     pub(super) error: Option<String>,
 }
 
-/// Which attempt it is, for everything that is said about it. The activity's input is not kept.
+/// Which attempt it is, for everything that is said about it.
 #[derive(Clone, Debug)]
 pub(super) struct AttemptNames {
-    pub(super) workflow_id: WorkflowId,
-    pub(super) run_id: RunId,
-    pub(super) workflow_type: String,
-    /// Short.
-    pub(super) digest: String,
-    pub(super) trace: RunTrace,
-    pub(super) activity_type: String,
+    pub(super) run: Arc<RunNames>,
+    pub(super) scheduled: Arc<ActivityScheduled>,
     pub(super) scheduled_event_id: EventId,
     pub(super) attempt: u32,
 }
@@ -81,25 +78,26 @@ pub(super) struct AttemptNames {
 impl AttemptNames {
     fn of(task: &AttemptTask, attempt: u32) -> Self {
         Self {
-            workflow_id: task.workflow_id.clone(),
-            run_id: task.key.run_id,
-            workflow_type: task.workflow_type.clone(),
-            digest: task.digest.short(),
-            trace: task.trace,
-            activity_type: task.scheduled.activity_type.clone(),
+            run: Arc::clone(&task.names),
+            scheduled: Arc::clone(&task.scheduled),
             scheduled_event_id: task.scheduled_event_id,
             attempt,
         }
     }
 
+    /// The activity's type.
+    pub(super) fn activity_type(&self) -> &str {
+        &self.scheduled.activity_type
+    }
+
     /// The attempt's span.
     pub(super) fn span(&self) -> SpanId {
-        self.trace.attempt_span(self.scheduled_event_id, self.attempt)
+        self.run.trace.attempt_span(self.scheduled_event_id, self.attempt)
     }
 
     /// The span of one of its calls.
     pub(super) fn call_span(&self, number: u32) -> SpanId {
-        self.trace.call_span(self.scheduled_event_id, self.attempt, number)
+        self.run.trace.call_span(self.scheduled_event_id, self.attempt, number)
     }
 }
 
@@ -159,7 +157,7 @@ impl AttemptRecord {
     #[must_use]
     pub fn traceparent(&self) -> Option<String> {
         let names = self.names()?;
-        Some(names.trace.at(names.span()).header())
+        Some(names.run.trace.at(names.span()).header())
     }
 
     /// Begins a call; its span ends when the answer is dropped.
@@ -206,7 +204,7 @@ impl ClientSpan {
     #[must_use]
     pub fn traceparent(&self) -> Option<String> {
         let names = self.record.names()?;
-        Some(names.trace.at(names.call_span(self.number)).header())
+        Some(names.run.trace.at(names.call_span(self.number)).header())
     }
 
     /// Notes that the call went wrong.

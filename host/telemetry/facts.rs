@@ -13,13 +13,18 @@ use crate::guest::Observation;
 /// Who a run is, for everything that is said about it.
 #[derive(Clone, Debug)]
 pub struct RunNames {
-    pub(super) workflow_id: WorkflowId,
-    pub(super) run_id: RunId,
-    pub(super) workflow_type: String,
-    /// Short.
-    pub(super) digest: String,
-    pub(super) started_at: Timestamp,
-    pub(super) trace: RunTrace,
+    /// Its workflow id.
+    pub workflow_id: WorkflowId,
+    /// Its id.
+    pub run_id: RunId,
+    /// Its type.
+    pub workflow_type: String,
+    /// The component that folds it, short.
+    pub digest: String,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// Its place in its trace.
+    pub trace: RunTrace,
 }
 
 impl RunNames {

@@ -130,12 +130,12 @@ macro_rules! activity_line {
     ($level:ident, $of:expr, $($rest:tt)+) => {
         tracing::$level!(
             target: "everfold::activity",
-            workflow_id = %$of.workflow_id,
-            run_id = %$of.run_id,
-            workflow_type = $of.workflow_type,
-            digest = $of.digest,
-            trace_id = %$of.trace.trace_id(),
-            activity = $of.activity_type,
+            workflow_id = %$of.run.workflow_id,
+            run_id = %$of.run.run_id,
+            workflow_type = $of.run.workflow_type,
+            digest = $of.run.digest,
+            trace_id = %$of.run.trace.trace_id(),
+            activity = $of.activity_type(),
             event_id = $of.scheduled_event_id.0,
             attempt = $of.attempt,
             $($rest)+

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::activity::NOOP;
 use crate::clock::VirtualTime;
+use crate::telemetry::RunNames;
 use crate::telemetry::trace::RunTrace;
 
 const T0: Timestamp = Timestamp(1_000_000);
@@ -62,10 +63,14 @@ fn describe(outcome: AttemptOutcome) -> String {
 fn task(activity_type: &str, input: &Value, timeouts: ActivityTimeouts) -> AttemptTask {
     AttemptTask {
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
-        workflow_id: WorkflowId("w".to_owned()),
-        workflow_type: "test".to_owned(),
-        digest: Digest([7; 32]),
-        trace: RunTrace::of_run(RunId([7; 16])),
+        names: Arc::new(RunNames {
+            workflow_id: WorkflowId("w".to_owned()),
+            run_id: RunId([7; 16]),
+            workflow_type: "test".to_owned(),
+            digest: Digest([7; 32]).short(),
+            started_at: T0,
+            trace: RunTrace::of_run(RunId([7; 16])),
+        }),
         scheduled_event_id: EventId(2),
         scheduled: Arc::new(ActivityScheduled {
             activity_type: activity_type.to_owned(),
