@@ -8,7 +8,7 @@ use std::time::Duration;
 use everfold_core::fold::GuestFault;
 use parking_lot::{Mutex, MutexGuard};
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
+use wasmtime::{Config, Enabled, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
 
 use super::bindings::WorkflowComponent;
 use super::cache::CodeCache;
@@ -222,7 +222,9 @@ fn pool(settings: &EngineSettings, instances: u32) -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS)
         .max_core_instance_size(INSTANCE_BYTES)
         .max_component_instance_size(INSTANCE_BYTES)
-        // What an instance wrote is put back page by page, and the pages stay for the next one.
+        // What an instance wrote is put back page by page, and the pages stay for the next one. The kernel
+        // tells which pages those are, where it can; elsewhere all that is kept is put back.
+        .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
         .table_keep_resident(KEPT_TABLE_BYTES);
     pool
