@@ -13,7 +13,7 @@ use super::cells::Cell;
 use super::dispatch::Dispatcher;
 use super::load;
 use super::moves::MoveAnswer;
-use super::run::{Committed, InFlight, Keep, Message, Phase, Ready};
+use super::run::{Committed, Flight, Keep, Message, Phase, Ready};
 use super::talk::{Answer, Refusal, Taken};
 use crate::store::{CommitError, Verdict};
 use crate::telemetry::{Facts, RunNames};
@@ -48,64 +48,65 @@ pub(super) enum Done {
     },
 }
 
-/// Acts on the answer to a decision and gives the phase that follows.
+/// Acts on the answer to a decision. `phase` is the one behind what is in flight; it changes when the decision
+/// did not come to be.
 pub(super) fn after_commit(
     parts: &Arc<Parts>,
     cell: &Arc<Cell>,
-    flight: InFlight,
+    flight: Flight,
     committed: Committed,
     decision: Decision,
     names: Option<&Arc<RunNames>>,
-) -> Phase {
+    phase: &mut Phase,
+) {
     match committed {
-        Ok(Verdict::Committed) => act(parts, cell, flight, decision, names),
+        Ok(Verdict::Committed) => act(parts, &cell.key, flight, decision, names, phase),
         Ok(Verdict::Fenced) => {
             tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
-            undo(parts, cell, flight, decision, "the run has moved on")
+            *phase = undo(parts, cell, flight, decision, "the run has moved on");
         }
         Ok(Verdict::AlreadyRunning(run_id)) => {
             if let Done::Start { started, reply } = flight.done {
                 let workflow_id = started.workflow_id;
                 let _ = reply.send(Err(ApiError::AlreadyStarted { workflow_id, run_id }));
             }
-            Phase::Closed
+            *phase = Phase::Closed;
         }
         Ok(Verdict::SameRequest(run_id)) => match flight.done {
             Done::Start { started, reply } => {
                 let _ = reply.send(Ok(Started { run_id, is_duplicate: true, ..started }));
-                Phase::Closed
+                *phase = Phase::Closed;
             }
             Done::Caller { reply } => {
                 // What was folded past the store goes; the run is read again.
                 parts.residents.remove(&cell.key);
                 let _ = reply.send(Ok(Taken { run_id, is_duplicate: true }));
-                Phase::Unloaded
+                *phase = Phase::Unloaded;
             }
             Done::Nothing | Done::Move { .. } | Done::Attempt { .. } => {
                 unreachable!("only callers' requests are done once")
             }
         },
         Err(error) => match error.as_ref() {
-            CommitError::RolledBack(reason) => undo(parts, cell, flight, decision, reason),
+            CommitError::RolledBack(reason) => *phase = undo(parts, cell, flight, decision, reason),
             CommitError::EpochOver | CommitError::Uncertain(_) => {
                 parts.end_process(&error.to_string());
-                Phase::Closed
+                *phase = Phase::Closed;
             }
         },
     }
 }
 
-/// The commit happened.
+/// The commit happened. `phase` may be further: what of the decision is taken back ahead is not begun.
 fn act(
     parts: &Arc<Parts>,
-    cell: &Arc<Cell>,
-    flight: InFlight,
+    key: &RunKey,
+    flight: Flight,
     decision: Decision,
     names: Option<&Arc<RunNames>>,
-) -> Phase {
-    let InFlight { after, folded, keep: _, done } = flight;
-    let key = &cell.key;
-    match done {
+    phase: &Phase,
+) {
+    match flight.done {
         Done::Nothing => {}
         Done::Start { started, reply } => {
             let _ = reply.send(Ok(started));
@@ -131,17 +132,17 @@ fn act(
         parts.dispatcher.closed(key, *id);
     }
     parts.timers.apply(key, effects, decision.closed.is_some());
-    match &after {
+    if decision.closed.is_some() {
+        parts.dispatcher.run_closed(key);
+        parts.residents.remove(key);
+    }
+    match phase {
         Phase::Ready(ready) => act_ready(parts, key, names, ready, effects),
         Phase::Blocked(run) => parts.retry_at(key, run.blocked.retry_at),
-        Phase::Closed => {
-            parts.dispatcher.run_closed(key);
-            parts.residents.remove(key);
-        }
-        Phase::Unloaded | Phase::InFlight(_) => {}
+        // It closes with a decision behind this one, or is loaded again, and goes on with what is open then.
+        Phase::Closed | Phase::Unloaded => {}
     }
-    parts.telemetry.committed(Facts::of(names.cloned(), decision, folded));
-    after
+    parts.telemetry.committed(Facts::of(names.cloned(), decision, flight.folded));
 }
 
 fn act_ready(
@@ -173,13 +174,7 @@ fn act_ready(
 
 /// The commit did not happen: the instance that was folded past it goes, what came from outside is
 /// kept and tried again.
-fn undo(
-    parts: &Arc<Parts>,
-    cell: &Arc<Cell>,
-    flight: InFlight,
-    mut decision: Decision,
-    reason: &str,
-) -> Phase {
+fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: Flight, mut decision: Decision, reason: &str) -> Phase {
     parts.residents.remove(&cell.key);
     match flight.done {
         Done::Start { reply, .. } => {

@@ -33,8 +33,8 @@ pub(super) struct Cell {
 struct Mailbox {
     /// Each with the time of its arrival.
     messages: VecDeque<(Arrival, Message)>,
-    /// The answer to the decision under way; comes before any message.
-    committed: Option<(Committed, Box<Decision>)>,
+    /// The answers to the decisions under way; they come before any message.
+    committed: VecDeque<(Committed, Decision)>,
     /// Whether the cell is in the queue of the threads, or on one.
     is_queued: bool,
     /// Whether a decision is in flight.
@@ -93,10 +93,10 @@ impl Cells {
         }
     }
 
-    /// Hands a cell the answer to its decision, and the decision.
+    /// Hands a cell the answer to its oldest decision, and the decision.
     pub(super) fn committed(&self, cell: &Arc<Cell>, committed: Committed, decision: Decision) {
         let mut mailbox = cell.mailbox.lock();
-        mailbox.committed = Some((committed, Box::new(decision)));
+        mailbox.committed.push_back((committed, decision));
         self.queue(cell, mailbox);
     }
 
@@ -139,13 +139,19 @@ impl Cells {
         }
         let mut cells = self.cells.lock();
         let mailbox = cell.mailbox.lock();
-        if mailbox.messages.is_empty() && mailbox.committed.is_none() {
+        if mailbox.messages.is_empty() && mailbox.committed.is_empty() {
             cells.remove(&cell.key);
         }
     }
 }
 
 impl Cell {
+    /// Puts a message that was taken back to the front. Only while the cell's turn lasts.
+    pub(super) fn put_back(&self, arrival: Option<Arrival>, message: Message) {
+        let arrival = arrival.unwrap_or_else(Arrival::now);
+        self.mailbox.lock().messages.push_front((arrival, message));
+    }
+
     fn is_busy(&self) -> bool {
         let mailbox = self.mailbox.lock();
         mailbox.is_queued || mailbox.awaits_commit
@@ -198,10 +204,10 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, folds: Folds) {
             run.fold_backlog(parts, cell);
             continue;
         }
-        if let Some((committed, decision)) = mailbox.committed.take() {
+        if let Some((committed, decision)) = mailbox.committed.pop_front() {
             drop(mailbox);
-            run.committed(parts, cell, committed, *decision);
-        } else if !run.is_in_flight()
+            run.committed(parts, cell, committed, decision);
+        } else if mailbox.messages.front().is_some_and(|(_, message)| run.may_go_on(message))
             && let Some((arrival, message)) = mailbox.messages.pop_front()
         {
             drop(mailbox);

@@ -27,7 +27,7 @@ impl Run {
             }
             Phase::Ready(ready) => Position::of(&ready.state),
             Phase::Blocked(blocked) => blocked.at,
-            Phase::Closed | Phase::Unloaded | Phase::InFlight(_) => {
+            Phase::Closed | Phase::Unloaded => {
                 let _ = talk.reply.send(Err(Refusal::Closed));
                 return;
             }

@@ -96,7 +96,7 @@ impl Run {
         }
         let ready = match std::mem::take(self.phase_mut()) {
             Phase::Ready(ready) => ready,
-            phase @ (Phase::Unloaded | Phase::Blocked(_) | Phase::InFlight(_) | Phase::Closed) => {
+            phase @ (Phase::Unloaded | Phase::Blocked(_) | Phase::Closed) => {
                 *self.phase_mut() = phase;
                 let _ = reply.send(MoveAnswer::Closed);
                 return;

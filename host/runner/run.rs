@@ -1,16 +1,22 @@
-//! One run in this host: load → fold → decide → commit → act, a step at a time.
+//! One run in this host: load → fold → decide → commit → act.
 //!
 //! ```text
-//!              load                 fold                      committed
-//! Unloaded ──────────▶ Ready ───────────────▶ InFlight ─────────────────────▶ Ready │ Closed
-//!     ▲                  │ fault of the guest    ▲   │ refused, rolled back
-//!     │                  └───────────────────────┤   └──────────▶ Unloaded
-//!     │ Retry, when due                          │ committed
-//!     └────────────────────── Blocked ◀──────────┘
+//!              load          fold
+//! Unloaded ──────────▶ Ready ──────▶ Ready │ Closed
+//!   ▲   ▲                │ fault of the guest
+//!   │   │ Retry          └──────▶ Blocked
+//!   │   └────────────────────────────┘
+//!   └── from any phase: a decision in flight was refused or rolled back
 //! ```
 //!
-//! `InFlight` holds the phase that follows a successful commit; messages wait until then. A run that
-//! is `Blocked` takes no input: what arrives goes to its inbox, durably and in order.
+//! The phase is the one behind the last decision that was submitted, and runs ahead of the disk by the decisions
+//! in flight. Each is acted on when it is committed, one after the other. What comes from outside is folded on
+//! while others are on their way ([`Run::may_go_on`]), so that a run that gets much at once shares transactions
+//! with itself; everything else waits until nothing is in flight. When a decision does not come to be, the store
+//! refuses those behind it by its fence, what was folded past it goes, and no message is taken before all
+//! of them are answered.
+//!
+//! A run that is `Blocked` takes no input: what arrives goes to its inbox, durably and in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -87,10 +93,16 @@ pub(super) struct Talk {
 /// What became of a run's decision.
 pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
 
+/// Decisions of one run that may be on their way to the disk at once.
+const MOST_IN_FLIGHT: usize = 64;
+
 /// What the host knows of one run.
 #[derive(Default)]
 pub(super) struct Run {
+    /// The phase behind what is in flight.
     phase: Phase,
+    /// Decisions on their way to the disk, in order.
+    in_flight: VecDeque<Flight>,
     /// Who it is, once that is known here.
     pub(super) names: Option<Arc<RunNames>>,
     /// When what is folded next arrived.
@@ -103,7 +115,6 @@ pub(super) enum Phase {
     Unloaded,
     Ready(Box<Ready>),
     Blocked(BlockedRun),
-    InFlight(Box<InFlight>),
     Closed,
 }
 
@@ -130,13 +141,14 @@ pub(super) struct BlockedRun {
     pub(super) blocked: Blocked,
 }
 
-/// A decision on its way to the disk, and what follows.
-pub(super) struct InFlight {
-    pub(super) after: Phase,
+/// A decision on its way to the disk.
+pub(super) struct Flight {
     /// The activation that the decision records, if it does.
     pub(super) folded: Option<Folded>,
     pub(super) keep: Keep,
     pub(super) done: Done,
+    /// Whether the store takes it unless something is wrong, so that others may follow at once.
+    is_plain: bool,
 }
 
 /// Which input of a decision must not be lost if its commit does not happen: nobody else has it.
@@ -167,38 +179,70 @@ impl Run {
         &mut self.phase
     }
 
-    /// Whether messages must wait for a commit.
-    pub(super) const fn is_in_flight(&self) -> bool {
-        matches!(self.phase, Phase::InFlight(_))
+    /// Whether a decision is on its way to the disk.
+    pub(super) fn is_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Whether the message may be handled now: nothing is in flight, or only what the store takes unless
+    /// something is wrong, and the message brings an input that the run can fold at once. An input that the run
+    /// does not await ahead of the disk waits: it is not for what may not come to be to drop it.
+    pub(super) fn may_go_on(&self, message: &Message) -> bool {
+        let Some(last) = self.in_flight.back() else { return true };
+        let Phase::Ready(ready) = &self.phase else { return false };
+        let is_open = last.is_plain && self.in_flight.len() < MOST_IN_FLIGHT && ready.backlog.is_empty();
+        if !is_open || ready.instance.is_none() {
+            return false;
+        }
+        match message {
+            Message::Input(input) => ready.state.awaits(input),
+            Message::Talk(talk) => match &talk.ask {
+                Ask::Take(input) => talk.request.is_none() && ready.state.awaits(input),
+                Ask::Terminate(_) => false,
+            },
+            Message::Start(_)
+            | Message::Attempt { .. }
+            | Message::Wake
+            | Message::Retry
+            | Message::RetryNow
+            | Message::Move { .. }
+            | Message::Evict => false,
+        }
     }
 
     /// Whether nothing is lost when the cell goes.
     pub(super) fn holds_nothing(&self) -> bool {
+        if self.is_in_flight() {
+            return false;
+        }
         match &self.phase {
             Phase::Unloaded | Phase::Blocked(_) | Phase::Closed => true,
             Phase::Ready(ready) => ready.instance.is_none() && ready.backlog.is_empty(),
-            Phase::InFlight(_) => false,
         }
     }
 
     /// Whether what comes next may take as long as an activation may: a blocked run that is tried
     /// again, a move, or the start of a run whose code is suspect.
     pub(super) fn belongs_apart(&self, parts: &Parts, next: Option<&Message>) -> bool {
+        if self.is_in_flight() {
+            return false;
+        }
         match (&self.phase, next) {
             (Phase::Unloaded | Phase::Ready(_) | Phase::Blocked(_), Some(Message::Move { .. })) => true,
             (Phase::Ready(ready), _) => ready.blocked.is_some(),
             (Phase::Unloaded, Some(Message::Start(start))) => {
                 parts.suspects.contains(start.new_run.digest, &start.new_run.workflow_type)
             }
-            (Phase::Unloaded | Phase::Blocked(_) | Phase::InFlight(_) | Phase::Closed, _) => false,
+            (Phase::Unloaded | Phase::Blocked(_) | Phase::Closed, _) => false,
         }
     }
 
     /// Whether inputs of the inbox come before any message, or the run is blocked and tried again.
     pub(super) fn has_backlog(&self) -> bool {
         match &self.phase {
+            _ if self.is_in_flight() => false,
             Phase::Ready(ready) => !ready.backlog.is_empty() || ready.blocked.is_some(),
-            Phase::Unloaded | Phase::Blocked(_) | Phase::InFlight(_) | Phase::Closed => false,
+            Phase::Unloaded | Phase::Blocked(_) | Phase::Closed => false,
         }
     }
 
@@ -215,7 +259,7 @@ impl Run {
         }
     }
 
-    /// Takes one message. No decision may be in flight.
+    /// Takes one message, which [`Run::may_go_on`] lets through.
     pub(super) fn handle(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, message: Message) {
         match message {
             Message::Start(start) => self.start(parts, cell, *start),
@@ -237,7 +281,7 @@ impl Run {
         }
     }
 
-    /// Takes the answer to the decision in flight.
+    /// Takes the answer to the oldest decision in flight.
     pub(super) fn committed(
         &mut self,
         parts: &Arc<Parts>,
@@ -245,8 +289,9 @@ impl Run {
         committed: Committed,
         decision: Decision,
     ) {
-        let Phase::InFlight(flight) = std::mem::take(&mut self.phase) else { return };
-        self.phase = act::after_commit(parts, cell, *flight, committed, decision, self.names.as_ref());
+        let Some(flight) = self.in_flight.pop_front() else { return };
+        let phase = &mut self.phase;
+        act::after_commit(parts, cell, flight, committed, decision, self.names.as_ref(), phase);
     }
 
     fn start(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: Start) {
@@ -283,9 +328,7 @@ impl Run {
                 self.submit(parts, cell, decision, None, Keep::Waiting, Done::Nothing);
             }
             Phase::Closed => act::forget(parts, &cell.key, &input),
-            Phase::Unloaded | Phase::InFlight(_) => {
-                unreachable!("the run was loaded, and messages wait for its commit")
-            }
+            Phase::Unloaded => unreachable!("the run was loaded"),
         }
     }
 
@@ -303,7 +346,7 @@ impl Run {
         let at = match &self.phase {
             Phase::Ready(ready) => Position::of(&ready.state),
             Phase::Blocked(blocked) => blocked.at,
-            Phase::Unloaded | Phase::InFlight(_) | Phase::Closed => {
+            Phase::Unloaded | Phase::Closed => {
                 let _ = reply.send(false);
                 return;
             }
@@ -361,7 +404,7 @@ impl Run {
         let at = Position::of_ready(&ready);
         let Ready { state, digest, instance: _, recorded: _, backlog, blocked, healer: _, moved } = *ready;
         let input = begun_on(digest, input);
-        let folding = Folding::begin(self.arrival.take(), parts.clock.now());
+        let folding = Folding::begin(self.arrival, parts.clock.now());
         let activation = match Activation::live(state, parts.clock.now(), input, parts.limits) {
             Ok(activation) => activation,
             Err(illegal) => unreachable!("the state awaits the input: {illegal}"),
@@ -388,6 +431,9 @@ impl Run {
                     }
                     let input = input.or_else(|| decision.take_input());
                     let Some(input) = input else { unreachable!("an activation has an input") };
+                    if self.is_in_flight() {
+                        return self.put_back(parts, cell, input, source);
+                    }
                     return self.block(parts, cell, at, blocked, fault, input, source);
                 }
                 if let Some(started) = state.started() {
@@ -420,10 +466,26 @@ impl Run {
                 self.submit(parts, cell, decision, Some(folded_as), keep, done);
             }
             (Err(fault), None) => unreachable!("a live activation is not checked when it ends: {fault}"),
+            (Err(_), Some(input)) if self.is_in_flight() => self.put_back(parts, cell, input, source),
             (Err(fault), Some(input)) => {
                 self.block(parts, cell, at, blocked, Fault::guest(at.next, fault), input, source);
             }
         }
+    }
+
+    /// The input could not be folded ahead of what is in flight. When that is on disk, the run is loaded again
+    /// and the input folded once more, alone: then a fault of the code is told of a run that stands still.
+    fn put_back(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input, source: Source) {
+        self.phase = Phase::Unloaded;
+        parts.residents.remove(&cell.key);
+        let message = match source {
+            Source::Mailbox => Message::Input(input),
+            Source::Caller { request, reply } => {
+                Message::Talk(Box::new(Talk { ask: Ask::Take(input), request, reply }))
+            }
+            Source::Inbox(_) | Source::Start { .. } => unreachable!("they wait until nothing is in flight"),
+        };
+        cell.put_back(self.arrival, message);
     }
 
     /// An input that the run does not await: a duplicate, or news of something closed.
@@ -444,7 +506,7 @@ impl Run {
         self.submit(parts, cell, decision, None, Keep::Nothing, Done::Nothing);
     }
 
-    /// Sends a decision to the disk; the present phase follows when it is there.
+    /// Sends a decision to the disk; the present phase is the one behind it.
     pub(super) fn submit(
         &mut self,
         parts: &Arc<Parts>,
@@ -458,8 +520,12 @@ impl Run {
         if let Some(digest) = decision.moved_to {
             self.names = self.names.take().map(|names| names.on(digest));
         }
-        let after = std::mem::take(&mut self.phase);
-        self.phase = Phase::InFlight(Box::new(InFlight { after, folded, keep, done }));
+        let is_plain = folded.is_some()
+            && decision.request.is_none()
+            && decision.new_run.is_none()
+            && decision.closed.is_none()
+            && decision.inbox_taken.is_empty();
+        self.in_flight.push_back(Flight { folded, keep, done, is_plain });
         let (answered_in, answered) = (Arc::clone(parts), Arc::clone(cell));
         let on_done = move |committed, decision| answered_in.cells.committed(&answered, committed, decision);
         parts.committer.submit(decision, Box::new(on_done));

@@ -97,7 +97,17 @@ impl TestHost {
         engine: EngineSettings,
         clock: Clock,
     ) -> Self {
-        let store = Arc::new(Mortal::open(folder).await);
+        Self::open_on(Arc::new(Mortal::open(folder).await), registry, settings, engine, clock)
+    }
+
+    /// Opens a host on a store.
+    pub fn open_on(
+        store: Arc<Mortal>,
+        registry: Registry,
+        settings: &HostSettings,
+        engine: EngineSettings,
+        clock: Clock,
+    ) -> Self {
         let parts = HostParts {
             store: Arc::clone(&store) as Arc<dyn Store>,
             engine: Engine::new(engine, code_cache()).unwrap(),

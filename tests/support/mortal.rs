@@ -1,4 +1,4 @@
-//! A real store that fails: it dies in the middle, or some of its commits do.
+//! A real store that fails: it dies in the middle, or some of its commits do, or wait until a test lets them go.
 //!
 //! From its death on nothing more is written, read or answered, and the folder is free for the next
 //! host. What was committed before stays.
@@ -17,7 +17,7 @@ use everfold::store::{
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// Which commits fail, and how: those of these numbers, from 0.
 pub type Failing = fn(usize) -> Option<CommitError>;
@@ -27,6 +27,8 @@ pub type Failing = fn(usize) -> Option<CommitError>;
 pub struct Mortal {
     inner: Arc<RwLock<Option<SqliteStore>>>,
     commits: AtomicUsize,
+    /// Held for reading by each commit.
+    gate: Arc<RwLock<()>>,
     fails: Failing,
     epoch: Epoch,
     was_closed_in_order: bool,
@@ -43,7 +45,17 @@ impl Mortal {
         let store = SqliteStore::open(folder).await.unwrap();
         let (epoch, was_closed_in_order) = (store.epoch(), store.was_closed_in_order());
         let (inner, commits) = (Arc::new(RwLock::new(Some(store))), AtomicUsize::new(0));
-        Self { inner, commits, fails, epoch, was_closed_in_order }
+        Self { inner, commits, gate: Arc::default(), fails, epoch, was_closed_in_order }
+    }
+
+    /// Keeps commits from happening for as long as what it gives is kept.
+    pub async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.gate).write_owned().await
+    }
+
+    /// How many transactions were begun.
+    pub fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
     }
 
     /// Ends it behind the transaction under way, if there is one; whoever waits for an answer gets none.
@@ -69,6 +81,7 @@ impl Mortal {
 #[async_trait]
 impl Store for Mortal {
     async fn commit(&self, decisions: Arc<Vec<Decision>>) -> Result<Vec<Verdict>, CommitError> {
+        let _open = self.gate.read().await;
         if let Some(error) = (self.fails)(self.commits.fetch_add(1, Ordering::SeqCst)) {
             return Err(error);
         }

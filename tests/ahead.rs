@@ -1,0 +1,147 @@
+//! A run that gets much at once is folded ahead of the disk: what was folded shares transactions, and is told when it
+//! is committed; what does not come to be leaves nothing behind.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everfold::activity::Registry;
+use everfold::clock::Clock;
+use everfold::guest::EngineSettings;
+use everfold::runner::HostSettings;
+use everfold::runner::api::{Acknowledged, ApiError};
+use everfold::store::{CommitError, Store as _};
+use everfold_core::decision::BlockKind;
+use everfold_core::limits::Limits;
+use everfold_core::machine::RunStatus;
+use futures::future::join_all;
+use serde_json::json;
+use support::mortal::{Failing, Mortal};
+use support::{TestHost, returned, run, signals};
+use tokio::sync::OwnedRwLockWriteGuard;
+use tokio::task::JoinHandle;
+
+const SIGNALS: usize = 60;
+
+type Answer = Result<Acknowledged, ApiError>;
+
+async fn samples(folder: &Path, limits: Limits, fails: Failing) -> TestHost {
+    let settings = HostSettings { limits, ..HostSettings::default() };
+    let store = Arc::new(Mortal::failing(folder, fails).await);
+    let (engine, clock) = (EngineSettings::default(), Clock::system());
+    let test = TestHost::open_on(store, Registry::default(), &settings, engine, clock);
+    test.deploy("samples").await;
+    test
+}
+
+/// Sends signals at once while nothing is committed, and gives what lets commits happen, and the answers.
+async fn send_held(test: &TestHost) -> (OwnedRwLockWriteGuard<()>, JoinHandle<Vec<Answer>>) {
+    let held = test.store.hold().await;
+    let host = test.host.clone();
+    let mut sending = tokio::spawn(async move {
+        let send = |number| host.signal(support::signal("run", "add", &json!(number)));
+        join_all((0..SIGNALS).map(send)).await
+    });
+    let too_early = tokio::time::timeout(Duration::from_millis(300), &mut sending).await;
+    assert!(too_early.is_err(), "nobody is told of what is not on disk");
+    (held, sending)
+}
+
+/// Every third commit is rolled back.
+fn every_third(commit: usize) -> Option<CommitError> {
+    (commit % 3 == 2).then(|| CommitError::RolledBack("the disk is full".to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_come_at_once_share_transactions_and_are_told_when_they_are_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path(), Limits::default(), |_| None).await;
+    test.start("signals", "run", &json!({ "count": SIGNALS })).await;
+    let before = test.store.commits();
+
+    let (held, sending) = send_held(&test).await;
+    assert_eq!(test.events("run").await.len(), 1, "what is not on disk is not shown");
+    drop(held);
+    sending.await.unwrap().into_iter().for_each(|answer| assert!(answer.is_ok(), "{answer:?}"));
+
+    let end = test.end("run").await;
+    assert_eq!(returned(&end).as_array().map(Vec::len), Some(SIGNALS));
+    let took = test.store.commits() - before;
+    assert!(took <= SIGNALS / 2, "{SIGNALS} signals took {took} transactions");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_folded_past_a_rolled_back_one_are_refused_and_can_be_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path(), Limits::default(), every_third).await;
+    while let Err(error) = test.host.start(support::request("signals", "run", &json!({ "count": 300 }))).await
+    {
+        assert!(matches!(error, ApiError::Busy(_)), "{error}");
+    }
+    let send = |number: usize| {
+        let host = test.host.clone();
+        tokio::spawn(async move {
+            let mut refused = 0;
+            loop {
+                match host.signal(support::signal("run", "add", &json!(number))).await {
+                    Ok(_) => return refused,
+                    Err(ApiError::Busy(_)) => refused += 1,
+                    Err(error) => panic!("signal {number}: {error}"),
+                }
+            }
+        })
+    };
+    let refused: Vec<usize> = join_all((0..300).map(send)).await.into_iter().map(Result::unwrap).collect();
+    assert!(refused.iter().sum::<usize>() > 0, "some transactions were rolled back");
+
+    let end = test.end("run").await;
+    assert_eq!(end.status, RunStatus::Completed);
+    let numbers: Vec<i64> =
+        signals(&test.events("run").await).iter().map(|(.., input)| input.as_i64().unwrap()).collect();
+    assert_eq!(numbers.len(), 300, "what was refused left nothing behind");
+    assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), 300, "each is there once");
+    assert_eq!(returned(&end), json!(numbers), "and was folded in the order of the history");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_folded_past_a_rolled_back_one_are_recorded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path(), Limits::default(), every_third).await;
+    while let Err(error) = test.host.start(support::request("fan-out", "run", &json!({ "width": 300 }))).await
+    {
+        assert!(matches!(error, ApiError::Busy(_)), "{error}");
+    }
+    let end = test.end("run").await;
+    assert_eq!(end.status, RunStatus::Completed);
+    assert_eq!(test.events("run").await.len(), 1 + 300 + 300 + 1, "nothing is recorded twice");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_ahead_blocks_the_run_where_it_stands_on_disk_and_loses_no_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    // Events 2 to 21 are ten signals and their taking; the next signal may not be taken.
+    let limits = Limits { history_events: 21, ..Limits::default() };
+    let test = samples(folder.path(), limits, |_| None).await;
+    test.start("signals", "run", &json!({ "count": 1_000 })).await;
+    let (held, sending) = send_held(&test).await;
+    drop(held);
+    sending.await.unwrap().into_iter().for_each(|answer| assert!(answer.is_ok(), "{answer:?}"));
+
+    let blocked = test.until("run", |run| run.blocked.is_some()).await;
+    let fault = blocked.blocked.unwrap();
+    assert_eq!((fault.kind, fault.event_id.0), (BlockKind::LimitExceeded, 22), "{}", fault.reason);
+    let events = test.events("run").await;
+    assert_eq!(events.len(), 21, "what was folded before it is there");
+    let key = test.host.describe(&run("run")).await.unwrap().key;
+    let waiting = test.store.inbox(&key).await.unwrap();
+    assert_eq!(signals(&events).len() + waiting.len(), SIGNALS, "the others wait");
+    test.stop().await;
+}
