@@ -144,6 +144,13 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be read.
     async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError>;
 
+    /// All that is kept of a run, for who folds it: nobody else writes it meanwhile. None if there is no such
+    /// open run. Call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn open_run(&self, key: &RunKey) -> Result<Option<OpenRun>, StoreError>;
+
     /// The run of a workflow id that is open, else the one that was started last.
     ///
     /// # Errors
@@ -488,6 +495,19 @@ pub enum Left {
     /// Nothing that closed before the given time. The earliest of the closed runs that are left, if there
     /// are any, closed then.
     Later(Option<Timestamp>),
+}
+
+/// All that is kept of an open run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenRun {
+    /// Its row.
+    pub row: RunRow,
+    /// All its events.
+    pub history: Vec<Event>,
+    /// What waits for it, in order.
+    pub inbox: Vec<(InboxSeq, InboxInput)>,
+    /// Its open activities that were attempted, by the number of the scheduling command.
+    pub attempts: Vec<PendingActivity>,
 }
 
 /// A timer as the store keeps it; ordered by time.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use everfold_core::decision::{Blocked, InboxInput, InboxSeq, PendingActivity};
 use everfold_core::event::{Event, Input};
 use everfold_core::ids::{Digest, EventId, RunKey};
-use everfold_core::machine::{RunState, RunStatus};
+use everfold_core::machine::RunState;
 
 use super::Parts;
 use super::dispatch::{Dispatcher, Left};
 use super::position::Position;
 use super::run::{BlockedRun, Phase, Ready};
 use crate::activity::AttemptTask;
-use crate::store::{RunRow, Store, StoreError};
+use crate::store::{OpenRun, RunRow, Store, StoreError};
 use crate::telemetry::RunNames;
 
 /// Events read at once.
@@ -40,17 +40,13 @@ pub(super) async fn load(
     key: &RunKey,
     trial: Trial,
 ) -> Result<(Phase, Option<Arc<RunNames>>), StoreError> {
-    let Some(row) = parts.store.run(key).await? else { return Ok((Phase::Closed, None)) };
-    if row.status != RunStatus::Running {
-        return Ok((Phase::Closed, None));
-    }
-    let recorded = whole_history(parts.store.as_ref(), key).await?;
+    let Some(run) = parts.store.open_run(key).await? else { return Ok((Phase::Closed, None)) };
+    let OpenRun { row, history: recorded, inbox, attempts } = run;
     let state =
         RunState::of(&recorded).map_err(|error| StoreError::Damaged(format!("run {key}: {error}")))?;
-    let inbox = parts.store.inbox(key).await?;
     let names = RunNames::of_history(&recorded).map(|names| names.on(row.digest));
     if let Some(names) = &names {
-        resume_activities(parts, key, names, &state, &inbox).await?;
+        resume_activities(parts, key, names, &state, &inbox, attempts);
     }
     let is_due = |blocked: &Blocked| match trial {
         Trial::WhenDue => blocked.retry_at <= parts.clock.now(),
@@ -117,22 +113,19 @@ pub(super) async fn state(store: &dyn Store, row: &RunRow) -> Result<RunState, S
 
 /// Dispatches the open activities that this process does not have under way and whose end does not
 /// wait in the inbox.
-async fn resume_activities(
+fn resume_activities(
     parts: &Arc<Parts>,
     key: &RunKey,
     names: &Arc<RunNames>,
     state: &RunState,
     inbox: &[(InboxSeq, InboxInput)],
-) -> Result<(), StoreError> {
+    attempts: Vec<PendingActivity>,
+) {
     let ended: BTreeSet<EventId> =
         inbox.iter().filter_map(|(_, waiting)| closes_activity(&waiting.input)).collect();
     let unknown = |id: EventId| !parts.dispatcher.is_known(key, id) && !ended.contains(&id);
-    if !state.activities().iter().any(|(id, _)| unknown(id)) {
-        return Ok(());
-    }
-    let rows = parts.store.attempts(key).await?;
     let mut rows: BTreeMap<EventId, PendingActivity> =
-        rows.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
+        attempts.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
     for (id, activity) in state.activities().iter().filter(|(id, _)| unknown(*id)) {
         if let Some(task) = task(key, names, state, id, 1) {
             let left = Left {
@@ -143,7 +136,6 @@ async fn resume_activities(
             Dispatcher::resume(parts, task, left);
         }
     }
-    Ok(())
 }
 
 /// The activity that an input closes, if it does.

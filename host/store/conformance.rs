@@ -60,6 +60,7 @@ macro_rules! conformance_suite {
             waiting: attempts_are_replaced_and_deleted;
             waiting: a_deep_failure_reads_back;
             waiting: large_inputs_failures_and_details_read_back;
+            waiting: an_open_run_is_read_with_all_that_waits_for_it;
             waiting: closing_deletes_what_waits;
             waiting: a_closing_step_leaves_nothing_that_waits;
             waiting: timers_come_in_order_and_in_pages;

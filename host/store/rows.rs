@@ -100,32 +100,32 @@ pub(super) fn unpack_history(key: &RunKey, body: &[u8], events: &mut Vec<Event>)
 /// A row of `runs`.
 #[derive(Debug, FromRow)]
 pub(super) struct RunRecord {
-    run_id: Vec<u8>,
-    namespace: String,
-    workflow_id: String,
-    workflow_type: String,
-    digest: Vec<u8>,
-    status: String,
-    next_event_id: i64,
-    open_activities: i64,
-    started_at: i64,
-    closed_at: Option<i64>,
-    outcome: Option<Vec<u8>>,
-    blocked_kind: Option<String>,
+    pub(super) run_id: Vec<u8>,
+    pub(super) namespace: String,
+    pub(super) workflow_id: String,
+    pub(super) workflow_type: String,
+    pub(super) digest: Vec<u8>,
+    pub(super) status: String,
+    pub(super) next_event_id: i64,
+    pub(super) open_activities: i64,
+    pub(super) started_at: i64,
+    pub(super) closed_at: Option<i64>,
+    pub(super) outcome: Option<Vec<u8>>,
+    pub(super) blocked_kind: Option<String>,
     #[sqlx(flatten)]
-    blocked: BlockedRecord,
+    pub(super) blocked: BlockedRecord,
 }
 
 /// The columns of `runs` that are null unless the run is blocked.
 #[derive(Debug, FromRow)]
-struct BlockedRecord {
-    blocked_event_id: Option<i64>,
-    blocked_reason: Option<String>,
-    blocked_backtrace: Option<String>,
-    blocked_divergence: Option<String>,
-    blocked_since: Option<i64>,
-    blocked_retries: Option<i64>,
-    blocked_retry_at: Option<i64>,
+pub(super) struct BlockedRecord {
+    pub(super) blocked_event_id: Option<i64>,
+    pub(super) blocked_reason: Option<String>,
+    pub(super) blocked_backtrace: Option<String>,
+    pub(super) blocked_divergence: Option<String>,
+    pub(super) blocked_since: Option<i64>,
+    pub(super) blocked_retries: Option<i64>,
+    pub(super) blocked_retry_at: Option<i64>,
 }
 
 impl BlockedRecord {
@@ -174,9 +174,9 @@ impl TryFrom<RunRecord> for RunRow {
 /// A row of `inbox`.
 #[derive(Debug, FromRow)]
 pub(super) struct InboxRecord {
-    seq: i64,
-    received_at: i64,
-    input: Vec<u8>,
+    pub(super) seq: i64,
+    pub(super) received_at: i64,
+    pub(super) input: Vec<u8>,
 }
 
 impl TryFrom<InboxRecord> for (InboxSeq, InboxInput) {
@@ -192,14 +192,14 @@ impl TryFrom<InboxRecord> for (InboxSeq, InboxInput) {
 /// A row of `pending_activities`.
 #[derive(Debug, FromRow)]
 pub(super) struct AttemptRecord {
-    scheduled_event_id: i64,
-    activity_type: String,
-    attempt: i64,
-    next_attempt_at: i64,
-    last_failure: Option<Vec<u8>>,
-    last_failure_at: Option<i64>,
-    heartbeat_details: Option<Vec<u8>>,
-    last_heartbeat_at: Option<i64>,
+    pub(super) scheduled_event_id: i64,
+    pub(super) activity_type: String,
+    pub(super) attempt: i64,
+    pub(super) next_attempt_at: i64,
+    pub(super) last_failure: Option<Vec<u8>>,
+    pub(super) last_failure_at: Option<i64>,
+    pub(super) heartbeat_details: Option<Vec<u8>>,
+    pub(super) last_heartbeat_at: Option<i64>,
 }
 
 impl TryFrom<AttemptRecord> for PendingActivity {

@@ -1,10 +1,12 @@
 //! The embedded store: one SQLite file in a data folder that one process owns.
 //!
-//! Writes go through one thread on rusqlite ([`writer`]), reads through a pool of sqlx ([`reads`]).
+//! Writes go through one thread on rusqlite ([`writer`]), reads through a pool of sqlx ([`reads`]), but for those of
+//! a run that is to be folded, which are done where they are asked for, on rusqlite ([`loads`]).
 //! Both use the same libsqlite3-sys. rusqlite writes because a lone commit took 168 µs on it where
 //! sqlx took 372 µs, which hands every statement from one thread to another.
 
 mod folder;
+mod loads;
 mod reads;
 mod removal;
 mod schema;
@@ -25,12 +27,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{
-    CommitError, ComponentRow, Condition, Epoch, NewComponent, OnCommitted, OpenCount, OpenRunFilter,
-    RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, Standing,
-    Store, StoreError, TimerRow, Verdict, VersionRow,
+    CommitError, ComponentRow, Condition, Epoch, NewComponent, OnCommitted, OpenCount, OpenRun,
+    OpenRunFilter, RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter,
+    RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 use folder::DataFolder;
+use loads::Loads;
 use reads::Reads;
 use writer::{Taken, Writer};
 
@@ -38,6 +41,7 @@ use writer::{Taken, Writer};
 #[derive(Debug)]
 pub struct SqliteStore {
     reads: Reads,
+    loads: Loads,
     writer: Writer,
     taken: Taken,
     /// Dropped last: nothing of this process uses the folder behind its lock.
@@ -55,7 +59,8 @@ impl SqliteStore {
         schema::migrate(&database).await?;
         let (writer, taken) = Writer::open(&database, Clock::system().now()).await?;
         let reads = Reads::open(&database).await?;
-        Ok(Self { reads, writer, taken, folder })
+        let loads = Loads::new(&database);
+        Ok(Self { reads, loads, writer, taken, folder })
     }
 }
 
@@ -138,6 +143,10 @@ impl Store for SqliteStore {
 
     async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {
         self.reads.run(key).await
+    }
+
+    async fn open_run(&self, key: &RunKey) -> Result<Option<OpenRun>, StoreError> {
+        self.loads.open_run(key)
     }
 
     async fn latest_run(

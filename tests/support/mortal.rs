@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRunFilter, RemovalBounds, Removed,
-    RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Standing, Store,
-    StoreError, TimerRow, Verdict, VersionRow,
+    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRun, OpenRunFilter, RemovalBounds,
+    Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Standing,
+    Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
@@ -152,6 +152,10 @@ impl Store for Mortal {
 
     async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {
         self.alive().await.run(key).await
+    }
+
+    async fn open_run(&self, key: &RunKey) -> Result<Option<OpenRun>, StoreError> {
+        self.alive().await.open_run(key).await
     }
 
     async fn latest_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunRow>, StoreError> {

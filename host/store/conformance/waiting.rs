@@ -1,13 +1,13 @@
 //! What waits for a run: inbox, attempts, timers.
 
-use everfold_core::decision::{Decision, InboxInput, InboxSeq};
+use everfold_core::decision::{BlockChange, Decision, InboxInput, InboxSeq};
 use everfold_core::event::{Input, WorkflowCancelRequested};
 use everfold_core::failure::Failure;
-use everfold_core::ids::{EventId, Namespace, Timestamp};
+use everfold_core::ids::{EventId, Namespace, RunKey, Timestamp};
 use everfold_core::payload::Payload;
 
 use super::Backend;
-use super::fixtures::{advance, attempt, close, commit_each, inbox_input, key, stand, start};
+use super::fixtures::{advance, attempt, blocked, close, commit_each, inbox_input, key, stand, start};
 use crate::store::{Store, TimerRow};
 
 /// A step of the `n`th run that puts inputs into its inbox.
@@ -124,6 +124,31 @@ pub(crate) async fn large_inputs_failures_and_details_read_back(backend: &impl B
     commit_each(&store, vec![start(1), step]).await;
     assert_eq!(inbox(&store, 1).await.1, inputs);
     assert_eq!(store.attempts(&key(1)).await.unwrap(), [pending]);
+}
+
+pub(crate) async fn an_open_run_is_read_with_all_that_waits_for_it(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let mut open = advance(1, EventId(2), 3);
+    open.open_activities = 1;
+    open.attempts = vec![attempt(EventId(3), 2)];
+    open.inbox_put = vec![inbox_input(1), inbox_input(2)];
+    let mut faulty = stand(2, EventId(2));
+    faulty.blocked = BlockChange::Block(blocked(EventId(2), 0));
+    commit_each(&store, vec![start(1), start(2), start(3), open, faulty, close(3, EventId(2))]).await;
+    for n in [1, 2] {
+        let read = store.open_run(&key(n)).await.unwrap().expect("it is open");
+        assert_eq!(Some(read.row), store.run(&key(n)).await.unwrap());
+        assert_eq!(read.history, store.history(&key(n), EventId(0), 1_000).await.unwrap());
+        assert_eq!(read.inbox, store.inbox(&key(n)).await.unwrap());
+        assert_eq!(read.attempts, store.attempts(&key(n)).await.unwrap());
+    }
+    let read = store.open_run(&key(1)).await.unwrap().expect("it is open");
+    assert_eq!((read.history.len(), read.inbox.len(), read.attempts.len()), (4, 2, 1));
+    assert!(store.open_run(&key(2)).await.unwrap().is_some_and(|run| run.row.blocked.is_some()));
+    assert_eq!(store.open_run(&key(3)).await.unwrap(), None, "it has closed");
+    assert_eq!(store.open_run(&key(4)).await.unwrap(), None, "there is none");
+    let elsewhere = RunKey { namespace: Namespace("elsewhere".to_owned()), ..key(1) };
+    assert_eq!(store.open_run(&elsewhere).await.unwrap(), None, "there is none in that namespace");
 }
 
 pub(crate) async fn closing_deletes_what_waits(backend: &impl Backend) {

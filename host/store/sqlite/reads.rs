@@ -23,9 +23,9 @@ use crate::store::{
 /// How many queries run at once.
 const CONNECTIONS: u32 = 4;
 /// The page cache of each connection, in SQLite's notation: KiB, negative.
-const CACHE: &str = "-8192";
+pub(super) const CACHE: &str = "-8192";
 /// How much of the database each connection maps instead of reading it, in bytes.
-const MAPPED: &str = "268435456";
+pub(super) const MAPPED: &str = "268435456";
 
 /// Behind the id of every run: no UUIDv7 has its variant and version bits.
 const BEHIND_ALL: RunId = RunId([0xff; 16]);

@@ -1,0 +1,141 @@
+//! Reading a run as a whole, on the thread that asks: a folding thread, which has nothing else to do. A run that
+//! was parked is read with each input that it gets, and four queries through the pool of [`reads`](super::reads) cost
+//! it more than all the rest, since each is handed to another thread and back.
+
+use std::path::{Path, PathBuf};
+
+use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity};
+use everfold_core::ids::RunKey;
+use everfold_core::machine::RunStatus;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, Params, Row, params};
+
+use super::reads::{CACHE, MAPPED};
+use crate::store::rows::{self, AttemptRecord, BlockedRecord, InboxRecord, RunRecord};
+use crate::store::{OpenRun, RunRow, StoreError, sql};
+
+/// Connections that are kept while nobody reads.
+const KEPT: usize = 8;
+
+/// Read-only connections, one for each thread that reads just now.
+#[derive(Debug)]
+pub(super) struct Loads {
+    database: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Loads {
+    pub(super) fn new(database: &Path) -> Self {
+        Self { database: database.to_owned(), idle: Mutex::default() }
+    }
+
+    /// All that is kept of a run, as of one moment; none if it is not open.
+    ///
+    /// # Errors
+    /// When it cannot be read. The connection is not used again.
+    pub(super) fn open_run(&self, key: &RunKey) -> Result<Option<OpenRun>, StoreError> {
+        let idle = self.idle.lock().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.database).map_err(failed)?,
+        };
+        let run = read(&mut connection, key)?;
+        let mut idle = self.idle.lock();
+        if idle.len() < KEPT {
+            idle.push(connection);
+        }
+        Ok(run)
+    }
+}
+
+fn connect(database: &Path) -> rusqlite::Result<Connection> {
+    // One thread at a time uses it, so that SQLite's own mutex is not needed.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags)?;
+    connection.pragma_update(None, "cache_size", CACHE)?;
+    connection.pragma_update_and_check(None, "mmap_size", MAPPED, |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn read(connection: &mut Connection, key: &RunKey) -> Result<Option<OpenRun>, StoreError> {
+    // It only reads: ending it changes nothing.
+    let snapshot = connection.transaction().map_err(failed)?;
+    let of = params![key.run_id.0, key.namespace.0];
+    let Some(record) = all(&snapshot, sql::RUN, of, run)?.pop() else { return Ok(None) };
+    let row = RunRow::try_from(record)?;
+    if row.status != RunStatus::Running {
+        return Ok(None);
+    }
+    let mut history = Vec::new();
+    let from_the_first = params![key.run_id.0, key.namespace.0, 0];
+    for body in all::<Vec<u8>>(&snapshot, sql::HISTORY, from_the_first, |row| row.get(0))? {
+        rows::unpack_history(key, &body, &mut history)?;
+    }
+    let inbox = all(&snapshot, sql::INBOX, of, inbox)?;
+    let attempts =
+        if row.open_activities > 0 { all(&snapshot, sql::ATTEMPTS, of, attempt)? } else { Vec::new() };
+    let inbox: Vec<(InboxSeq, InboxInput)> =
+        inbox.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    let attempts: Vec<PendingActivity> =
+        attempts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    Ok(Some(OpenRun { row, history, inbox, attempts }))
+}
+
+/// The rows that a query finds.
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    record: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let records = statement.query_map(params, record).map_err(failed)?;
+    records.collect::<Result<_, _>>().map_err(failed)
+}
+
+fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    Ok(RunRecord {
+        run_id: row.get("run_id")?,
+        namespace: row.get("namespace")?,
+        workflow_id: row.get("workflow_id")?,
+        workflow_type: row.get("workflow_type")?,
+        digest: row.get("digest")?,
+        status: row.get("status")?,
+        next_event_id: row.get("next_event_id")?,
+        open_activities: row.get("open_activities")?,
+        started_at: row.get("started_at")?,
+        closed_at: row.get("closed_at")?,
+        outcome: row.get("outcome")?,
+        blocked_kind: row.get("blocked_kind")?,
+        blocked: BlockedRecord {
+            blocked_event_id: row.get("blocked_event_id")?,
+            blocked_reason: row.get("blocked_reason")?,
+            blocked_backtrace: row.get("blocked_backtrace")?,
+            blocked_divergence: row.get("blocked_divergence")?,
+            blocked_since: row.get("blocked_since")?,
+            blocked_retries: row.get("blocked_retries")?,
+            blocked_retry_at: row.get("blocked_retry_at")?,
+        },
+    })
+}
+
+fn inbox(row: &Row<'_>) -> rusqlite::Result<InboxRecord> {
+    Ok(InboxRecord { seq: row.get("seq")?, received_at: row.get("received_at")?, input: row.get("input")? })
+}
+
+fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {
+    Ok(AttemptRecord {
+        scheduled_event_id: row.get("scheduled_event_id")?,
+        activity_type: row.get("activity_type")?,
+        attempt: row.get("attempt")?,
+        next_attempt_at: row.get("next_attempt_at")?,
+        last_failure: row.get("last_failure")?,
+        last_failure_at: row.get("last_failure_at")?,
+        heartbeat_details: row.get("heartbeat_details")?,
+        last_heartbeat_at: row.get("last_heartbeat_at")?,
+    })
+}
+
+fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError::Database(error.to_string())
+}
