@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold::activity::Registry;
+use everfold::activity::{ActivityContext, Registry};
 use everfold::clock::Clock;
 use everfold::guest::EngineSettings;
-use everfold::runner::HostSettings;
-use everfold::runner::api::{Acknowledged, ApiError};
+use everfold::runner::api::ApiError;
+use everfold::runner::{Host, HostSettings};
 use everfold::store::{CommitError, Store as _};
 use everfold_core::decision::BlockKind;
 use everfold_core::limits::Limits;
@@ -23,12 +23,9 @@ use futures::future::join_all;
 use serde_json::json;
 use support::mortal::{Failing, Mortal};
 use support::{TestHost, returned, run, signals};
-use tokio::sync::OwnedRwLockWriteGuard;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 
 const SIGNALS: usize = 60;
-
-type Answer = Result<Acknowledged, ApiError>;
 
 async fn samples(folder: &Path, limits: Limits, fails: Failing) -> TestHost {
     let settings = HostSettings { limits, ..HostSettings::default() };
@@ -39,17 +36,22 @@ async fn samples(folder: &Path, limits: Limits, fails: Failing) -> TestHost {
     test
 }
 
-/// Sends signals at once while nothing is committed, and gives what lets commits happen, and the answers.
-async fn send_held(test: &TestHost) -> (OwnedRwLockWriteGuard<()>, JoinHandle<Vec<Answer>>) {
+/// Lets a run take what `sends` sends, while none of it is committed.
+async fn while_held(test: &TestHost, sends: impl AsyncFnOnce(Host)) {
     let held = test.store.hold().await;
-    let host = test.host.clone();
-    let mut sending = tokio::spawn(async move {
-        let send = |number| host.signal(support::signal("run", "add", &json!(number)));
-        join_all((0..SIGNALS).map(send)).await
-    });
+    let mut sending = std::pin::pin!(sends(test.host.clone()));
     let too_early = tokio::time::timeout(Duration::from_millis(300), &mut sending).await;
     assert!(too_early.is_err(), "nobody is told of what is not on disk");
-    (held, sending)
+    drop(held);
+    sending.await;
+}
+
+/// Sends many signals at once; all are taken.
+async fn many_signals(host: Host) {
+    let send = |number| host.signal(support::signal("run", "add", &json!(number)));
+    for answer in join_all((0..SIGNALS).map(send)).await {
+        assert!(answer.is_ok(), "{answer:?}");
+    }
 }
 
 /// Every third commit is rolled back.
@@ -64,10 +66,7 @@ async fn signals_that_come_at_once_share_transactions_and_are_told_when_they_are
     test.start("signals", "run", &json!({ "count": SIGNALS })).await;
     let before = test.store.commits();
 
-    let (held, sending) = send_held(&test).await;
-    assert_eq!(test.events("run").await.len(), 1, "what is not on disk is not shown");
-    drop(held);
-    sending.await.unwrap().into_iter().for_each(|answer| assert!(answer.is_ok(), "{answer:?}"));
+    while_held(&test, many_signals).await;
 
     let end = test.end("run").await;
     assert_eq!(returned(&end).as_array().map(Vec::len), Some(SIGNALS));
@@ -131,9 +130,7 @@ async fn a_fault_ahead_blocks_the_run_where_it_stands_on_disk_and_loses_no_signa
     let limits = Limits { history_events: 21, ..Limits::default() };
     let test = samples(folder.path(), limits, |_| None).await;
     test.start("signals", "run", &json!({ "count": 1_000 })).await;
-    let (held, sending) = send_held(&test).await;
-    drop(held);
-    sending.await.unwrap().into_iter().for_each(|answer| assert!(answer.is_ok(), "{answer:?}"));
+    while_held(&test, many_signals).await;
 
     let blocked = test.until("run", |run| run.blocked.is_some()).await;
     let fault = blocked.blocked.unwrap();
@@ -143,5 +140,65 @@ async fn a_fault_ahead_blocks_the_run_where_it_stands_on_disk_and_loses_no_signa
     let key = test.host.describe(&run("run")).await.unwrap().key;
     let waiting = test.store.inbox(&key).await.unwrap();
     assert_eq!(signals(&events).len() + waiting.len(), SIGNALS, "the others wait");
+    test.stop().await;
+}
+
+/// A run of the workflow that begins an activity with one signal and panics with the next, on a host whose
+/// predecessor was killed; the activity tells its attempt, and waits until it is cancelled.
+async fn beside_a_panic(folder: &Path) -> (TestHost, mpsc::UnboundedReceiver<u32>) {
+    let before = samples(folder, Limits::default(), |_| None).await;
+    before.deploy("hostile").await;
+    before.kill().await;
+    let (began, begins) = mpsc::unbounded_channel();
+    let mut registry = Registry::default();
+    registry.register_fn("slow", move |context: ActivityContext, (): ()| {
+        let began = began.clone();
+        async move {
+            began.send(context.info().attempt).unwrap();
+            context.cancelled().await;
+            began.send(0).unwrap();
+            Err::<(), _>(context.canceled_failure())
+        }
+    });
+    let store = Arc::new(Mortal::open(folder).await);
+    let (settings, engine) = (HostSettings::default(), EngineSettings::default());
+    let test = TestHost::open_on(store, registry, &settings, engine, Clock::system());
+    test.start("panic-beside-step", "run", &json!("slow")).await;
+    (test, begins)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activity_that_a_commit_before_a_fault_scheduled_is_begun_once_and_as_the_first_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let (test, mut begins) = beside_a_panic(folder.path()).await;
+    while_held(&test, async |host| {
+        let go = || host.signal(support::signal("run", "go", &json!(null)));
+        let (first, second) = futures::join!(go(), go());
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+    })
+    .await;
+    test.until("run", |run| run.blocked.is_some()).await;
+    assert_eq!(begins.recv().await, Some(1), "it was never begun before");
+    let key = test.host.describe(&run("run")).await.unwrap().key;
+    assert_eq!(test.store.attempts(&key).await.unwrap(), [], "no attempt of it was lost");
+    assert!(begins.try_recv().is_err(), "it is begun once");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activity_that_a_commit_before_a_fault_cancelled_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (test, mut begins) = beside_a_panic(folder.path()).await;
+    test.signal("run", "go", &json!(null)).await.unwrap();
+    assert_eq!(begins.recv().await, Some(1));
+    while_held(&test, async |host| {
+        let go = host.signal(support::signal("run", "go", &json!(null)));
+        let (cancelled, gone) = futures::join!(host.cancel(support::stop("run")), go);
+        assert!(cancelled.is_ok() && gone.is_ok(), "{cancelled:?} {gone:?}");
+    })
+    .await;
+    test.until("run", |run| run.blocked.is_some()).await;
+    let told = tokio::time::timeout(support::PATIENCE, begins.recv()).await;
+    assert_eq!(told.unwrap(), Some(0), "it is asked to stop");
     test.stop().await;
 }

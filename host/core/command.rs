@@ -237,6 +237,24 @@ pub struct VersionMarkerRecorded {
 }
 
 impl Command {
+    /// Bytes of its payload; 0 where it has none of its own size.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::ActivityScheduled(activity) => activity.input.size(),
+            Self::WorkflowCompleted(completed) => completed.result.size(),
+            Self::WorkflowContinuedAsNew(next) => next.input.size(),
+            Self::DetachedWorkflowStarted(started) => started.input.size(),
+            Self::ActivityCancelRequested(_)
+            | Self::TimerStarted(_)
+            | Self::TimerCanceled(_)
+            | Self::WorkflowFailed(_)
+            | Self::WorkflowCanceled(_)
+            | Self::SignalTaken(_)
+            | Self::VersionMarkerRecorded(_) => 0,
+        }
+    }
+
     /// The name of the event that records it.
     #[must_use]
     pub const fn type_name(&self) -> &'static str {

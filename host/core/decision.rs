@@ -319,6 +319,17 @@ impl Decision {
         }
     }
 
+    /// Bytes of the payloads of its events.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let of = |event: &Event| match &event.kind {
+            EventKind::Input(input) => input.payload_bytes(),
+            EventKind::Command(command) => command.payload_bytes(),
+            EventKind::Note(_) => 0,
+        };
+        self.events.iter().map(of).sum()
+    }
+
     /// The run's next event number behind the step.
     #[must_use]
     pub fn next(&self) -> EventId {

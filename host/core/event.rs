@@ -273,6 +273,21 @@ impl Input {
         "SignalReceived",
     ];
 
+    /// Bytes of its payload; 0 where it has none of its own size.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::WorkflowStarted(started) => started.input.size(),
+            Self::ActivityCompleted(completed) => completed.result.size(),
+            Self::SignalReceived(signal) => signal.input.size(),
+            Self::WorkflowCancelRequested(_)
+            | Self::ActivityFailed(_)
+            | Self::ActivityTimedOut(_)
+            | Self::ActivityCanceled(_)
+            | Self::TimerFired(_) => 0,
+        }
+    }
+
     /// The event's name.
     #[must_use]
     pub const fn type_name(&self) -> &'static str {

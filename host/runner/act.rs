@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use everfold_core::decision::{Decision, Effects, PendingActivity};
-use everfold_core::event::Input;
+use everfold_core::command::Command;
+use everfold_core::decision::{Decision, PendingActivity};
+use everfold_core::event::{EventKind, Input};
 use everfold_core::ids::RunKey;
 use tokio::sync::oneshot;
 
@@ -15,6 +16,7 @@ use super::load;
 use super::moves::MoveAnswer;
 use super::run::{Committed, Flight, Keep, Message, Phase, Ready};
 use super::talk::{Answer, Refusal, Taken};
+use crate::activity::AttemptTask;
 use crate::store::{CommitError, Verdict};
 use crate::telemetry::{Facts, RunNames};
 
@@ -97,7 +99,7 @@ pub(super) fn after_commit(
     }
 }
 
-/// The commit happened. `phase` may be further: what of the decision is taken back ahead is not begun.
+/// The commit happened. What is begun and stopped is what the decision says; `phase` may be further, or given up.
 fn act(
     parts: &Arc<Parts>,
     key: &RunKey,
@@ -135,40 +137,51 @@ fn act(
     if decision.closed.is_some() {
         parts.dispatcher.run_closed(key);
         parts.residents.remove(key);
+    } else {
+        if let Some(names) = names {
+            scheduled(key, names, &decision).for_each(|task| Dispatcher::dispatch(parts, task));
+        }
+        for id in &effects.activities_canceled {
+            parts.dispatcher.cancel(key, *id);
+        }
     }
     match phase {
-        Phase::Ready(ready) => act_ready(parts, key, names, ready, effects),
+        Phase::Ready(ready) => keep_resident(parts, key, ready),
         Phase::Blocked(run) => parts.retry_at(key, run.blocked.retry_at),
-        // It closes with a decision behind this one, or is loaded again, and goes on with what is open then.
         Phase::Closed | Phase::Unloaded => {}
     }
     parts.telemetry.committed(Facts::of(names.cloned(), decision, flight.folded));
 }
 
-fn act_ready(
-    parts: &Arc<Parts>,
-    key: &RunKey,
-    names: Option<&Arc<RunNames>>,
-    ready: &Ready,
-    effects: &Effects,
-) {
-    for id in &effects.activities_scheduled {
-        let Some(names) = names else { unreachable!("a run that scheduled an activity has begun") };
-        if let Some(task) = load::task(key, names, &ready.state, *id, 1) {
-            Dispatcher::dispatch(parts, task);
-        }
-    }
-    for id in &effects.activities_canceled {
-        parts.dispatcher.cancel(key, *id);
-    }
-    if let Some(instance) = &ready.instance {
-        let events = ready.state.next().0;
-        let workflow_type = ready.state.started().map_or("", |started| &started.workflow_type);
-        let of = (workflow_type, ready.digest);
-        for victim in parts.residents.touch(key, of, events, instance.memory_bytes()) {
-            parts.telemetry.evicted();
-            parts.cells.send_if_present(&victim, Message::Evict);
-        }
+/// The first attempts of the activities that a decision scheduled.
+fn scheduled<'d>(
+    key: &'d RunKey,
+    names: &'d Arc<RunNames>,
+    decision: &'d Decision,
+) -> impl Iterator<Item = AttemptTask> + 'd {
+    decision.events.iter().filter_map(|event| match &event.kind {
+        EventKind::Command(Command::ActivityScheduled(scheduled)) => Some(AttemptTask {
+            key: key.clone(),
+            names: Arc::clone(names),
+            scheduled_event_id: event.id,
+            scheduled: Arc::clone(scheduled),
+            scheduled_at: event.time,
+            attempt: 1,
+            heartbeat_details: None,
+        }),
+        EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
+    })
+}
+
+/// Counts the run's instance among those that stay, and sends away those for which there is no room.
+fn keep_resident(parts: &Arc<Parts>, key: &RunKey, ready: &Ready) {
+    let Some(instance) = &ready.instance else { return };
+    let events = ready.state.next().0;
+    let workflow_type = ready.state.started().map_or("", |started| &started.workflow_type);
+    let of = (workflow_type, ready.digest);
+    for victim in parts.residents.touch(key, of, events, instance.memory_bytes()) {
+        parts.telemetry.evicted();
+        parts.cells.send_if_present(&victim, Message::Evict);
     }
 }
 

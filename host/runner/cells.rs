@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use everfold_core::decision::Decision;
 use everfold_core::ids::RunKey;
@@ -21,6 +22,8 @@ use crate::telemetry::Arrival;
 
 /// Messages handled before another cell gets the thread.
 const TURN: usize = 32;
+/// How long they may take: another cell gets the thread behind the message that passes it.
+const TURN_TIME: Duration = Duration::from_millis(5);
 
 /// A run's mailbox and what the host knows of the run.
 pub(super) struct Cell {
@@ -188,7 +191,11 @@ fn work(parts: &Arc<Parts>, folds: Folds) {
 
 fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, folds: Folds) {
     let mut run = cell.run.lock();
-    for _ in 0..TURN {
+    let began = Instant::now();
+    for message in 0..TURN {
+        if message > 0 && began.elapsed() > TURN_TIME {
+            break;
+        }
         let mut mailbox = cell.mailbox.lock();
         if folds == Folds::Openly
             && run.belongs_apart(parts, mailbox.messages.front().map(|(_, message)| message))
@@ -207,7 +214,7 @@ fn take_turn(parts: &Arc<Parts>, cell: &Arc<Cell>, folds: Folds) {
         if let Some((committed, decision)) = mailbox.committed.pop_front() {
             drop(mailbox);
             run.committed(parts, cell, committed, decision);
-        } else if mailbox.messages.front().is_some_and(|(_, message)| run.may_go_on(message))
+        } else if mailbox.messages.front().is_some_and(|(_, message)| run.may_go_on(message, &parts.limits))
             && let Some((arrival, message)) = mailbox.messages.pop_front()
         {
             drop(mailbox);

@@ -127,14 +127,21 @@ fn resume_activities(
     let mut rows: BTreeMap<EventId, PendingActivity> =
         attempts.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
     for (id, activity) in state.activities().iter().filter(|(id, _)| unknown(*id)) {
-        if let Some(task) = task(key, names, state, id, 1) {
-            let left = Left {
-                row: rows.remove(&id),
-                may_have_run: !parts.store.was_closed_in_order(),
-                cancel_requested: activity.cancel_requested,
-            };
-            Dispatcher::resume(parts, task, left);
-        }
+        let task = AttemptTask {
+            key: key.clone(),
+            names: Arc::clone(names),
+            scheduled_event_id: id,
+            scheduled: activity.scheduled.clone(),
+            scheduled_at: activity.scheduled_at,
+            attempt: 1,
+            heartbeat_details: None,
+        };
+        let left = Left {
+            row: rows.remove(&id),
+            may_have_run: !parts.store.was_closed_in_order(),
+            cancel_requested: activity.cancel_requested,
+        };
+        Dispatcher::resume(parts, task, left);
     }
 }
 
@@ -150,24 +157,4 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
         | Input::TimerFired(_)
         | Input::SignalReceived(_) => None,
     }
-}
-
-/// The attempt to make for an open activity.
-pub(super) fn task(
-    key: &RunKey,
-    names: &Arc<RunNames>,
-    state: &RunState,
-    id: EventId,
-    attempt: u32,
-) -> Option<AttemptTask> {
-    let activity = state.activities().get(id)?;
-    Some(AttemptTask {
-        key: key.clone(),
-        names: Arc::clone(names),
-        scheduled_event_id: id,
-        scheduled: activity.scheduled.clone(),
-        scheduled_at: activity.scheduled_at,
-        attempt,
-        heartbeat_details: None,
-    })
 }

@@ -27,6 +27,7 @@ use everfold_core::decision::{
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
 use everfold_core::ids::{Digest, RunKey};
+use everfold_core::limits::Limits;
 use everfold_core::machine::RunState;
 use tokio::sync::oneshot;
 
@@ -37,7 +38,7 @@ use super::block::{self, Fault};
 use super::cells::Cell;
 use super::load::{self, Trial};
 use super::moves::{MoveAnswer, Moved};
-use super::position::Position;
+use super::position::{Position, is_signal};
 use super::succession;
 use super::talk::{Answer, Ask, Taken};
 use crate::guest::Instance;
@@ -93,8 +94,10 @@ pub(super) struct Talk {
 /// What became of a run's decision.
 pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
 
-/// Decisions of one run that may be on their way to the disk at once.
+/// Decisions of one run that may be on their way to the disk when another one follows.
 const MOST_IN_FLIGHT: usize = 64;
+/// Bytes of payloads in them.
+const MOST_BYTES_IN_FLIGHT: usize = 4 * 1024 * 1024;
 
 /// What the host knows of one run.
 #[derive(Default)]
@@ -149,6 +152,8 @@ pub(super) struct Flight {
     pub(super) done: Done,
     /// Whether the store takes it unless something is wrong, so that others may follow at once.
     is_plain: bool,
+    /// Of its payloads.
+    bytes: usize,
 }
 
 /// Which input of a decision must not be lost if its commit does not happen: nobody else has it.
@@ -186,18 +191,22 @@ impl Run {
 
     /// Whether the message may be handled now: nothing is in flight, or only what the store takes unless
     /// something is wrong, and the message brings an input that the run can fold at once. An input that the run
-    /// does not await ahead of the disk waits: it is not for what may not come to be to drop it.
-    pub(super) fn may_go_on(&self, message: &Message) -> bool {
+    /// does not await ahead of the disk waits: it is not for what may not come to be to drop or refuse it.
+    pub(super) fn may_go_on(&self, message: &Message, limits: &Limits) -> bool {
         let Some(last) = self.in_flight.back() else { return true };
         let Phase::Ready(ready) = &self.phase else { return false };
-        let is_open = last.is_plain && self.in_flight.len() < MOST_IN_FLIGHT && ready.backlog.is_empty();
-        if !is_open || ready.instance.is_none() {
+        let has_room = self.in_flight.len() < MOST_IN_FLIGHT
+            && self.in_flight.iter().map(|flight| flight.bytes).sum::<usize>() < MOST_BYTES_IN_FLIGHT;
+        if !last.is_plain || !has_room || !ready.backlog.is_empty() || ready.instance.is_none() {
             return false;
         }
         match message {
             Message::Input(input) => ready.state.awaits(input),
             Message::Talk(talk) => match &talk.ask {
-                Ask::Take(input) => talk.request.is_none() && ready.state.awaits(input),
+                Ask::Take(input) => {
+                    let is_too_much = is_signal(input) && ready.state.signals().received() >= limits.signals;
+                    talk.request.is_none() && ready.state.awaits(input) && !is_too_much
+                }
                 Ask::Terminate(_) => false,
             },
             Message::Start(_)
@@ -267,10 +276,12 @@ impl Run {
             Message::Talk(talk) => self.talk(parts, cell, *talk),
             Message::Attempt { pending, reply } => self.attempt(parts, cell, *pending, reply),
             Message::Wake => {
-                let _ = self.ensure_loaded(parts, cell);
+                if !self.ensure_loaded(parts, cell) {
+                    parts.send_later(&cell.key, Message::Wake);
+                }
             }
-            Message::Retry => self.retry(parts, cell, Trial::WhenDue),
-            Message::RetryNow => self.retry(parts, cell, Trial::Now),
+            Message::Retry => self.retry(parts, cell, Trial::WhenDue, Message::Retry),
+            Message::RetryNow => self.retry(parts, cell, Trial::Now, Message::RetryNow),
             Message::Move { to, reply } => self.move_to(parts, cell, to, reply),
             Message::Evict => {
                 if matches!(self.phase, Phase::Ready(_)) {
@@ -357,12 +368,14 @@ impl Run {
         self.submit(parts, cell, decision, None, Keep::Nothing, done);
     }
 
-    /// Tries the run again if it is blocked.
-    fn retry(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, trial: Trial) {
+    /// Tries the run again if it is blocked; where it cannot be read, `again` comes later.
+    fn retry(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, trial: Trial, again: Message) {
         if matches!(self.phase, Phase::Blocked(_)) {
             self.phase = Phase::Unloaded;
         }
-        let _ = self.ensure_loaded_for(parts, cell, trial);
+        if !self.ensure_loaded_for(parts, cell, trial) {
+            parts.send_later(&cell.key, again);
+        }
     }
 
     /// Loads the run if need be. False when the store does not answer: try again later.
@@ -525,7 +538,8 @@ impl Run {
             && decision.new_run.is_none()
             && decision.closed.is_none()
             && decision.inbox_taken.is_empty();
-        self.in_flight.push_back(Flight { folded, keep, done, is_plain });
+        let bytes = decision.payload_bytes();
+        self.in_flight.push_back(Flight { folded, keep, done, is_plain, bytes });
         let (answered_in, answered) = (Arc::clone(parts), Arc::clone(cell));
         let on_done = move |committed, decision| answered_in.cells.committed(&answered, committed, decision);
         parts.committer.submit(decision, Box::new(on_done));

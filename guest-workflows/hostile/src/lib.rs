@@ -18,4 +18,9 @@ everfold_guest::export! {
     "panic" => panicking::panic,
     /// Makes two steps, then panics.
     "panic-third-step" => panicking::panic_third_step,
+    /// Begins an activity, and panics beside it.
+    "panic-beside-step" => panicking::panic_beside_step {
+        /// Begins the activity, then makes it panic.
+        signal "go",
+    },
 }

@@ -1,6 +1,9 @@
 //! Workflows that panic.
 
-use everfold_guest::{Context, Failure};
+use std::time::Duration;
+
+use everfold_guest::{Activity, CancellationType, Context, Failure};
+use futures::future::join;
 use serde::de::IgnoredAny;
 
 use crate::greedy::NOOP;
@@ -29,4 +32,19 @@ pub(crate) async fn panic_third_step(ctx: Context, _: IgnoredAny) -> Result<(), 
     ctx.execute(NOOP, &()).await?;
     ctx.execute(NOOP, &()).await?;
     outer()
+}
+
+/// With the first signal `go` it begins an activity, and with the second it panics.
+pub(crate) async fn panic_beside_step(ctx: Context, activity: String) -> Result<(), Failure> {
+    let go = ctx.signal::<IgnoredAny>("go");
+    go.recv().await?;
+    let step = Activity::<(), IgnoredAny>::named(activity)
+        .start_to_close(Duration::from_secs(60))
+        .cancellation(CancellationType::WaitCancellationCompleted);
+    let panicking = async {
+        let _ = ctx.shield(go.recv()).await;
+        outer()
+    };
+    let (_, never) = join(ctx.execute(step, &()), panicking).await;
+    never
 }

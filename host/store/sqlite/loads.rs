@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity};
 use everfold_core::ids::RunKey;
 use everfold_core::machine::RunStatus;
 use parking_lot::Mutex;
@@ -14,10 +13,7 @@ use super::reads::{CACHE, MAPPED};
 use crate::store::rows::{self, AttemptRecord, BlockedRecord, InboxRecord, RunRecord};
 use crate::store::{OpenRun, RunRow, StoreError, sql};
 
-/// Connections that are kept while nobody reads.
-const KEPT: usize = 8;
-
-/// Read-only connections, one for each thread that reads just now.
+/// Read-only connections: as many as threads have read at once. There are few that fold.
 #[derive(Debug)]
 pub(super) struct Loads {
     database: PathBuf,
@@ -39,12 +35,10 @@ impl Loads {
             Some(connection) => connection,
             None => connect(&self.database).map_err(failed)?,
         };
-        let run = read(&mut connection, key)?;
-        let mut idle = self.idle.lock();
-        if idle.len() < KEPT {
-            idle.push(connection);
-        }
-        Ok(run)
+        let records = read(&mut connection, key)?;
+        self.idle.lock().push(connection);
+        // Decoded when the snapshot is given back: while it is read, the log cannot begin anew.
+        records.map(|records| records.decoded(key)).transpose()
     }
 }
 
@@ -57,7 +51,28 @@ fn connect(database: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn read(connection: &mut Connection, key: &RunKey) -> Result<Option<OpenRun>, StoreError> {
+/// What is kept of an open run, as it is kept.
+struct Records {
+    row: RunRow,
+    history: Vec<Vec<u8>>,
+    inbox: Vec<InboxRecord>,
+    attempts: Vec<AttemptRecord>,
+}
+
+impl Records {
+    fn decoded(self, key: &RunKey) -> Result<OpenRun, StoreError> {
+        let Self { row, history: bodies, inbox, attempts } = self;
+        let mut history = Vec::new();
+        for body in bodies {
+            rows::unpack_history(key, &body, &mut history)?;
+        }
+        let inbox = inbox.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        let attempts = attempts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        Ok(OpenRun { row, history, inbox, attempts })
+    }
+}
+
+fn read(connection: &mut Connection, key: &RunKey) -> Result<Option<Records>, StoreError> {
     // It only reads: ending it changes nothing.
     let snapshot = connection.transaction().map_err(failed)?;
     let of = params![key.run_id.0, key.namespace.0];
@@ -66,19 +81,14 @@ fn read(connection: &mut Connection, key: &RunKey) -> Result<Option<OpenRun>, St
     if row.status != RunStatus::Running {
         return Ok(None);
     }
-    let mut history = Vec::new();
     let from_the_first = params![key.run_id.0, key.namespace.0, 0];
-    for body in all::<Vec<u8>>(&snapshot, sql::HISTORY, from_the_first, |row| row.get(0))? {
-        rows::unpack_history(key, &body, &mut history)?;
-    }
+    let history = all(&snapshot, sql::HISTORY, from_the_first, |row| row.get(0))?;
     let inbox = all(&snapshot, sql::INBOX, of, inbox)?;
-    let attempts =
-        if row.open_activities > 0 { all(&snapshot, sql::ATTEMPTS, of, attempt)? } else { Vec::new() };
-    let inbox: Vec<(InboxSeq, InboxInput)> =
-        inbox.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    let attempts: Vec<PendingActivity> =
-        attempts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    Ok(Some(OpenRun { row, history, inbox, attempts }))
+    let attempts = match row.open_activities {
+        0 => Vec::new(),
+        _ => all(&snapshot, sql::ATTEMPTS, of, attempt)?,
+    };
+    Ok(Some(Records { row, history, inbox, attempts }))
 }
 
 /// The rows that a query finds.
