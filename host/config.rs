@@ -20,7 +20,8 @@ use figment::error::Kind;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// All settings.
 #[derive(Clone, Debug, Deserialize)]
@@ -111,34 +112,47 @@ pub(crate) enum LogFormat {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsSection {
-    /// Bytes of one payload; default 2 MiB.
+    /// Bytes of one payload with its encoding's name (18 for JSON); default 2 MiB.
+    #[serde(deserialize_with = "positive")]
     pub(crate) payload_bytes: usize,
     /// Events of a history; default 51,200. At the limit the run blocks.
+    #[serde(deserialize_with = "positive")]
     pub(crate) history_events: u64,
     /// Activities of a run that are open at once; default 2,000.
+    #[serde(deserialize_with = "positive")]
     pub(crate) pending_activities: usize,
     /// Signals that a run may be sent; default 10,000.
+    #[serde(deserialize_with = "positive")]
     pub(crate) signals: u64,
     /// Memory of an instance in bytes; default 64 MiB.
+    #[serde(deserialize_with = "positive")]
     pub(crate) memory_bytes: usize,
     /// Time of one activation in milliseconds; default 1,000.
+    #[serde(deserialize_with = "positive")]
     pub(crate) activation_time_ms: u64,
     /// Bytes of a component; default 16 MiB.
+    #[serde(deserialize_with = "positive")]
     pub(crate) component_bytes: usize,
     /// Instances kept alive; default 8,192. Each takes four memory mappings, and the kernel allows a
     /// process 65,530 unless told otherwise.
+    #[serde(deserialize_with = "positive")]
     pub(crate) live_instances: usize,
     /// Bytes of the bodies of all requests that are not answered yet; default 256 MiB. What does not fit is
     /// refused with 503, as with all bounds that follow.
+    #[serde(deserialize_with = "positive")]
     pub(crate) request_bytes_under_way: usize,
     /// Starts, signals, requests to cancel and terminations that are not on disk yet; default 10,000.
+    #[serde(deserialize_with = "positive")]
     pub(crate) writes_under_way: usize,
     /// Activities of all runs that are scheduled and not closed; default 100,000. At the bound no run is
     /// started; open runs go on.
+    #[serde(deserialize_with = "positive")]
     pub(crate) activities_under_way: usize,
     /// Open connections; default 10,000, or fewer where the process may not open so many files.
+    #[serde(deserialize_with = "positive")]
     pub(crate) connections: usize,
     /// Requests that wait for a run's end or its next event; default 5,000.
+    #[serde(deserialize_with = "positive")]
     pub(crate) waiting_requests: usize,
 }
 
@@ -159,6 +173,7 @@ pub(crate) struct OrdersSection {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ActivitiesSection {
     /// Attempts that run at once; default 1,000.
+    #[serde(deserialize_with = "positive")]
     pub(crate) max_concurrent: usize,
 }
 
@@ -173,6 +188,17 @@ pub(crate) struct RetentionSection {
     /// Days for which a closed run is kept: its history, its result and the `request_id`s that name it. A part
     /// of a day may be given (`0.5`). Default: for ever. An order's own rows stay in any case.
     pub(crate) closed_days: Option<Days>,
+}
+
+/// Reads a number that must not be 0: with nothing allowed, nothing would ever be done.
+fn positive<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default + PartialEq>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let number = T::deserialize(deserializer)?;
+    if number == T::default() {
+        return Err(D::Error::custom("`0` allows nothing; it must be at least 1"));
+    }
+    Ok(number)
 }
 
 /// A positive number of days.
@@ -539,6 +565,9 @@ mod tests {
             ("[log]\nformat = 'xml'", vec![]),
             ("store = 'mysql://x'", vec![]),
             ("[retention]\nclosed_days = 0", vec![]),
+            ("[limits]\nhistory_events = 0", vec![]),
+            ("", vec![("EVERFOLD_LIMITS_CONNECTIONS", "0")]),
+            ("", vec![("EVERFOLD_ACTIVITIES_MAX_CONCURRENT", "0")]),
             ("", vec![("EVERFOLD_RETENTION_CLOSED_DAYS", "week")]),
             ("data", vec![]),
             ("", vec![("EVERFOLD_COLOUR", "1")]),
@@ -557,6 +586,9 @@ mod tests {
         FILE: log.format: unknown variant: found `xml`, expected ``text` or `json``
         FILE: store: `mysql://x` is no store that this binary has; it has sqlite:FOLDER
         FILE: retention.closed_days: `0` is not a positive number of days; leave the setting out to keep runs for ever
+        FILE: limits.history_events: `0` allows nothing; it must be at least 1
+        environment (EVERFOLD_…): limits.connections: `0` allows nothing; it must be at least 1
+        environment (EVERFOLD_…): activities.max_concurrent: `0` allows nothing; it must be at least 1
         environment (EVERFOLD_…): retention.closed_days: invalid type: found string "week", expected f64
         FILE: TOML parse error at line 1, column 5
           |

@@ -39,7 +39,7 @@ pub(in crate::server) struct HistoryQuery {
     #[serde(default)]
     #[param(value_type = Option<String>, example = "30s")]
     wait: Wait,
-    /// The most events of the page; 1,000 if absent, at most 10,000
+    /// About how many events the page has; 1,000 if absent, at most 10,000. A page ends behind the step that reaches it
     #[param(minimum = 1)]
     limit: Option<usize>,
 }
