@@ -149,8 +149,6 @@ pub enum Outcome {
 /// that goes to the inbox has its effects too, because what it tells has happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// Activities to dispatch once committed.
-    pub activities_scheduled: Vec<EventId>,
     /// Activities to ask to stop once committed.
     pub activities_canceled: Vec<EventId>,
     /// Activities whose rows of attempts go.
@@ -375,7 +373,6 @@ impl Effects {
 
     fn add_command(&mut self, event: &Event, command: &Command) {
         match command {
-            Command::ActivityScheduled(_) => self.activities_scheduled.push(event.id),
             Command::ActivityCancelRequested(request) => {
                 self.activities_canceled.push(request.scheduled_event_id);
             }
@@ -383,7 +380,9 @@ impl Effects {
                 self.timers_started.push((event.id, event.time.plus_ms(timer.duration_ms)));
             }
             Command::TimerCanceled(timer) => self.timers_closed.push(timer.started_event_id),
-            Command::SignalTaken(_)
+            // Dispatched as it stands in the history.
+            Command::ActivityScheduled(_)
+            | Command::SignalTaken(_)
             | Command::DetachedWorkflowStarted(_)
             | Command::VersionMarkerRecorded(_)
             | Command::WorkflowContinuedAsNew(_)

@@ -175,10 +175,9 @@ fn a_decision_says_what_the_tables_need() {
         .map(|decision| {
             let effects = &decision.effects;
             format!(
-                "at {} → {}: scheduled {:?} closed {:?} timers +{:?} -{:?} open {} {}\n",
+                "at {} → {}: closed {:?} timers +{:?} -{:?} open {} {}\n",
                 decision.expected,
                 decision.next(),
-                effects.activities_scheduled.iter().map(|id| id.0).collect::<Vec<_>>(),
                 effects.activities_closed.iter().map(|id| id.0).collect::<Vec<_>>(),
                 effects.timers_started.iter().map(|(id, at)| (id.0, at.ms_since(T0))).collect::<Vec<_>>(),
                 effects.timers_closed.iter().map(|id| id.0).collect::<Vec<_>>(),
@@ -188,9 +187,9 @@ fn a_decision_says_what_the_tables_need() {
         })
         .collect();
     assert_snapshot!(lines, @r"
-    at 1 → 4: scheduled [2] closed [] timers +[(3, 5000)] -[] open 1 running
-    at 4 → 6: scheduled [5] closed [2] timers +[] -[] open 1 running
-    at 6 → 9: scheduled [] closed [5] timers +[] -[3] open 0 completed
+    at 1 → 4: closed [] timers +[(3, 5000)] -[] open 1 running
+    at 4 → 6: closed [2] timers +[] -[] open 1 running
+    at 6 → 9: closed [5] timers +[] -[3] open 0 completed
     ");
     assert_eq!(state.status(), RunStatus::Completed);
 }
