@@ -56,6 +56,28 @@ pub struct AttemptTask {
     pub heartbeat_details: Option<Payload>,
 }
 
+impl AttemptTask {
+    /// The first attempt of an activity that the event of that number and time scheduled.
+    #[must_use]
+    pub fn first(
+        key: &RunKey,
+        names: &Arc<RunNames>,
+        scheduled_event_id: EventId,
+        scheduled_at: Timestamp,
+        scheduled: &Arc<ActivityScheduled>,
+    ) -> Self {
+        Self {
+            key: key.clone(),
+            names: Arc::clone(names),
+            scheduled_event_id,
+            scheduled: Arc::clone(scheduled),
+            scheduled_at,
+            attempt: 1,
+            heartbeat_details: None,
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptOutcome {

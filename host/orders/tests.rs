@@ -14,7 +14,7 @@ use std::sync::Arc;
 use everfold_core::command::{ActivityScheduled, CancellationType};
 use everfold_core::event::ActivityTimeouts;
 use everfold_core::failure::FailureKind;
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::ids::{EventId, Namespace, RunId, RunKey, Timestamp};
 use everfold_core::payload::Payload;
 use everfold_core::retry::RetryPolicy;
 use serde_json::{Value, json};
@@ -26,7 +26,6 @@ use super::*;
 use crate::activity::{AttemptOutcome, AttemptSettings, AttemptTask, Attempts};
 use crate::clock::VirtualTime;
 use crate::telemetry::RunNames;
-use crate::telemetry::trace::RunTrace;
 
 /// No activity pauses longer before it asks again.
 const LONGEST_PAUSE_MS: u64 = 2_000;
@@ -146,14 +145,7 @@ fn line(outcome: AttemptOutcome) -> String {
 fn task(activity_type: &str, key: &str, input: &Value) -> AttemptTask {
     AttemptTask {
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
-        names: Arc::new(RunNames {
-            workflow_id: WorkflowId("order-o1".to_owned()),
-            run_id: RunId([7; 16]),
-            workflow_type: "order-saga".to_owned(),
-            digest: Digest([7; 32]).short(),
-            started_at: T0,
-            trace: RunTrace::of_run(RunId([7; 16])),
-        }),
+        names: RunNames::of_nobody("order-o1", "order-saga"),
         scheduled_event_id: EventId(2),
         scheduled: Arc::new(ActivityScheduled {
             activity_type: activity_type.to_owned(),

@@ -160,15 +160,9 @@ fn scheduled<'d>(
     decision: &'d Decision,
 ) -> impl Iterator<Item = AttemptTask> + 'd {
     decision.events.iter().filter_map(|event| match &event.kind {
-        EventKind::Command(Command::ActivityScheduled(scheduled)) => Some(AttemptTask {
-            key: key.clone(),
-            names: Arc::clone(names),
-            scheduled_event_id: event.id,
-            scheduled: Arc::clone(scheduled),
-            scheduled_at: event.time,
-            attempt: 1,
-            heartbeat_details: None,
-        }),
+        EventKind::Command(Command::ActivityScheduled(scheduled)) => {
+            Some(AttemptTask::first(key, names, event.id, event.time, scheduled))
+        }
         EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
     })
 }

@@ -127,15 +127,7 @@ fn resume_activities(
     let mut rows: BTreeMap<EventId, PendingActivity> =
         attempts.into_iter().map(|row| (row.scheduled_event_id, row)).collect();
     for (id, activity) in state.activities().iter().filter(|(id, _)| unknown(*id)) {
-        let task = AttemptTask {
-            key: key.clone(),
-            names: Arc::clone(names),
-            scheduled_event_id: id,
-            scheduled: activity.scheduled.clone(),
-            scheduled_at: activity.scheduled_at,
-            attempt: 1,
-            heartbeat_details: None,
-        };
+        let task = AttemptTask::first(key, names, id, activity.scheduled_at, &activity.scheduled);
         let left = Left {
             row: rows.remove(&id),
             may_have_run: !parts.store.was_closed_in_order(),

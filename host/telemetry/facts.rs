@@ -81,6 +81,22 @@ impl RunNames {
     }
 }
 
+#[cfg(test)]
+impl RunNames {
+    /// The names of a run that nobody started.
+    pub(crate) fn of_nobody(workflow_id: &str, workflow_type: &str) -> Arc<Self> {
+        let run_id = RunId([7; 16]);
+        Arc::new(Self {
+            workflow_id: WorkflowId(workflow_id.to_owned()),
+            run_id,
+            workflow_type: workflow_type.to_owned(),
+            digest: Digest([7; 32]).short(),
+            started_at: Timestamp(1_000_000),
+            trace: RunTrace::of_run(run_id),
+        })
+    }
+}
+
 /// When something that is being folded arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival(Instant);

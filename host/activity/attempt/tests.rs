@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use everfold_core::command::{ActivityScheduled, CancellationType};
 use everfold_core::event::ActivityTimeouts;
-use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, WorkflowId};
+use everfold_core::ids::{EventId, Namespace, RunId, RunKey};
 use everfold_core::retry::RetryPolicy;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -14,7 +14,6 @@ use super::*;
 use crate::activity::NOOP;
 use crate::clock::VirtualTime;
 use crate::telemetry::RunNames;
-use crate::telemetry::trace::RunTrace;
 
 const T0: Timestamp = Timestamp(1_000_000);
 
@@ -63,14 +62,7 @@ fn describe(outcome: AttemptOutcome) -> String {
 fn task(activity_type: &str, input: &Value, timeouts: ActivityTimeouts) -> AttemptTask {
     AttemptTask {
         key: RunKey { namespace: Namespace::default(), run_id: RunId([7; 16]) },
-        names: Arc::new(RunNames {
-            workflow_id: WorkflowId("w".to_owned()),
-            run_id: RunId([7; 16]),
-            workflow_type: "test".to_owned(),
-            digest: Digest([7; 32]).short(),
-            started_at: T0,
-            trace: RunTrace::of_run(RunId([7; 16])),
-        }),
+        names: RunNames::of_nobody("w", "test"),
         scheduled_event_id: EventId(2),
         scheduled: Arc::new(ActivityScheduled {
             activity_type: activity_type.to_owned(),
