@@ -20,7 +20,7 @@ use everfold_core::decision::BlockKind;
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::mortal::{Failing, Mortal};
 use support::{TestHost, returned, run, signals};
 use tokio::sync::mpsc;
@@ -54,6 +54,13 @@ async fn many_signals(host: Host) {
     }
 }
 
+/// Starts the run on a store some of whose commits fail.
+async fn start_in_spite(test: &TestHost, workflow_type: &str, input: &Value) {
+    while let Err(error) = test.host.start(support::request(workflow_type, "run", input)).await {
+        assert!(matches!(error, ApiError::Busy(_)), "{error}");
+    }
+}
+
 /// Every third commit is rolled back.
 fn every_third(commit: usize) -> Option<CommitError> {
     (commit % 3 == 2).then(|| CommitError::RolledBack("the disk is full".to_owned()))
@@ -79,10 +86,7 @@ async fn signals_that_come_at_once_share_transactions_and_are_told_when_they_are
 async fn signals_folded_past_a_rolled_back_one_are_refused_and_can_be_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let test = samples(folder.path(), Limits::default(), every_third).await;
-    while let Err(error) = test.host.start(support::request("signals", "run", &json!({ "count": 300 }))).await
-    {
-        assert!(matches!(error, ApiError::Busy(_)), "{error}");
-    }
+    start_in_spite(&test, "signals", &json!({ "count": 300 })).await;
     let send = |number: usize| {
         let host = test.host.clone();
         tokio::spawn(async move {
@@ -113,10 +117,7 @@ async fn signals_folded_past_a_rolled_back_one_are_refused_and_can_be_sent_again
 async fn results_folded_past_a_rolled_back_one_are_recorded_once() {
     let folder = tempfile::tempdir().unwrap();
     let test = samples(folder.path(), Limits::default(), every_third).await;
-    while let Err(error) = test.host.start(support::request("fan-out", "run", &json!({ "width": 300 }))).await
-    {
-        assert!(matches!(error, ApiError::Busy(_)), "{error}");
-    }
+    start_in_spite(&test, "fan-out", &json!({ "width": 300 })).await;
     let end = test.end("run").await;
     assert_eq!(end.status, RunStatus::Completed);
     assert_eq!(test.events("run").await.len(), 1 + 300 + 300 + 1, "nothing is recorded twice");
