@@ -28,7 +28,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 const STARTED_PER_SECOND: u64 = 1_500;
 /// Time beside that.
 const LEAD: Duration = Duration::from_secs(4);
-/// How long the last runs may take to end behind the window.
+/// How long the last runs may take to end behind the window, beside what [`STARTED_PER_SECOND`] gives their number.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The runs' sleeps.
@@ -126,7 +126,7 @@ pub(super) async fn timers(stage: &Stage) -> Result<Vec<Measurement>, Failure> {
         calls: target.calls().clone(),
         ids: Ids::new("timers"),
         began: Instant::now(),
-        lead: LEAD + Duration::from_millis(runs * 1_000 / STARTED_PER_SECOND),
+        lead: LEAD + at_the_pace_of_starts(runs),
         asked_ms: (0..runs).map(|_| AtomicU64::new(0)).collect(),
     });
     let told = |what: &str| Told { what: what.to_owned(), things: "runs", total: runs };
@@ -158,6 +158,12 @@ pub(super) async fn timers(stage: &Stage) -> Result<Vec<Measurement>, Failure> {
 /// Waits until all have ended; tells how long that was from the window's opening.
 async fn all_ended(target: &Target, sleeps: &Sleeps, before: f64) -> Result<Duration, Failure> {
     let all = before + sleeps.count() as f64;
-    target.until(PATIENCE, |scrape| scrape.completed() >= all).await?;
+    let patience = PATIENCE + at_the_pace_of_starts(sleeps.count());
+    target.until(patience, |scrape| scrape.completed() >= all).await?;
     Ok(sleeps.began.elapsed().saturating_sub(sleeps.lead))
+}
+
+/// How long so many runs take at the pace at which they are surely started.
+fn at_the_pace_of_starts(runs: u64) -> Duration {
+    Duration::from_millis(runs * 1_000 / STARTED_PER_SECOND)
 }
