@@ -193,7 +193,14 @@ async fn an_activity_that_a_commit_before_a_fault_cancelled_is_told() {
     test.signal("run", "go", &json!(null)).await.unwrap();
     assert_eq!(begins.recv().await, Some(1));
     while_held(&test, async |host| {
-        let go = host.signal(support::signal("run", "go", &json!(null)));
+        let asked = test.store.asked();
+        let go = async {
+            // What cancels the activity comes first: it is on its way to the disk.
+            while test.store.asked() == asked {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            host.signal(support::signal("run", "go", &json!(null))).await
+        };
         let (cancelled, gone) = futures::join!(host.cancel(support::stop("run")), go);
         assert!(cancelled.is_ok() && gone.is_ok(), "{cancelled:?} {gone:?}");
     })

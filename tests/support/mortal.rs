@@ -26,6 +26,7 @@ pub type Failing = fn(usize) -> Option<CommitError>;
 #[derive(Debug)]
 pub struct Mortal {
     inner: Arc<RwLock<Option<SqliteStore>>>,
+    asked: AtomicUsize,
     commits: AtomicUsize,
     /// Held for reading by each commit.
     gate: Arc<RwLock<()>>,
@@ -44,13 +45,19 @@ impl Mortal {
     pub async fn failing(folder: &Path, fails: Failing) -> Self {
         let store = SqliteStore::open(folder).await.unwrap();
         let (epoch, was_closed_in_order) = (store.epoch(), store.was_closed_in_order());
-        let (inner, commits) = (Arc::new(RwLock::new(Some(store))), AtomicUsize::new(0));
-        Self { inner, commits, gate: Arc::default(), fails, epoch, was_closed_in_order }
+        let inner = Arc::new(RwLock::new(Some(store)));
+        let (asked, commits) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { inner, asked, commits, gate: Arc::default(), fails, epoch, was_closed_in_order }
     }
 
     /// Keeps commits from happening for as long as what it gives is kept.
     pub async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
         Arc::clone(&self.gate).write_owned().await
+    }
+
+    /// How many transactions were asked for; those of them that are held have not begun.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// How many transactions were begun.
@@ -81,6 +88,7 @@ impl Mortal {
 #[async_trait]
 impl Store for Mortal {
     async fn commit(&self, decisions: Arc<Vec<Decision>>) -> Result<Vec<Verdict>, CommitError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let _open = self.gate.read().await;
         if let Some(error) = (self.fails)(self.commits.fetch_add(1, Ordering::SeqCst)) {
             return Err(error);
