@@ -85,13 +85,15 @@ pub struct RunTrace {
     run_id: RunId,
     trace_id: TraceId,
     parent: Option<SpanId>,
+    /// Each span of the run names it.
+    run_span: SpanId,
 }
 
 impl RunTrace {
     /// Where a run belongs that came without a trace.
     #[must_use]
-    pub const fn of_run(run_id: RunId) -> Self {
-        Self { run_id, trace_id: TraceId(run_id.0), parent: None }
+    pub fn of_run(run_id: RunId) -> Self {
+        Self { run_id, trace_id: TraceId(run_id.0), parent: None, run_span: run_span(run_id) }
     }
 
     /// Where a run belongs by what it was started with.
@@ -102,8 +104,8 @@ impl RunTrace {
             .and_then(|(_, payload)| payload.decode::<String>().ok())
             .and_then(|text| TraceParent::parse(&text));
         match parent {
-            Some(parent) => {
-                Self { run_id: started.run_id, trace_id: parent.trace_id, parent: Some(parent.span_id) }
+            Some(TraceParent { trace_id, span_id }) => {
+                Self { trace_id, parent: Some(span_id), ..Self::of_run(started.run_id) }
             }
             None => Self::of_run(started.run_id),
         }
@@ -123,26 +125,26 @@ impl RunTrace {
 
     /// The span of the run.
     #[must_use]
-    pub fn run_span(&self) -> SpanId {
-        self.derive("run", EventId(0), 0, 0)
+    pub const fn run_span(&self) -> SpanId {
+        self.run_span
     }
 
     /// The span of the activation that folded an event.
     #[must_use]
     pub fn activation_span(&self, event_id: EventId) -> SpanId {
-        self.derive("activation", event_id, 0, 0)
+        derive(self.run_id, "activation", event_id, 0, 0)
     }
 
     /// The span of an attempt at an activity.
     #[must_use]
     pub fn attempt_span(&self, scheduled: EventId, attempt: u32) -> SpanId {
-        self.derive("attempt", scheduled, attempt, 0)
+        derive(self.run_id, "attempt", scheduled, attempt, 0)
     }
 
     /// The span of an attempt's call, by its number.
     #[must_use]
     pub fn call_span(&self, scheduled: EventId, attempt: u32, call: u32) -> SpanId {
-        self.derive("call", scheduled, attempt, call)
+        derive(self.run_id, "call", scheduled, attempt, call)
     }
 
     /// A span of this trace, as it is passed on.
@@ -150,21 +152,25 @@ impl RunTrace {
     pub const fn at(&self, span_id: SpanId) -> TraceParent {
         TraceParent { trace_id: self.trace_id, span_id }
     }
+}
 
-    fn derive(&self, kind: &str, event_id: EventId, attempt: u32, call: u32) -> SpanId {
-        let mut hash = Sha256::new();
-        hash.update(self.run_id.0);
-        hash.update(kind.as_bytes());
-        hash.update(event_id.0.to_be_bytes());
-        hash.update(attempt.to_be_bytes());
-        hash.update(call.to_be_bytes());
-        let digest = hash.finalize();
-        let mut id = [0; 8];
-        id.copy_from_slice(&digest[..8]);
-        // All zeros means no span.
-        id[7] |= u8::from(id == [0; 8]);
-        SpanId(id)
-    }
+fn run_span(run_id: RunId) -> SpanId {
+    derive(run_id, "run", EventId(0), 0, 0)
+}
+
+fn derive(run_id: RunId, kind: &str, event_id: EventId, attempt: u32, call: u32) -> SpanId {
+    let mut hash = Sha256::new();
+    hash.update(run_id.0);
+    hash.update(kind.as_bytes());
+    hash.update(event_id.0.to_be_bytes());
+    hash.update(attempt.to_be_bytes());
+    hash.update(call.to_be_bytes());
+    let digest = hash.finalize();
+    let mut id = [0; 8];
+    id.copy_from_slice(&digest[..8]);
+    // All zeros means no span.
+    id[7] |= u8::from(id == [0; 8]);
+    SpanId(id)
 }
 
 /// Lets a run that another one begins (as its successor, or detached) go on with its trace. Headers
