@@ -203,8 +203,11 @@ fn orders_end_on_hosts_of_all_kinds() {
     let found = bench.scenario(&["payload", "--orders", "4", "--concurrency", "2"]);
     assert!(figure(&found[0], "input_bytes_per_second") > 0.0);
     let found = bench.scenario(&["observed", "--orders", "30", "--concurrency", "4"]);
-    assert_eq!(names(&found), ["silent", "logged and scraped", "watched to silent"]);
-    assert!(figure(&found[2], "orders_per_second_ratio") > 0.0);
+    let ratios = ["logged and scraped to silent", "traced to silent"];
+    assert_eq!(names(&found), ["silent", "logged and scraped", "traced", ratios[0], ratios[1]]);
+    assert!(figure(&found[3], "orders_per_second_ratio") > 0.0);
+    assert_eq!(figure(&found[2], "spans_dropped"), 0.0);
+    assert!(figure(&found[4], "host_cpu_us_per_order_ratio") > 0.0);
     let found = bench.scenario(&["soak", "--duration", "2s", "--rate", "20"]);
     assert_eq!(names(&found), ["minute 1", "whole time"]);
     assert_eq!((figure(&found[1], "orders"), figure(&found[1], "orders_not_ended")), (40.0, 0.0));

@@ -14,6 +14,7 @@
 //! No figure is asserted here, and none is guessed: what cannot be known is null.
 
 mod calls;
+mod collector;
 mod connection;
 pub(super) mod figures;
 mod fleet;

@@ -39,7 +39,7 @@ pub(super) enum Scenario {
     Signals,
     /// Orders beside a run that is signalled all the time
     Hot,
-    /// Orders on a host that logs and is scraped, and on one that is silent
+    /// Orders on a host that is silent, on one that logs and is scraped, and on one that sends traces
     Observed,
     /// Orders at a constant rate for a long time
     Soak,

@@ -12,6 +12,8 @@ const REPLAYS: &str = "everfold_replays_total";
 const RUNS_OPEN: &str = "everfold_runs_open";
 /// Open runs that a fault of their code blocks.
 const RUNS_BLOCKED: &str = "everfold_runs_blocked";
+/// Spans that no collector took.
+const SPANS_DROPPED: &str = "everfold_spans_dropped_total";
 
 /// Metrics as they stood.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +56,11 @@ impl Scrape {
     /// Instances that were rebuilt.
     pub(super) fn replays(&self) -> f64 {
         self.sum(REPLAYS, "")
+    }
+
+    /// Spans that were dropped.
+    pub(super) fn spans_dropped(&self) -> f64 {
+        self.sum(SPANS_DROPPED, "")
     }
 
     /// Blocked runs.
