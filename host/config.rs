@@ -124,6 +124,9 @@ pub(crate) struct LimitsSection {
     /// Signals that a run may be sent; default 10,000.
     #[serde(deserialize_with = "positive")]
     pub(crate) signals: u64,
+    /// Requests of a run to other runs that are not answered; default 2,000.
+    #[serde(deserialize_with = "positive")]
+    pub(crate) pending_external_requests: usize,
     /// Memory of an instance in bytes; default 64 MiB.
     #[serde(deserialize_with = "positive")]
     pub(crate) memory_bytes: usize,
@@ -287,7 +290,8 @@ impl Default for LogSection {
 impl Default for LimitsSection {
     /// DESIGN.md sections 1 and 6.
     fn default() -> Self {
-        let Limits { payload_bytes, history_events, pending_activities, signals } = Limits::default();
+        let Limits { payload_bytes, history_events, pending_activities, signals, pending_external_requests } =
+            Limits::default();
         let LoadLimits { writes_under_way, activities_under_way } = LoadLimits::default();
         let ServerLimits { request_bytes_under_way, connections, waiting_requests } = ServerLimits::default();
         Self {
@@ -295,6 +299,7 @@ impl Default for LimitsSection {
             history_events,
             pending_activities,
             signals,
+            pending_external_requests,
             memory_bytes: 64 * 1024 * 1024,
             activation_time_ms: 1_000,
             component_bytes: 16 * 1024 * 1024,
@@ -380,13 +385,20 @@ impl Settings {
             history_events,
             pending_activities,
             signals,
+            pending_external_requests,
             live_instances,
             writes_under_way,
             activities_under_way,
             ..
         } = self.limits;
         HostSettings {
-            limits: Limits { payload_bytes, history_events, pending_activities, signals },
+            limits: Limits {
+                payload_bytes,
+                history_events,
+                pending_activities,
+                signals,
+                pending_external_requests,
+            },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
             closed_runs_kept: self.retention.closed_days.map(Days::duration),
             load: LoadLimits { writes_under_way, activities_under_way },

@@ -268,13 +268,21 @@ pub struct OpenCount {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is on disk.
-    Committed,
+    Committed {
+        /// The runs in whose inboxes it put something, its own among them.
+        reached: Vec<RunId>,
+    },
     /// Its run is not where the decision expected it, or is closed.
     Fenced,
     /// It would have created a run under a workflow id that has an open one.
     AlreadyRunning(RunId),
     /// It would have created a run under a `request_id` that already made this one.
     SameRequest(RunId),
+}
+
+impl Verdict {
+    /// It is on disk, and nothing came of it for anybody else.
+    pub const COMMITTED: Self = Self::Committed { reached: Vec::new() };
 }
 
 /// A transaction that did not certainly happen.

@@ -398,7 +398,9 @@ impl Telemetry {
             Input::WorkflowStarted(_)
             | Input::WorkflowCancelRequested(_)
             | Input::TimerFired(_)
-            | Input::SignalReceived(_) => return,
+            | Input::SignalReceived(_)
+            | Input::ExternalRequestCompleted(_)
+            | Input::ExternalRequestFailed(_) => return,
         };
         self.inner.attempting.closing(task, closing, &self.inner.clock);
     }

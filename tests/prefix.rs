@@ -170,14 +170,17 @@ async fn leave_prefix(folder: &Path, chain: &Chain, cut: usize, wasm: &str) {
         let (mut decision, _) =
             Decision::of(key.clone(), Folded { state: state.clone(), events, changes: Vec::new() });
         decision.next_runs = next_runs;
-        if begins.is_some() {
-            match started.continued_from_run_id {
-                None => decision.new_run = Some(new_run(&started, time)),
-                Some(_) => decision.inbox_taken = vec![store.inbox(&key).await.unwrap()[0].0],
-            }
+        if begins.is_some() && started.continued_from_run_id.is_none() {
+            decision.new_run = Some(new_run(&started, time));
         }
+        // What waited for the run is what it folded.
+        let inbox = store.inbox(&key).await.unwrap();
+        let folded = &decision.events[0].kind;
+        let taken = inbox.iter().find(|(_, waiting)| EventKind::Input(waiting.input.clone()) == *folded);
+        decision.inbox_taken = taken.map(|(seq, _)| *seq).into_iter().collect();
+        decision.inbox_known = inbox.len() as u64;
         let verdicts = store.commit(Arc::new(vec![decision])).await.unwrap();
-        assert_eq!(verdicts, [Verdict::Committed]);
+        assert!(matches!(verdicts[..], [Verdict::Committed { .. }]), "{verdicts:?}");
     }
     // Dropped without `close`: not stopped in order.
 }
@@ -445,6 +448,19 @@ async fn sleeper() {
         component: "samples",
         workflow_type: "sleeper",
         input,
+        answers: Vec::new(),
+        drive: Drive::Nothing,
+    };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messenger() {
+    let ask = json!({ "workflow_id": "nobody" });
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "messenger",
+        input: json!([{ "workflow_id": "nobody", "signal": ["add", 1] }, ask, ask]),
         answers: Vec::new(),
         drive: Drive::Nothing,
     };

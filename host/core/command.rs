@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::event::ActivityTimeouts;
+use crate::event::{ActivityTimeouts, SignalReceived};
 use crate::failure::Failure;
 use crate::ids::{EventId, RunId, WorkflowId};
 use crate::payload::Payload;
@@ -48,6 +48,12 @@ pub enum Command {
     /// The guest asked for the first time which version of a change it is to follow.
     #[n(10)]
     VersionMarkerRecorded(#[n(0)] VersionMarkerRecorded),
+    /// Send another run a signal.
+    #[n(11)]
+    ExternalSignalInitiated(#[n(0)] Box<ExternalSignalInitiated>),
+    /// Ask another run to cancel.
+    #[n(12)]
+    ExternalCancelInitiated(#[n(0)] Box<ExternalCancelInitiated>),
 }
 
 /// An activity that the guest asked for.
@@ -236,6 +242,41 @@ pub struct VersionMarkerRecorded {
     pub version: i32,
 }
 
+/// Another run of the same namespace: the open one of a workflow id, or a particular one.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ExternalWorkflow {
+    /// Its workflow id.
+    #[n(0)]
+    pub workflow_id: WorkflowId,
+    /// Its id; absent for whichever run is open.
+    #[n(1)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+}
+
+/// A signal to another run.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct ExternalSignalInitiated {
+    /// Who is sent it.
+    #[n(0)]
+    pub to: ExternalWorkflow,
+    /// The signal.
+    #[cbor(n(1), with = "crate::shared")]
+    pub signal: Arc<SignalReceived>,
+}
+
+/// A request to another run to cancel.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ExternalCancelInitiated {
+    /// Who is asked.
+    #[n(0)]
+    pub to: ExternalWorkflow,
+    /// Why.
+    #[n(1)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
 impl Command {
     /// Bytes of its payload; 0 where it has none of its own size.
     #[must_use]
@@ -245,12 +286,14 @@ impl Command {
             Self::WorkflowCompleted(completed) => completed.result.size(),
             Self::WorkflowContinuedAsNew(next) => next.input.size(),
             Self::DetachedWorkflowStarted(started) => started.input.size(),
+            Self::ExternalSignalInitiated(request) => request.signal.input.size(),
             Self::ActivityCancelRequested(_)
             | Self::TimerStarted(_)
             | Self::TimerCanceled(_)
             | Self::WorkflowFailed(_)
             | Self::WorkflowCanceled(_)
             | Self::SignalTaken(_)
+            | Self::ExternalCancelInitiated(_)
             | Self::VersionMarkerRecorded(_) => 0,
         }
     }
@@ -270,11 +313,14 @@ impl Command {
             Self::WorkflowContinuedAsNew(_) => "WorkflowContinuedAsNew",
             Self::DetachedWorkflowStarted(_) => "DetachedWorkflowStarted",
             Self::VersionMarkerRecorded(_) => "VersionMarkerRecorded",
+            Self::ExternalSignalInitiated(_) => "ExternalSignalInitiated",
+            Self::ExternalCancelInitiated(_) => "ExternalCancelInitiated",
         }
     }
 
     /// Which operation it concerns, for people and for the check on another digest: an activity's
-    /// or a workflow's type, a signal's or a change's name, the number of the operation that is cancelled.
+    /// or a workflow's type, a signal's or a change's name, the number of the operation that is cancelled, the
+    /// workflow id of the run that is to be cancelled.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -285,6 +331,8 @@ impl Command {
             Self::WorkflowContinuedAsNew(next) => next.workflow_type.clone(),
             Self::DetachedWorkflowStarted(started) => started.workflow_type.clone(),
             Self::VersionMarkerRecorded(marker) => marker.change_id.clone(),
+            Self::ExternalSignalInitiated(request) => request.signal.name.clone(),
+            Self::ExternalCancelInitiated(request) => request.to.workflow_id.0.clone(),
             Self::TimerStarted(_)
             | Self::WorkflowCompleted(_)
             | Self::WorkflowFailed(_)
@@ -306,6 +354,8 @@ impl Command {
             | Self::TimerCanceled(_)
             | Self::SignalTaken(_)
             | Self::DetachedWorkflowStarted(_)
+            | Self::ExternalSignalInitiated(_)
+            | Self::ExternalCancelInitiated(_)
             | Self::VersionMarkerRecorded(_) => false,
         }
     }

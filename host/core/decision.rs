@@ -1,16 +1,23 @@
 //! Decisions: what one step of a run changes, as data. A decision is committed in one transaction,
 //! fenced by the run's expected next event number; only then is anything in it acted on.
 
+use std::sync::Arc;
+
 use minicbor::{Decode, Encode};
 
-use crate::command::Command;
+use crate::command::{Command, ExternalWorkflow};
 use crate::divergence::Nondeterminism;
-use crate::event::{Event, EventKind, Input, Note};
+use crate::event::{
+    Event, EventKind, ExternalRequestCompleted, ExternalRequestFailed, Input, Note, WorkflowCancelRequested,
+};
 use crate::failure::{CanceledFailure, Failure, FailureKind};
 use crate::fold::Folded;
 use crate::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 use crate::machine::{RunState, RunStatus};
 use crate::payload::Payload;
+
+/// The type of the failure of a request to a run that is not open.
+pub const WORKFLOW_NOT_FOUND: &str = "WorkflowNotFound";
 
 /// What one step of a run changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +41,9 @@ pub struct Decision {
     pub inbox_put: Vec<InboxInput>,
     /// Inbox rows that this step's input came from.
     pub inbox_taken: Vec<InboxSeq>,
+    /// How many rows of the inbox the run knew before this step, those taken included. A step that closes the run is
+    /// refused where there are more: what reached a run before it closed is folded, and not lost.
+    pub inbox_known: u64,
     /// Attempts that failed or were lost: rows to insert or replace.
     pub attempts: Vec<PendingActivity>,
     /// Whether the run is blocked behind this step.
@@ -42,6 +52,8 @@ pub struct Decision {
     pub request: Option<Request>,
     /// Runs that this step begins.
     pub next_runs: Vec<NextRun>,
+    /// What this step sends to other runs, in order.
+    pub messages: Vec<OutgoingMessage>,
     /// The component that folds the run from here on, when this step moves it to another one.
     pub moved_to: Option<Digest>,
 }
@@ -93,6 +105,20 @@ pub struct NextRun {
     pub inputs: Vec<InboxInput>,
     /// How it stands to the run that begins it.
     pub kinship: Kinship,
+}
+
+/// What a run sends to another one: it is put into the other one's inbox in the sender's own transaction, and the
+/// answer into the sender's, so that neither can be lost or doubled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutgoingMessage {
+    /// Who gets it.
+    pub to: ExternalWorkflow,
+    /// What it gets.
+    pub input: InboxInput,
+    /// What the sender gets when it was delivered.
+    pub completed: InboxInput,
+    /// What the sender gets when there is no such open run.
+    pub failed: InboxInput,
 }
 
 /// How a run stands to the one that began it.
@@ -286,10 +312,12 @@ impl Decision {
             closed: None,
             inbox_put: Vec::new(),
             inbox_taken: Vec::new(),
+            inbox_known: 0,
             attempts: Vec::new(),
             blocked: BlockChange::Keep,
             request: None,
             next_runs: Vec::new(),
+            messages: Vec::new(),
             moved_to: None,
         }
     }
@@ -302,6 +330,7 @@ impl Decision {
         let decision = Self {
             effects: Effects::of(&events),
             closed: events.iter().find_map(Closed::by),
+            messages: events.iter().filter_map(OutgoingMessage::by).collect(),
             events,
             ..Self::empty(key, expected, state.activities().len() as u64)
         };
@@ -367,7 +396,11 @@ impl Effects {
                 self.activities_closed.push(closed.scheduled_event_id);
             }
             Input::TimerFired(fired) => self.timers_closed.push(fired.started_event_id),
-            Input::WorkflowStarted(_) | Input::WorkflowCancelRequested(_) | Input::SignalReceived(_) => {}
+            Input::WorkflowStarted(_)
+            | Input::WorkflowCancelRequested(_)
+            | Input::SignalReceived(_)
+            | Input::ExternalRequestCompleted(_)
+            | Input::ExternalRequestFailed(_) => {}
         }
     }
 
@@ -384,12 +417,55 @@ impl Effects {
             Command::ActivityScheduled(_)
             | Command::SignalTaken(_)
             | Command::DetachedWorkflowStarted(_)
+            | Command::ExternalSignalInitiated(_)
+            | Command::ExternalCancelInitiated(_)
             | Command::VersionMarkerRecorded(_)
             | Command::WorkflowContinuedAsNew(_)
             | Command::WorkflowCompleted(_)
             | Command::WorkflowFailed(_)
             | Command::WorkflowCanceled(_) => {}
         }
+    }
+}
+
+impl OutgoingMessage {
+    /// What an event sends, if it sends something.
+    #[must_use]
+    pub fn by(event: &Event) -> Option<Self> {
+        let EventKind::Command(command) = &event.kind else { return None };
+        let (to, input) = match command {
+            Command::ExternalSignalInitiated(request) => {
+                (&request.to, Input::SignalReceived(Arc::clone(&request.signal)))
+            }
+            Command::ExternalCancelInitiated(request) => {
+                let reason = request.reason.clone();
+                (&request.to, Input::WorkflowCancelRequested(WorkflowCancelRequested { reason }))
+            }
+            Command::ActivityScheduled(_)
+            | Command::ActivityCancelRequested(_)
+            | Command::TimerStarted(_)
+            | Command::TimerCanceled(_)
+            | Command::SignalTaken(_)
+            | Command::DetachedWorkflowStarted(_)
+            | Command::VersionMarkerRecorded(_)
+            | Command::WorkflowContinuedAsNew(_)
+            | Command::WorkflowCompleted(_)
+            | Command::WorkflowFailed(_)
+            | Command::WorkflowCanceled(_) => return None,
+        };
+        let message = match to.run_id {
+            Some(run_id) => format!("run {run_id} of workflow {} is not open", to.workflow_id),
+            None => format!("workflow {} has no open run", to.workflow_id),
+        };
+        let command_event_id = event.id;
+        let failure = Failure::non_retryable(WORKFLOW_NOT_FOUND, message);
+        let waiting = |input| InboxInput { received_at: event.time, input };
+        Some(Self {
+            to: to.clone(),
+            input: waiting(input),
+            completed: waiting(Input::ExternalRequestCompleted(ExternalRequestCompleted { command_event_id })),
+            failed: waiting(Input::ExternalRequestFailed(ExternalRequestFailed { command_event_id, failure })),
+        })
     }
 }
 
@@ -430,6 +506,8 @@ impl Closed {
             | Command::TimerCanceled(_)
             | Command::SignalTaken(_)
             | Command::DetachedWorkflowStarted(_)
+            | Command::ExternalSignalInitiated(_)
+            | Command::ExternalCancelInitiated(_)
             | Command::VersionMarkerRecorded(_) => return None,
         })
     }

@@ -71,6 +71,12 @@ pub enum Input {
     /// Somebody sent a signal; it waits until the guest takes it.
     #[n(7)]
     SignalReceived(#[cbor(n(0), with = "crate::shared")] Arc<SignalReceived>),
+    /// Another run has what this one asked it for.
+    #[n(8)]
+    ExternalRequestCompleted(#[n(0)] ExternalRequestCompleted),
+    /// There is no such run.
+    #[n(9)]
+    ExternalRequestFailed(#[n(0)] ExternalRequestFailed),
 }
 
 /// The run's beginning.
@@ -172,6 +178,25 @@ pub struct SignalReceived {
     pub headers: Vec<(String, Payload)>,
 }
 
+/// The good end of a request to another run: it is in that run's history or inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ExternalRequestCompleted {
+    /// The command that made it.
+    #[n(0)]
+    pub command_event_id: EventId,
+}
+
+/// The bad end of a request to another run: nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ExternalRequestFailed {
+    /// The command that made it.
+    #[n(0)]
+    pub command_event_id: EventId,
+    /// Why.
+    #[n(1)]
+    pub failure: Failure,
+}
+
 /// Something to know about a run that its guest never sees. The numbers are persisted: none is
 /// ever reused.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
@@ -262,7 +287,7 @@ impl EventKind {
 
 impl Input {
     /// All names of inputs.
-    pub const TYPES: [&'static str; 8] = [
+    pub const TYPES: [&'static str; 10] = [
         "WorkflowStarted",
         "WorkflowCancelRequested",
         "ActivityCompleted",
@@ -271,6 +296,8 @@ impl Input {
         "ActivityCanceled",
         "TimerFired",
         "SignalReceived",
+        "ExternalRequestCompleted",
+        "ExternalRequestFailed",
     ];
 
     /// Bytes of its payload; 0 where it has none of its own size.
@@ -284,7 +311,9 @@ impl Input {
             | Self::ActivityFailed(_)
             | Self::ActivityTimedOut(_)
             | Self::ActivityCanceled(_)
-            | Self::TimerFired(_) => 0,
+            | Self::TimerFired(_)
+            | Self::ExternalRequestCompleted(_)
+            | Self::ExternalRequestFailed(_) => 0,
         }
     }
 
@@ -300,6 +329,8 @@ impl Input {
             Self::ActivityCanceled(_) => "ActivityCanceled",
             Self::TimerFired(_) => "TimerFired",
             Self::SignalReceived(_) => "SignalReceived",
+            Self::ExternalRequestCompleted(_) => "ExternalRequestCompleted",
+            Self::ExternalRequestFailed(_) => "ExternalRequestFailed",
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct Limits {
     pub pending_activities: usize,
     /// Signals that a run may be sent.
     pub signals: u64,
+    /// Requests to other runs that are not answered.
+    pub pending_external_requests: usize,
 }
 
 impl Default for Limits {
@@ -26,6 +28,7 @@ impl Default for Limits {
             history_events: 51_200,
             pending_activities: 2_000,
             signals: 10_000,
+            pending_external_requests: 2_000,
         }
     }
 }
@@ -63,6 +66,11 @@ impl Limits {
             Command::DetachedWorkflowStarted(started) => {
                 self.check_payload("the input of a detached workflow", started.input.size())?;
             }
+            Command::ExternalSignalInitiated(request) => {
+                self.check_payload("the input of a signal", request.signal.input.size())?;
+                self.check_external(state)?;
+            }
+            Command::ExternalCancelInitiated(_) => self.check_external(state)?,
             Command::ActivityCancelRequested(_)
             | Command::TimerStarted(_)
             | Command::TimerCanceled(_)
@@ -71,6 +79,16 @@ impl Limits {
             | Command::WorkflowFailed(_) => {}
         }
         Ok(())
+    }
+
+    fn check_external(&self, state: &RunState) -> Result<(), String> {
+        if state.external().len() < self.pending_external_requests {
+            return Ok(());
+        }
+        Err(format!(
+            "a run has at most {} unanswered requests to other runs",
+            self.pending_external_requests
+        ))
     }
 
     /// Says whether a payload is too large.

@@ -29,6 +29,7 @@ const GENEROUS: Limits = Limits {
     history_events: u64::MAX,
     pending_activities: usize::MAX,
     signals: u64::MAX,
+    pending_external_requests: usize::MAX,
 };
 
 /// How an open operation is imagined to end.
@@ -210,6 +211,8 @@ fn call(event: &Event, activities: &mut BTreeMap<EventId, String>) -> Option<Cal
         | Command::SignalTaken(_)
         | Command::WorkflowContinuedAsNew(_)
         | Command::DetachedWorkflowStarted(_)
+        | Command::ExternalSignalInitiated(_)
+        | Command::ExternalCancelInitiated(_)
         | Command::VersionMarkerRecorded(_) => Some(call),
     }
 }

@@ -11,6 +11,7 @@
 //! outside it is a host fault, because the runner asks before it folds ([`RunState::awaits`]).
 
 pub mod activity;
+pub mod external;
 pub mod signal;
 pub mod timer;
 pub mod version;
@@ -23,6 +24,7 @@ use crate::command::Command;
 use crate::event::{Event, EventKind, Input, Note, WorkflowStarted};
 use crate::ids::{Digest, EventId, Timestamp};
 use activity::Activities;
+use external::ExternalRequests;
 use signal::Signals;
 use timer::Timers;
 use version::Versions;
@@ -102,6 +104,7 @@ pub struct RunState {
     activities: Activities,
     timers: Timers,
     signals: Signals,
+    external: ExternalRequests,
     versions: Versions,
     digest: Option<Digest>,
 }
@@ -125,6 +128,7 @@ impl RunState {
             activities: Activities::new(),
             timers: Timers::new(),
             signals: Signals::new(),
+            external: ExternalRequests::new(),
             versions: Versions::new(),
             digest: None,
         }
@@ -184,6 +188,12 @@ impl RunState {
         &self.signals
     }
 
+    /// The requests to other runs that are not answered.
+    #[must_use]
+    pub const fn external(&self) -> &ExternalRequests {
+        &self.external
+    }
+
     /// The versions of changes that the run follows.
     #[must_use]
     pub const fn versions(&self) -> &Versions {
@@ -225,6 +235,8 @@ impl RunState {
             | Input::ActivityCanceled(closed) => self.activities.is_open(closed.scheduled_event_id),
             Input::TimerFired(fired) => self.timers.is_open(fired.started_event_id),
             Input::SignalReceived(_) => self.started.is_some(),
+            Input::ExternalRequestCompleted(closed) => self.external.is_open(closed.command_event_id),
+            Input::ExternalRequestFailed(closed) => self.external.is_open(closed.command_event_id),
         }
     }
 
@@ -280,6 +292,8 @@ impl RunState {
             | Input::ActivityCanceled(closed) => self.activities.close(closed.scheduled_event_id)?,
             Input::TimerFired(fired) => self.timers.close(fired.started_event_id)?,
             Input::SignalReceived(signal) => self.signals.receive(id, signal),
+            Input::ExternalRequestCompleted(closed) => self.external.close(closed.command_event_id)?,
+            Input::ExternalRequestFailed(closed) => self.external.close(closed.command_event_id)?,
         }
         Ok(())
     }
@@ -298,6 +312,9 @@ impl RunState {
             Command::TimerCanceled(timer) => self.timers.close(timer.started_event_id)?,
             Command::SignalTaken(taken) => self.signals.take(taken)?,
             Command::VersionMarkerRecorded(marker) => self.versions.mark(marker),
+            Command::ExternalSignalInitiated(_) | Command::ExternalCancelInitiated(_) => {
+                self.external.initiate(id);
+            }
             Command::DetachedWorkflowStarted(_) => {}
             Command::WorkflowContinuedAsNew(_) => self.status = RunStatus::ContinuedAsNew,
             Command::WorkflowCompleted(_) => self.status = RunStatus::Completed,

@@ -9,5 +9,7 @@ pub(super) mod lower;
 const FAILURE_LINKS: usize = 64;
 /// Bytes of an activity type, a task queue or an idempotency key.
 const NAME_BYTES: usize = 1_000;
+/// Bytes of the reason of a request to cancel.
+const REASON_BYTES: usize = 4_096;
 /// Bytes of a summary.
 const SUMMARY_BYTES: usize = 4_096;

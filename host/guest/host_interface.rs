@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use everfold_core::command::{
-    ActivityCancelRequested, Command, DetachedWorkflowStarted, TimerCanceled, TimerStarted, VersionChoice,
+    ActivityCancelRequested, Command, DetachedWorkflowStarted, ExternalCancelInitiated,
+    ExternalSignalInitiated, TimerCanceled, TimerStarted, VersionChoice,
     WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
 };
+use everfold_core::event::SignalReceived;
 use everfold_core::ids::{EventId, WorkflowId};
 use everfold_core::payload::Payload;
 
 use super::bindings::everfold::workflow::host::{
-    Host, LogLevel as WitLogLevel, MetricKind as WitMetricKind, Signal, VersionChoice as WitVersionChoice,
+    ExternalWorkflow as WitExternalWorkflow, Host, LogLevel as WitLogLevel, MetricKind as WitMetricKind, Signal, VersionChoice as WitVersionChoice,
 };
 use super::bindings::everfold::workflow::types;
 use super::convert::{lift, lower};
@@ -26,7 +28,7 @@ pub(super) const TYPES_INTERFACE: &str = "everfold:workflow/types@0.1.0";
 pub(super) const WORKFLOW_INTERFACE: &str = "everfold:workflow/workflow@0.1.0";
 
 /// The functions of the interface. wasmtime cannot list what a linker has.
-pub(super) const FUNCTIONS: [&str; 14] = [
+pub(super) const FUNCTIONS: [&str; 16] = [
     "schedule-activity",
     "request-cancel-activity",
     "start-timer",
@@ -37,6 +39,8 @@ pub(super) const FUNCTIONS: [&str; 14] = [
     "take-signal",
     "continue-as-new",
     "start-detached-workflow",
+    "signal-external-workflow",
+    "request-cancel-external-workflow",
     "get-version",
     "log",
     "report-panic",
@@ -156,6 +160,33 @@ impl Host for GuestState {
             headers,
         }));
         Ok(self.command(function, bytes, command)?.0)
+    }
+
+    fn signal_external_workflow(
+        &mut self,
+        to: WitExternalWorkflow,
+        name: String,
+        input: types::Payload,
+        headers: Vec<types::Header>,
+    ) -> wasmtime::Result<u64> {
+        lift::check_name("a signal", &name)?;
+        let (to, input, headers) = (lift::external(to)?, lift::payload(input), lift::headers(headers));
+        let bytes = input.size() + lift::headers_bytes(&headers);
+        let signal = Arc::new(SignalReceived { name, input, headers });
+        let command = Command::ExternalSignalInitiated(Box::new(ExternalSignalInitiated { to, signal }));
+        Ok(self.command("signal-external-workflow", bytes, command)?.0)
+    }
+
+    fn request_cancel_external_workflow(
+        &mut self,
+        to: WitExternalWorkflow,
+        reason: String,
+    ) -> wasmtime::Result<u64> {
+        let to = lift::external(to)?;
+        lift::check_reason(&reason)?;
+        let bytes = reason.len();
+        let command = Command::ExternalCancelInitiated(Box::new(ExternalCancelInitiated { to, reason }));
+        Ok(self.command("request-cancel-external-workflow", bytes, command)?.0)
     }
 
     fn get_version(&mut self, change_id: String, minimum: i32, maximum: i32) -> wasmtime::Result<i32> {

@@ -62,7 +62,13 @@ pub(super) fn after_commit(
     phase: &mut Phase,
 ) {
     match committed {
-        Ok(Verdict::Committed) => act(parts, &cell.key, flight, decision, names, phase),
+        Ok(Verdict::Committed { reached }) => {
+            act(parts, &cell.key, flight, decision, names, phase);
+            for run_id in reached {
+                let reached = RunKey { namespace: cell.key.namespace.clone(), run_id };
+                parts.send(&reached, Message::Wake);
+            }
+        }
         Ok(Verdict::Fenced) => {
             tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
             *phase = undo(parts, cell, flight, decision, "the run has moved on");

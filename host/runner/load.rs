@@ -147,6 +147,8 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
         Input::WorkflowStarted(_)
         | Input::WorkflowCancelRequested(_)
         | Input::TimerFired(_)
-        | Input::SignalReceived(_) => None,
+        | Input::SignalReceived(_)
+        | Input::ExternalRequestCompleted(_)
+        | Input::ExternalRequestFailed(_) => None,
     }
 }

@@ -61,6 +61,8 @@ pub(super) const fn is_signal(input: &Input) -> bool {
         | Input::ActivityFailed(_)
         | Input::ActivityTimedOut(_)
         | Input::ActivityCanceled(_)
-        | Input::TimerFired(_) => false,
+        | Input::TimerFired(_)
+        | Input::ExternalRequestCompleted(_)
+        | Input::ExternalRequestFailed(_) => false,
     }
 }

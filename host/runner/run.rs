@@ -22,13 +22,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
+    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
 use everfold_core::ids::{Digest, RunKey};
 use everfold_core::limits::Limits;
-use everfold_core::machine::RunState;
+use everfold_core::machine::{RunState, RunStatus};
 use tokio::sync::oneshot;
 
 use super::Parts;
@@ -96,6 +96,8 @@ pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
 
 /// Decisions of one run that may be on their way to the disk when another one follows.
 const MOST_IN_FLIGHT: usize = 64;
+/// More than an inbox holds: a step that closes its run whatever waits there.
+pub(super) const EVERYTHING: u64 = u64::MAX;
 /// Bytes of payloads in them.
 const MOST_BYTES_IN_FLIGHT: usize = 4 * 1024 * 1024;
 
@@ -275,11 +277,7 @@ impl Run {
             Message::Input(input) => self.input(parts, cell, input),
             Message::Talk(talk) => self.talk(parts, cell, *talk),
             Message::Attempt { pending, reply } => self.attempt(parts, cell, *pending, reply),
-            Message::Wake => {
-                if !self.ensure_loaded(parts, cell) {
-                    parts.send_later(&cell.key, Message::Wake);
-                }
-            }
+            Message::Wake => self.wake(parts, cell),
             Message::Retry => self.retry(parts, cell, Trial::WhenDue, Message::Retry),
             Message::RetryNow => self.retry(parts, cell, Trial::Now, Message::RetryNow),
             Message::Move { to, reply } => self.move_to(parts, cell, to, reply),
@@ -289,6 +287,31 @@ impl Run {
                     parts.residents.remove(&cell.key);
                 }
             }
+        }
+    }
+
+    /// Looks whether something is to be done: what came to the inbox since it was read.
+    fn wake(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>) {
+        match &mut self.phase {
+            Phase::Ready(ready) if ready.blocked.is_none() => {
+                match parts.runtime.block_on(parts.store.inbox(&cell.key)) {
+                    Ok(inbox) => {
+                        parts.admission.was_read();
+                        ready.backlog = inbox.into();
+                    }
+                    Err(error) => {
+                        parts.admission.was_not_read(&error);
+                        parts.send_later(&cell.key, Message::Wake);
+                    }
+                }
+                return;
+            }
+            // What waits for it counts in where it stands.
+            Phase::Blocked(_) => self.phase = Phase::Unloaded,
+            Phase::Ready(_) | Phase::Unloaded | Phase::Closed => {}
+        }
+        if !self.ensure_loaded(parts, cell) {
+            parts.send_later(&cell.key, Message::Wake);
         }
     }
 
@@ -455,6 +478,11 @@ impl Run {
                 if blocked.is_some() {
                     decision.blocked = BlockChange::Clear;
                 }
+                decision.inbox_known = match &decision.closed {
+                    // Its successor takes over whatever waits.
+                    Some(Closed { status: RunStatus::ContinuedAsNew, .. }) => EVERYTHING,
+                    Some(_) | None => backlog.len() as u64 + u64::from(matches!(source, Source::Inbox(_))),
+                };
                 if let Some(moved) = moved {
                     moved.record_in(&mut decision);
                 }

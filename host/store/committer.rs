@@ -192,9 +192,9 @@ mod tests {
 
         let told = told.all(runs + 2).await;
         let verdicts = told.iter().map(|(n, told)| (*n, told.as_ref().expect("it was committed").clone()));
-        let mut expected: Vec<_> = (0..runs).map(|run| (run, Verdict::Committed)).collect();
+        let mut expected: Vec<_> = (0..runs).map(|run| (run, Verdict::COMMITTED)).collect();
         expected.push((runs, Verdict::Fenced));
-        expected.push((runs + 1, Verdict::Committed));
+        expected.push((runs + 1, Verdict::COMMITTED));
         assert_eq!(verdicts.collect::<Vec<_>>(), expected);
         let row = store.run(&key(0)).await.unwrap().expect("the run is there");
         assert_eq!(row.next_event_id, EventId(3));
@@ -222,6 +222,6 @@ mod tests {
         let (done, is_done) = oneshot::channel();
         committer.submit(start(0), Box::new(|committed, _| _ = done.send(committed)));
         drop(committer);
-        assert_eq!(is_done.await.unwrap().unwrap(), Verdict::Committed);
+        assert_eq!(is_done.await.unwrap().unwrap(), Verdict::COMMITTED);
     }
 }

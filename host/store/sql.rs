@@ -51,12 +51,13 @@ pub(super) const RUN_ADVANCE: &str = "\
     UPDATE runs SET next_event_id = $1, open_activities = $2 \
     WHERE run_id = $3 AND namespace = $4 AND next_event_id = $5 AND status = 'running'";
 
-/// The fence of the step that closes the run. No row: the run is not where it was expected.
+/// The fence of the step that closes the run. No row: the run is not where it was expected, or more waits in its
+/// inbox than it knows of.
 pub(super) const RUN_CLOSE: &str = "\
     UPDATE runs SET next_event_id = $1, open_activities = $2, status = $3, closed_at = $4, outcome = $5, \
         inbox_length = 0, blocked_kind = NULL, blocked_event_id = NULL, blocked_reason = NULL, \
         blocked_backtrace = NULL, blocked_divergence = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
-    WHERE run_id = $6 AND namespace = $7 AND next_event_id = $8 AND status = 'running'";
+    WHERE run_id = $6 AND namespace = $7 AND next_event_id = $8 AND status = 'running' AND inbox_length <= $9";
 
 /// Blocks a run.
 pub(super) const RUN_BLOCK: &str = "\

@@ -76,7 +76,9 @@ impl RunNames {
             | Input::ActivityTimedOut(_)
             | Input::ActivityCanceled(_)
             | Input::TimerFired(_)
-            | Input::SignalReceived(_) => None,
+            | Input::SignalReceived(_)
+            | Input::ExternalRequestCompleted(_)
+            | Input::ExternalRequestFailed(_) => None,
         }
     }
 }
@@ -227,7 +229,9 @@ impl Told {
             | Input::ActivityFailed(_)
             | Input::ActivityTimedOut(_)
             | Input::ActivityCanceled(_)
-            | Input::TimerFired(_) => Self::Nothing,
+            | Input::TimerFired(_)
+            | Input::ExternalRequestCompleted(_)
+            | Input::ExternalRequestFailed(_) => Self::Nothing,
         }
     }
 }

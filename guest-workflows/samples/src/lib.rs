@@ -2,6 +2,7 @@
 
 mod activities;
 mod cancellation;
+mod external;
 mod sequences;
 mod signals;
 mod talkative;
@@ -29,6 +30,8 @@ everfold_guest::export! {
     },
     /// Waits for the activity `slow`, and cleans up when it is cancelled.
     "canceller" => cancellation::canceller,
+    /// Sends what it is told to other runs, one after the other, and returns what came of each.
+    "messenger" => external::messenger,
     /// Says and counts each step, then waits.
     "talkative" => talkative::talkative {
         /// Lets it end.

@@ -14,6 +14,7 @@ use crate::activity::{Activity, ActivityCall};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::{Cancellation, Shield};
 use crate::continue_as_new::ContinueAsNew;
+use crate::external::ExternalWorkflow;
 use crate::failure::Failure;
 use crate::log::Level;
 use crate::metric::{Counter, Histogram};
@@ -86,6 +87,13 @@ impl Context {
     pub fn start_detached<I: Serialize + ?Sized>(&self, workflow_type: &str, workflow_id: &str, input: &I) {
         let input = Payload::of(input, "the input of a detached workflow");
         self.run.host.start_detached_workflow(workflow_type, workflow_id, &input);
+    }
+
+    /// Another run of the namespace, to send it a signal or ask it to cancel:
+    /// `ctx.external_workflow("cart-7").signal("item-added", &item).await?`.
+    #[must_use]
+    pub fn external_workflow(&self, workflow_id: &str) -> ExternalWorkflow {
+        ExternalWorkflow::new(Rc::clone(&self.run), workflow_id)
     }
 
     /// Which version of a change the run follows; the code knows those of the range, and

@@ -9,7 +9,7 @@ use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, Failu
 use crate::continue_as_new::ContinueAsNew;
 use crate::log::Level;
 
-pub(crate) use crate::bindings::everfold::workflow::host::{MetricKind, Signal};
+pub(crate) use crate::bindings::everfold::workflow::host::{ExternalWorkflow, MetricKind, Signal};
 
 /// The commands and observations of the WIT interface `host`, one method for each function.
 pub(crate) trait Host {
@@ -32,6 +32,10 @@ pub(crate) trait Host {
     fn continue_as_new(&self, next: &ContinueAsNew);
 
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload);
+
+    fn signal_external_workflow(&self, to: &ExternalWorkflow, name: &str, input: &Payload) -> EventId;
+
+    fn request_cancel_external_workflow(&self, to: &ExternalWorkflow, reason: &str) -> EventId;
 
     fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32;
 
@@ -82,6 +86,14 @@ impl Host for ComponentHost {
 
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload) {
         imports::start_detached_workflow(workflow_type, workflow_id, input, &[]);
+    }
+
+    fn signal_external_workflow(&self, to: &ExternalWorkflow, name: &str, input: &Payload) -> EventId {
+        imports::signal_external_workflow(to, name, input, &[])
+    }
+
+    fn request_cancel_external_workflow(&self, to: &ExternalWorkflow, reason: &str) -> EventId {
+        imports::request_cancel_external_workflow(to, reason)
     }
 
     fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32 {

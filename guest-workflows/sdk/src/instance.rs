@@ -111,14 +111,19 @@ impl Instance {
                 self.run.close_timer(fired.started_event_id, TimerOutcome::Fired);
             }
             EventKind::SignalReceived(received) => self.run.announce_signal(&received.name),
+            EventKind::ExternalRequestCompleted(closed) => {
+                self.run.close_external(closed.command_event_id, Ok(()));
+            }
+            EventKind::ExternalRequestFailed(closed) => {
+                let failure = Failure::from_links(closed.failure);
+                self.run.close_external(closed.command_event_id, Err(failure));
+            }
             // A workflow written with this SDK cannot have asked for any of these.
             EventKind::UpdateAdmitted(_)
             | EventKind::ChildWorkflowStarted(_)
             | EventKind::ChildWorkflowStartFailed(_)
             | EventKind::ChildWorkflowCompleted(_)
             | EventKind::ChildWorkflowFailed(_)
-            | EventKind::ExternalRequestCompleted(_)
-            | EventKind::ExternalRequestFailed(_)
             | EventKind::Other(_) => {}
         }
     }

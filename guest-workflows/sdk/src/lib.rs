@@ -76,6 +76,12 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Other runs
+//!
+//! [`Context::external_workflow`] names another run, which can be sent a signal or asked to cancel. The request is
+//! delivered exactly once, in the transaction that records it; where no such run is open, it fails with
+//! [`WORKFLOW_NOT_FOUND`].
+//!
 //! # Changing a workflow while runs are open
 //!
 //! A run that is moved to new code is replayed on it, and must ask for the same things in the same order.
@@ -94,6 +100,7 @@ mod component;
 mod context;
 mod continue_as_new;
 mod export;
+mod external;
 pub mod failure;
 mod host;
 mod instance;
@@ -119,6 +126,7 @@ pub use activity::{
 pub use cancellation::{Canceled, Cancellation, Shield};
 pub use context::{Context, Info, WorkflowRef};
 pub use continue_as_new::{ContinueAsNew, Stop, VersionChoice};
+pub use external::{ExternalError, ExternalRequest, ExternalWorkflow, WORKFLOW_NOT_FOUND};
 pub use failure::Failure;
 pub use log::Level;
 pub use metric::{Counter, Histogram};

@@ -10,6 +10,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use rand_chacha::ChaCha8Rng;
 
 use crate::activity::{ActivityErrorKind, Request};
+use crate::bindings::everfold::workflow::host::ExternalWorkflow;
 use crate::bindings::everfold::workflow::types::{CancellationType, EventId};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::Canceled;
@@ -65,6 +66,7 @@ pub(crate) struct Run {
     shields: Cell<u32>,
     activities: RefCell<Operations<ActivityOutcome>>,
     timers: RefCell<Operations<TimerOutcome>>,
+    external: RefCell<Operations<Result<(), Failure>>>,
     signal_waiters: RefCell<Waiters>,
     queries: RefCell<Queries>,
     cancellation: RefCell<Cancellation>,
@@ -89,6 +91,7 @@ impl Run {
             shields: Cell::new(0),
             activities: RefCell::new(Operations::new()),
             timers: RefCell::new(Operations::new()),
+            external: RefCell::new(Operations::new()),
             signal_waiters: RefCell::default(),
             queries: RefCell::default(),
             cancellation: RefCell::new(Cancellation::NotRequested { waiting: Vec::new() }),
@@ -185,6 +188,36 @@ impl Run {
         if unasked.is_some() && self.may_ask() {
             self.host.cancel_timer(id);
         }
+    }
+
+    // Requests to other runs. The run's cancellation leaves them alone: what was asked is delivered, and the
+    // answer is on its way.
+
+    pub(crate) fn signal_external(&self, to: &ExternalWorkflow, name: &str, input: &Payload) -> EventId {
+        self.open_external(self.host.signal_external_workflow(to, name, input))
+    }
+
+    pub(crate) fn cancel_external(&self, to: &ExternalWorkflow, reason: &str) -> EventId {
+        self.open_external(self.host.request_cancel_external_workflow(to, reason))
+    }
+
+    fn open_external(&self, id: EventId) -> EventId {
+        self.external.borrow_mut().open(id, CancellationType::Abandon, Scope::Shielded);
+        id
+    }
+
+    pub(crate) fn poll_external(&self, id: EventId, task: &TaskContext<'_>) -> Poll<Result<(), Failure>> {
+        self.external.borrow_mut().poll(id, Scope::Shielded, task)
+    }
+
+    pub(crate) fn close_external(&self, id: EventId, answer: Result<(), Failure>) {
+        let waiting = self.external.borrow_mut().close(id, answer);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// The future of a request was dropped.
+    pub(crate) fn drop_external(&self, id: EventId) {
+        self.external.borrow_mut().remove(id);
     }
 
     // Signals and queries.

@@ -16,10 +16,12 @@ use serde_json::Value;
 
 use crate::bindings::everfold::workflow::types as wit;
 use crate::bindings::exports::everfold::workflow::workflow::{
-    ActivityClosedBadly, ActivityCompleted, EventKind, TimerFired, WorkflowCancelRequested, WorkflowStarted,
+    ActivityClosedBadly, ActivityCompleted, EventKind, ExternalRequestCompleted, ExternalRequestFailed,
+    TimerFired, WorkflowCancelRequested, WorkflowStarted,
 };
 use crate::context::Context;
 use crate::continue_as_new::Stop;
+use crate::external::WORKFLOW_NOT_FOUND;
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::payload::Payload;
@@ -294,6 +296,22 @@ impl TestRun {
         self.script.advance_to(due_ms);
         self.fold("TimerFired", EventKind::TimerFired(TimerFired { started_event_id }));
         true
+    }
+
+    /// Says that another run has what this one asked it for.
+    pub fn external_completed(&mut self, command_event_id: wit::EventId) {
+        self.script.close_external(command_event_id);
+        let kind = EventKind::ExternalRequestCompleted(ExternalRequestCompleted { command_event_id });
+        self.fold("ExternalRequestCompleted", kind);
+    }
+
+    /// Says that there is no such run.
+    pub fn external_failed(&mut self, command_event_id: wit::EventId) {
+        self.script.close_external(command_event_id);
+        let failure = Failure::application(WORKFLOW_NOT_FOUND, "no such run is open").non_retryable();
+        let failure = failure.links().to_vec();
+        let kind = EventKind::ExternalRequestFailed(ExternalRequestFailed { command_event_id, failure });
+        self.fold("ExternalRequestFailed", kind);
     }
 
     /// Asks the run to cancel.

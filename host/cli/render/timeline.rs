@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use everfold_core::command::Command;
+use everfold_core::command::{Command, ExternalWorkflow};
 use everfold_core::event::{ActivityClosedBadly, Event, EventKind, Input, Note};
 use everfold_core::ids::{EventId, Timestamp};
 use everfold_core::payload::Payload;
@@ -11,8 +11,8 @@ use owo_colors::{OwoColorize as _, Style};
 
 use super::{cut, duration, failure, one_line, payload};
 
-/// Columns of a type: the longest is `ActivityCancelRequested`.
-const TYPE_WIDTH: usize = 23;
+/// Columns of a type: the longest is `ExternalRequestCompleted`.
+const TYPE_WIDTH: usize = 24;
 /// Between two columns.
 const GAP: &str = "  ";
 /// The least columns of the essential, however narrow the terminal.
@@ -104,6 +104,12 @@ impl Timeline {
                 Line::new(Tone::Good, &self.name(fired.started_event_id), String::new())
             }
             Input::SignalReceived(signal) => Line::new(Tone::Began, &signal.name, payload(&signal.input)),
+            Input::ExternalRequestCompleted(closed) => {
+                Line::new(Tone::Good, &self.name(closed.command_event_id), String::new())
+            }
+            Input::ExternalRequestFailed(closed) => {
+                Line::new(Tone::Bad, &self.name(closed.command_event_id), failure(&closed.failure))
+            }
         }
     }
 
@@ -149,6 +155,17 @@ impl Timeline {
                 let essential = format!("{} {}", started.workflow_id, payload(&started.input));
                 Line::new(Tone::Asked, &started.workflow_type, essential.trim_end().to_owned())
             }
+            Command::ExternalSignalInitiated(request) => {
+                let to = external(&request.to);
+                self.names.insert(id, format!("{} to {to}", request.signal.name));
+                let essential = format!("to {to} {}", payload(&request.signal.input));
+                Line::new(Tone::Asked, &request.signal.name, essential.trim_end().to_owned())
+            }
+            Command::ExternalCancelInitiated(request) => {
+                let to = external(&request.to);
+                self.names.insert(id, to.clone());
+                Line::new(Tone::Asked, &to, request.reason.clone())
+            }
             Command::WorkflowCompleted(completed) => Line::new(Tone::Good, "", payload(&completed.result)),
             Command::WorkflowFailed(failed) => Line::new(Tone::Bad, "", failure(&failed.failure)),
             Command::WorkflowCanceled(canceled) => {
@@ -161,6 +178,14 @@ impl Timeline {
 
     fn name(&self, id: EventId) -> String {
         self.names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
+    }
+}
+
+/// Another run, as people name it.
+fn external(to: &ExternalWorkflow) -> String {
+    match to.run_id {
+        Some(run_id) => format!("{}/{run_id}", to.workflow_id),
+        None => to.workflow_id.to_string(),
     }
 }
 

@@ -1,16 +1,17 @@
 //! Out of a guest into the core. What breaks a rule of the interface is a fault of the guest.
 
-use everfold_core::command::{ActivityScheduled, CancellationType};
+use everfold_core::command::{ActivityScheduled, CancellationType, ExternalWorkflow};
 use everfold_core::event::ActivityTimeouts;
 use everfold_core::failure::{
     ActivityFailure, ApplicationFailure, CanceledFailure, ChildWorkflowFailure, Failure, FailureKind,
     OtherFailure, RetryState, TimeoutFailure, TimeoutType,
 };
-use everfold_core::ids::EventId;
+use everfold_core::ids::{EventId, WorkflowId};
 use everfold_core::payload::Payload;
 use everfold_core::retry::RetryPolicy;
 
-use super::{FAILURE_LINKS, NAME_BYTES, SUMMARY_BYTES};
+use super::{FAILURE_LINKS, NAME_BYTES, REASON_BYTES, SUMMARY_BYTES};
+use crate::guest::bindings::everfold::workflow::host as wit_host;
 use crate::guest::bindings::everfold::workflow::types;
 use crate::guest::fault::Stop;
 
@@ -56,6 +57,22 @@ pub(in crate::guest) fn activity(
         idempotency_key: idempotency_key.unwrap_or_else(key),
         summary,
     })
+}
+
+/// Another run of the namespace.
+pub(in crate::guest) fn external(to: wit_host::ExternalWorkflow) -> Result<ExternalWorkflow, Stop> {
+    let wit_host::ExternalWorkflow { workflow_id, run_id } = to;
+    check_name("a workflow id", &workflow_id)?;
+    let run_id = run_id.map(|run_id| run_id.parse().map_err(Stop::illegal)).transpose()?;
+    Ok(ExternalWorkflow { workflow_id: WorkflowId(workflow_id), run_id })
+}
+
+/// Why a run is asked to cancel.
+pub(in crate::guest) fn check_reason(reason: &str) -> Result<(), Stop> {
+    if reason.len() <= REASON_BYTES {
+        return Ok(());
+    }
+    Err(Stop::limit(format!("a reason has {} bytes; at most {REASON_BYTES} are allowed", reason.len())))
 }
 
 /// A line for people.

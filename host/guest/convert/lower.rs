@@ -38,6 +38,14 @@ fn input_kind(input: &Input) -> wit::EventKind {
         Input::SignalReceived(signal) => {
             Kind::SignalReceived(wit::SignalReceived { name: signal.name.clone() })
         }
+        Input::ExternalRequestCompleted(closed) => {
+            let command_event_id = closed.command_event_id.0;
+            Kind::ExternalRequestCompleted(wit::ExternalRequestCompleted { command_event_id })
+        }
+        Input::ExternalRequestFailed(closed) => Kind::ExternalRequestFailed(wit::ExternalRequestFailed {
+            command_event_id: closed.command_event_id.0,
+            failure: failure(&closed.failure),
+        }),
     }
 }
 

@@ -125,6 +125,7 @@ pub(crate) fn close(n: usize, expected: EventId) -> Decision {
     Decision {
         events: vec![Event { id: expected, time: at, kind: EventKind::Command(command) }],
         closed: Some(Closed { status: RunStatus::Completed, at, outcome: Outcome::Result(result) }),
+        inbox_known: 1_000,
         ..Decision::empty(key(n), expected, 0)
     }
 }
@@ -179,7 +180,7 @@ pub(crate) async fn commit(store: &impl Store, decision: Decision) -> Verdict {
 /// Commits decisions that must all arrive.
 pub(crate) async fn commit_each(store: &impl Store, decisions: Vec<Decision>) {
     for verdict in commit_all(store, decisions).await {
-        assert_eq!(verdict, Verdict::Committed);
+        assert_eq!(verdict, Verdict::COMMITTED);
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) async fn one_store_at_a_time(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     let Err(StoreError::InUse(_)) = backend.open().await else { panic!("the second opening is refused") };
     // The refusal took nothing away.
-    assert_eq!(commit(&store, start(1)).await, Verdict::Committed);
+    assert_eq!(commit(&store, start(1)).await, Verdict::COMMITTED);
     drop(store);
     let store = backend.open().await.unwrap();
     assert!(store.run(&key(1)).await.unwrap().is_some());
@@ -84,7 +84,7 @@ pub(crate) async fn reopening_keeps_everything(backend: &impl Backend) {
     assert_eq!(everything(&store).await, before);
     let again = start_by_request(2, 1, "r");
     assert_eq!(commit(&store, again).await, Verdict::SameRequest(key(1).run_id));
-    assert_eq!(commit(&store, advance(1, EventId(5), 1)).await, Verdict::Committed);
+    assert_eq!(commit(&store, advance(1, EventId(5), 1)).await, Verdict::COMMITTED);
 }
 
 /// All that can be read of run 1 and of the components, as text.

@@ -112,7 +112,7 @@ pub(crate) async fn a_long_history_goes_in_pieces_and_its_run_at_once<B: Backend
     assert_eq!(remove(&store, 100, little).await, Removed { runs: 1, left: Left::More });
     assert_eq!(there(&store, 2).await, [1]);
     assert_eq!(events(&store, 0).await, 21);
-    assert_eq!(commit(&store, start_as(2, 0)).await, Verdict::Committed, "the workflow id is free");
+    assert_eq!(commit(&store, start_as(2, 0)).await, Verdict::COMMITTED, "the workflow id is free");
     drop(store);
 
     // The next host finds what the one before left.

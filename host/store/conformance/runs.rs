@@ -31,7 +31,7 @@ async fn latest(store: &impl Store, n: usize) -> Option<RunId> {
 pub(crate) async fn a_new_run_is_found_by_its_key_and_by_its_workflow_id(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     let decision = Decision { open_activities: 2, ..start(1) };
-    assert_eq!(commit(&store, decision).await, Verdict::Committed);
+    assert_eq!(commit(&store, decision).await, Verdict::COMMITTED);
     let expected = RunRow {
         key: key(1),
         workflow_id: workflow_id(1),
@@ -85,7 +85,7 @@ pub(crate) async fn a_step_at_the_wrong_place_is_fenced(backend: &impl Backend) 
     }
     assert_eq!(commit(&store, close(1, EventId(2))).await, Verdict::Fenced);
     assert_eq!(row(&store, 1).await, before);
-    assert_eq!(commit(&store, advance(1, EventId(4), 1)).await, Verdict::Committed);
+    assert_eq!(commit(&store, advance(1, EventId(4), 1)).await, Verdict::COMMITTED);
 }
 
 pub(crate) async fn a_step_of_an_unknown_run_is_fenced(backend: &impl Backend) {
@@ -121,11 +121,11 @@ pub(crate) async fn a_refused_decision_leaves_nothing_and_disturbs_no_other(back
     assert_eq!(
         verdicts,
         [
-            Verdict::Committed,
+            Verdict::COMMITTED,
             Verdict::Fenced,
-            Verdict::Committed,
+            Verdict::COMMITTED,
             Verdict::AlreadyRunning(key(1).run_id),
-            Verdict::Committed,
+            Verdict::COMMITTED,
         ]
     );
     let second = row(&store, 2).await;
@@ -168,7 +168,7 @@ pub(crate) async fn a_run_id_is_never_used_twice(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     commit_each(&store, vec![start(1), close(1, EventId(2))]).await;
     let verdicts = commit_all(&store, vec![start(1), start_as(1, 5), start(2)]).await;
-    assert_eq!(verdicts, [Verdict::Fenced, Verdict::Fenced, Verdict::Committed]);
+    assert_eq!(verdicts, [Verdict::Fenced, Verdict::Fenced, Verdict::COMMITTED]);
     assert_eq!(row(&store, 1).await.status, RunStatus::Completed);
     assert_eq!(latest(&store, 5).await, None);
 }
@@ -205,7 +205,7 @@ pub(crate) async fn the_latest_run_is_the_open_one_else_the_last(backend: &impl 
 pub(crate) async fn a_request_makes_one_run(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     let verdicts = commit_all(&store, vec![start_by_request(1, 1, "r"), start_by_request(2, 1, "r")]).await;
-    assert_eq!(verdicts, [Verdict::Committed, Verdict::SameRequest(key(1).run_id)]);
+    assert_eq!(verdicts, [Verdict::COMMITTED, Verdict::SameRequest(key(1).run_id)]);
     // Another request is another start, and this one still names its run when that is closed.
     let other = start_by_request(3, 1, "other");
     assert_eq!(commit(&store, other.clone()).await, Verdict::AlreadyRunning(key(1).run_id));

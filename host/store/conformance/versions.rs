@@ -85,7 +85,8 @@ fn first(number: u8) -> VersionRow {
 /// The step by which the `n`th run fails.
 fn fail(n: usize, at: Timestamp) -> Decision {
     let outcome = Outcome::Failure(Failure::application("Broken", "it broke"));
-    Decision { closed: Some(Closed { status: RunStatus::Failed, at, outcome }), ..stand(n, EventId(2)) }
+    let closed = Some(Closed { status: RunStatus::Failed, at, outcome });
+    Decision { closed, inbox_known: u64::MAX, ..stand(n, EventId(2)) }
 }
 
 async fn run_row(store: &impl Store, n: usize) -> RunRow {

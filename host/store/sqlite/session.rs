@@ -360,7 +360,7 @@ mod tests {
         assert!(matches!(&*condition.borrow(), Condition::Refusing(reason) if reason.contains("full")));
 
         connection.pragma_update_and_check(None, "max_page_count", pages + 1_000, |_| Ok(())).unwrap();
-        assert_eq!(session.commit(&batch).unwrap(), [const { Verdict::Committed }; 3]);
+        assert_eq!(session.commit(&batch).unwrap(), [Verdict::COMMITTED; 3]);
         assert_eq!((count(&connection, "runs"), count(&connection, "history")), (2, 3));
         assert_eq!(*condition.borrow(), Condition::Writable);
     }

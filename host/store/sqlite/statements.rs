@@ -3,9 +3,11 @@
 //! Nothing here begins or ends a transaction. A decision's fence is its first statement that
 //! writes: a refused decision has written nothing, so that no savepoint is needed.
 
+use std::slice;
+
 use everfold_core::decision::{
     BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, NextRun, Operation,
-    PendingActivity, Request,
+    OutgoingMessage, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
@@ -192,7 +194,7 @@ impl<'c> Statements<'c> {
             },
         };
         match verdict {
-            Verdict::Committed => {}
+            Verdict::Committed { .. } => {}
             Verdict::Fenced | Verdict::AlreadyRunning(_) | Verdict::SameRequest(_) => return Ok(verdict),
         }
         let key = &decision.key;
@@ -203,6 +205,7 @@ impl<'c> Statements<'c> {
         if let Some(request) = &decision.request {
             self.remember(key, request)?;
         }
+        let reached = self.send(decision)?;
         for next in &decision.next_runs {
             self.begin(key, next, &decision.inbox_taken)?;
         }
@@ -216,7 +219,7 @@ impl<'c> Statements<'c> {
                 self.change_block(key.run_id, &decision.blocked)?;
             }
         }
-        Ok(verdict)
+        Ok(Verdict::Committed { reached })
     }
 
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
@@ -256,7 +259,7 @@ impl<'c> Statements<'c> {
             let put = params![key.namespace.0, workflow_id.0, start, request_id, key.run_id.0];
             self.request_put.execute(put)?;
         }
-        Ok(Verdict::Committed)
+        Ok(Verdict::COMMITTED)
     }
 
     /// The run that did the decision's request before.
@@ -323,6 +326,31 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
+    /// Puts what the step sends into the inboxes of those who get it, and the answers into its own; says whose
+    /// inboxes those are.
+    fn send(&mut self, decision: &Decision) -> Result<Vec<RunId>> {
+        let from = &decision.key;
+        let mut reached = Vec::new();
+        for OutgoingMessage { to, input, completed, failed } in &decision.messages {
+            let open_run = params![from.namespace.0, to.workflow_id.0];
+            let open = self.open_run.query_row(open_run, |row| row.get(0).map(RunId)).optional()?;
+            let answer = match open.filter(|open| to.run_id.is_none_or(|run_id| run_id == *open)) {
+                Some(run_id) => {
+                    let to = RunKey { namespace: from.namespace.clone(), run_id };
+                    self.change_inbox(&to, slice::from_ref(input), &[])?;
+                    reached.push(run_id);
+                    completed
+                }
+                None => failed,
+            };
+            if decision.closed.is_none() {
+                self.change_inbox(from, slice::from_ref(answer), &[])?;
+                reached.push(from.run_id);
+            }
+        }
+        Ok(reached)
+    }
+
     fn pass_fence(&mut self, decision: &Decision) -> Result<Verdict> {
         let Decision { key, expected, open_activities, .. } = decision;
         let (next, open_activities) = (integer(decision.next().0), integer(*open_activities));
@@ -344,9 +372,10 @@ impl<'c> Statements<'c> {
                 key.run_id.0,
                 key.namespace.0,
                 expected,
+                integer(decision.inbox_known),
             ])?,
         };
-        Ok(if rows == 0 { Verdict::Fenced } else { Verdict::Committed })
+        Ok(if rows == 0 { Verdict::Fenced } else { Verdict::COMMITTED })
     }
 
     fn append_history(&mut self, key: &RunKey, events: &[Event]) -> Result<()> {

@@ -286,5 +286,5 @@ async fn people_can_read_the_tables() {
     }
     // A shell that reads does not hold the host up.
     shell.execute_batch("BEGIN; SELECT count(*) FROM runs").unwrap();
-    assert_eq!(commit(&store, advance(1, EventId(2), 1)).await, Verdict::Committed);
+    assert_eq!(commit(&store, advance(1, EventId(2), 1)).await, Verdict::COMMITTED);
 }

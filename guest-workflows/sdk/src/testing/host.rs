@@ -2,7 +2,7 @@
 //! WIT package as the real host does, by a panic.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, Failu
 use crate::bindings::exports::everfold::workflow::workflow::{Event, EventKind, SignalReceived};
 use crate::continue_as_new::{ContinueAsNew, VersionChoice};
 use crate::failure::Failure;
-use crate::host::{Host, MetricKind, Signal};
+use crate::host::{ExternalWorkflow, Host, MetricKind, Signal};
 use crate::log::Level;
 use crate::version::DEFAULT_VERSION;
 
@@ -82,6 +82,7 @@ pub(super) struct Script {
     unread: RefCell<VecDeque<UnreadSignal>>,
     activities: RefCell<BTreeMap<EventId, OpenActivity>>,
     timers: RefCell<BTreeMap<EventId, u64>>,
+    external: RefCell<BTreeSet<EventId>>,
     versions: RefCell<BTreeMap<String, Followed>>,
     closed: RefCell<Option<Closed>>,
 }
@@ -107,6 +108,7 @@ impl Script {
             unread: RefCell::default(),
             activities: RefCell::default(),
             timers: RefCell::default(),
+            external: RefCell::default(),
             versions: RefCell::default(),
             closed: RefCell::default(),
         })
@@ -199,6 +201,16 @@ impl Script {
         self.refuse_while_querying(line);
         assert!(self.closed().is_none(), "the run has closed: `{line}` follows");
         self.append(line)
+    }
+
+    fn initiate(&self, line: &str) -> EventId {
+        let id = self.command(line);
+        self.external.borrow_mut().insert(id);
+        id
+    }
+
+    pub(super) fn close_external(&self, id: EventId) {
+        assert!(self.external.borrow_mut().remove(&id), "request {id} to another run is not open");
     }
 
     fn refuse_while_querying(&self, command: &str) {
@@ -314,6 +326,15 @@ impl Host for ScriptedHost {
         self.0.command(&format!("DetachedWorkflowStarted {workflow_type} {workflow_id} {input}"));
     }
 
+    fn signal_external_workflow(&self, to: &ExternalWorkflow, name: &str, input: &Payload) -> EventId {
+        let line = format!("ExternalSignalInitiated {} {name} {}", target(to), shown(input));
+        self.0.initiate(&line)
+    }
+
+    fn request_cancel_external_workflow(&self, to: &ExternalWorkflow, reason: &str) -> EventId {
+        self.0.initiate(format!("ExternalCancelInitiated {} {reason}", target(to)).trim_end())
+    }
+
     fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32 {
         let ask = format!("get-version `{change_id}`");
         self.0.refuse_while_querying(&ask);
@@ -369,6 +390,14 @@ impl Host for ScriptedHost {
             line.push_str(&format!(" {key}={value}"));
         }
         self.0.metrics.borrow_mut().push(line);
+    }
+}
+
+/// Another run as a line of the history names it.
+fn target(to: &ExternalWorkflow) -> String {
+    match &to.run_id {
+        Some(run_id) => format!("{}/{run_id}", to.workflow_id),
+        None => to.workflow_id.clone(),
     }
 }
 

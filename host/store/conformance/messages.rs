@@ -1,0 +1,87 @@
+//! Messages from run to run: delivered and answered in the sender's own step.
+
+use everfold_core::command::ExternalWorkflow;
+use everfold_core::decision::{Decision, InboxInput, OutgoingMessage};
+use everfold_core::ids::{EventId, RunId, RunKey};
+
+use super::Backend;
+use super::fixtures::{close, commit, commit_each, inbox_input, key, stand, start, workflow_id};
+use crate::store::{Store, Verdict};
+
+const DELIVERED: u64 = 100;
+const REFUSED: u64 = 200;
+
+/// A message `number` to the `n`th run's workflow, or to that run alone.
+fn message(number: u64, n: usize, run_id: Option<RunId>) -> OutgoingMessage {
+    OutgoingMessage {
+        to: ExternalWorkflow { workflow_id: workflow_id(n), run_id },
+        input: inbox_input(number),
+        completed: inbox_input(DELIVERED + number),
+        failed: inbox_input(REFUSED + number),
+    }
+}
+
+/// A step of the first run that sends.
+fn send(expected: u64, messages: Vec<OutgoingMessage>) -> Decision {
+    Decision { messages, ..stand(1, EventId(expected)) }
+}
+
+/// What waits for a run.
+async fn waiting(store: &impl Store, key: &RunKey) -> Vec<InboxInput> {
+    store.inbox(key).await.unwrap().into_iter().map(|(_, waiting)| waiting).collect()
+}
+
+fn reached(runs: &[usize]) -> Verdict {
+    Verdict::Committed { reached: runs.iter().map(|n| key(*n).run_id).collect() }
+}
+
+pub(crate) async fn a_message_is_in_one_inbox_and_its_answer_in_the_other(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1), start(2)]).await;
+    let messages = vec![message(1, 2, None), message(2, 2, Some(key(2).run_id)), message(3, 1, None)];
+    assert_eq!(commit(&store, send(2, messages)).await, reached(&[2, 1, 2, 1, 1, 1]));
+    assert_eq!(waiting(&store, &key(2)).await, [inbox_input(1), inbox_input(2)]);
+    let own = [inbox_input(101), inbox_input(102), inbox_input(3), inbox_input(103)];
+    assert_eq!(waiting(&store, &key(1)).await, own, "one may write to oneself");
+    let attention = store.needing_attention(None, 10).await.unwrap();
+    assert_eq!(attention, [key(1), key(2)], "a host that starts finds both");
+}
+
+pub(crate) async fn a_message_to_a_run_that_is_not_open_is_refused_in_the_same_step(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1), start(2), close(2, EventId(2)), start(3)]).await;
+    // A closed one, one that never was, and another run than the one that is open.
+    let messages = vec![message(1, 2, None), message(2, 9, None), message(3, 3, Some(key(2).run_id))];
+    assert_eq!(commit(&store, send(2, messages)).await, reached(&[1, 1, 1]));
+    assert_eq!(waiting(&store, &key(1)).await, [inbox_input(201), inbox_input(202), inbox_input(203)]);
+    assert_eq!(waiting(&store, &key(3)).await, []);
+}
+
+pub(crate) async fn a_message_of_a_fenced_step_is_not_sent(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1), start(2)]).await;
+    assert_eq!(commit(&store, send(7, vec![message(1, 2, None)])).await, Verdict::Fenced);
+    assert_eq!(waiting(&store, &key(1)).await, []);
+    assert_eq!(waiting(&store, &key(2)).await, []);
+}
+
+pub(crate) async fn a_step_that_closes_its_run_hears_no_answers(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1), start(2)]).await;
+    let messages = vec![message(1, 2, None), message(2, 9, None), message(3, 1, None)];
+    let last = Decision { messages, ..close(1, EventId(2)) };
+    assert_eq!(commit(&store, last).await, reached(&[2]));
+    assert_eq!(waiting(&store, &key(2)).await, [inbox_input(1)]);
+    assert_eq!(waiting(&store, &key(1)).await, []);
+}
+
+pub(crate) async fn a_run_does_not_close_on_what_it_has_not_seen(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1), start(2)]).await;
+    let last = |inbox_known| Decision { inbox_known, ..close(2, EventId(2)) };
+    commit(&store, send(2, vec![message(1, 2, None)])).await;
+    assert_eq!(commit(&store, last(0)).await, Verdict::Fenced);
+    assert_eq!(waiting(&store, &key(2)).await, [inbox_input(1)], "nothing is lost");
+    assert_eq!(commit(&store, last(1)).await, Verdict::COMMITTED);
+    assert_eq!(waiting(&store, &key(2)).await, []);
+}
