@@ -144,7 +144,7 @@ impl From<ApiError> for Problem {
             ApiError::VersionConflict(_) => Self::new(StatusCode::CONFLICT, Code::VERSION_CONFLICT, detail),
             ApiError::Incompatible(report) => Self::new(StatusCode::CONFLICT, Code::INCOMPATIBLE, detail)
                 .with("report", serde_json::to_value(report).unwrap_or_default()),
-            ApiError::AlreadyStarted { workflow_id, run_id } => {
+            ApiError::AlreadyStarted { workflow_id, run_id } | ApiError::IdTaken { workflow_id, run_id } => {
                 Self::new(StatusCode::CONFLICT, Code::ALREADY_STARTED, detail)
                     .with("workflow_id", workflow_id.0)
                     .with("run_id", run_id.to_string())

@@ -278,6 +278,8 @@ pub enum Verdict {
     AlreadyRunning(RunId),
     /// It would have created a run under a `request_id` that already made this one.
     SameRequest(RunId),
+    /// It would have created a run under the workflow id of this closed one, which it may not.
+    IdTaken(RunId),
 }
 
 impl Verdict {

@@ -1,7 +1,8 @@
 //! `everfold start`.
 
-use clap::Args;
-use everfold::server::wire::{StartBody, Started};
+use clap::{Args, ValueEnum};
+use everfold::runner::api::{IdConflictPolicy, IdReusePolicy};
+use everfold::server::wire::{StartBody, StartSignal, Started};
 use owo_colors::OwoColorize as _;
 
 use super::Run;
@@ -26,6 +27,18 @@ pub(super) struct Start {
     /// De-duplicates: the same request id names the same run
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
+    /// Whether the workflow id may have been a closed run's
+    #[arg(long, value_name = "POLICY", value_enum)]
+    id_reuse_policy: Option<Reuse>,
+    /// What becomes of a run that is open under the workflow id; default: the start is refused
+    #[arg(long, value_name = "POLICY", value_enum)]
+    id_conflict_policy: Option<Conflict>,
+    /// A signal that the new run begins with, or that the open one is sent
+    #[arg(long, value_name = "NAME")]
+    signal: Option<String>,
+    /// That signal's input: JSON, @FILE, or @- for standard input
+    #[arg(long, value_name = "JSON|@FILE", default_value = "null", hide_default_value = true, requires = "signal")]
+    signal_input: String,
     /// A version other than the one that new runs start on, or its first digits
     #[arg(long, value_name = "DIGEST")]
     digest: Option<Prefix>,
@@ -36,12 +49,60 @@ pub(super) struct Start {
     form: Form,
 }
 
+/// [`IdReusePolicy`] as a flag's value.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Reuse {
+    /// It may
+    AllowDuplicate,
+    /// Only if that one did not complete
+    AllowDuplicateFailedOnly,
+    /// It may not
+    RejectDuplicate,
+}
+
+/// [`IdConflictPolicy`] as a flag's value.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Conflict {
+    /// The start is refused
+    Fail,
+    /// It is the run that is started
+    UseExisting,
+    /// It is terminated first
+    TerminateExisting,
+}
+
+impl From<Reuse> for IdReusePolicy {
+    fn from(reuse: Reuse) -> Self {
+        match reuse {
+            Reuse::AllowDuplicate => Self::AllowDuplicate,
+            Reuse::AllowDuplicateFailedOnly => Self::AllowDuplicateFailedOnly,
+            Reuse::RejectDuplicate => Self::RejectDuplicate,
+        }
+    }
+}
+
+impl From<Conflict> for IdConflictPolicy {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::Fail => Self::Fail,
+            Conflict::UseExisting => Self::UseExisting,
+            Conflict::TerminateExisting => Self::TerminateExisting,
+        }
+    }
+}
+
 impl Start {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
         let digest = match &self.digest {
             Some(prefix) => Some(version::find(client, &self.workflow_type, prefix).await?),
             None => None,
         };
+        let signal_input = input::parse("--signal-input", &self.signal_input)?;
+        let signal = self.signal.map(|name| StartSignal {
+            name,
+            input: signal_input,
+            headers: serde_json::Map::new(),
+        });
         let body = StartBody {
             workflow_type: self.workflow_type,
             workflow_id: self.id,
@@ -49,6 +110,9 @@ impl Start {
             request_id: self.request_id,
             digest,
             headers: serde_json::Map::new(),
+            id_reuse_policy: self.id_reuse_policy.map(Into::into),
+            id_conflict_policy: self.id_conflict_policy.map(Into::into),
+            signal,
         };
         let body = serde_json::to_value(body).map_err(anyhow::Error::from)?;
         let started: Started = client.post(&["workflows"], &body).await?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, ExternalWorkflow};
 use crate::divergence::Nondeterminism;
@@ -144,6 +145,42 @@ pub struct NewRun {
     pub started_at: Timestamp,
     /// De-duplicates the start: the same id for the same workflow id names the same run.
     pub request_id: Option<String>,
+    /// Whether the workflow id may have been a closed run's.
+    pub id_reuse: IdReusePolicy,
+}
+
+/// Whether a new run may have the workflow id of a closed one. It speaks of the last closed run that the store
+/// still has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdReusePolicy {
+    /// However that one closed.
+    #[default]
+    AllowDuplicate,
+    /// If it failed, was cancelled, was terminated or ran out of time.
+    AllowDuplicateFailedOnly,
+    /// Never.
+    RejectDuplicate,
+}
+
+impl IdReusePolicy {
+    /// Whether the workflow id of a run that closed so may be used again.
+    #[must_use]
+    pub const fn allows(self, closed: RunStatus) -> bool {
+        match (self, closed) {
+            (Self::AllowDuplicate, _) => true,
+            (Self::RejectDuplicate, _) => false,
+            (Self::AllowDuplicateFailedOnly, RunStatus::Completed | RunStatus::ContinuedAsNew) => false,
+            (
+                Self::AllowDuplicateFailedOnly,
+                RunStatus::Running
+                | RunStatus::Failed
+                | RunStatus::Canceled
+                | RunStatus::Terminated
+                | RunStatus::TimedOut,
+            ) => true,
+        }
+    }
 }
 
 /// How and when a run closed.
@@ -463,8 +500,13 @@ impl OutgoingMessage {
         Some(Self {
             to: to.clone(),
             input: waiting(input),
-            completed: waiting(Input::ExternalRequestCompleted(ExternalRequestCompleted { command_event_id })),
-            failed: waiting(Input::ExternalRequestFailed(ExternalRequestFailed { command_event_id, failure })),
+            completed: waiting(Input::ExternalRequestCompleted(ExternalRequestCompleted {
+                command_event_id,
+            })),
+            failed: waiting(Input::ExternalRequestFailed(ExternalRequestFailed {
+                command_event_id,
+                failure,
+            })),
         })
     }
 }

@@ -85,10 +85,7 @@ impl Limits {
         if state.external().len() < self.pending_external_requests {
             return Ok(());
         }
-        Err(format!(
-            "a run has at most {} unanswered requests to other runs",
-            self.pending_external_requests
-        ))
+        Err(format!("a run has at most {} unanswered requests to other runs", self.pending_external_requests))
     }
 
     /// Says whether a payload is too large.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use everfold_core::command::{
     ActivityCancelRequested, Command, DetachedWorkflowStarted, ExternalCancelInitiated,
-    ExternalSignalInitiated, TimerCanceled, TimerStarted, VersionChoice,
-    WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
+    ExternalSignalInitiated, TimerCanceled, TimerStarted, VersionChoice, WorkflowCanceled, WorkflowCompleted,
+    WorkflowContinuedAsNew, WorkflowFailed,
 };
 use everfold_core::event::SignalReceived;
 use everfold_core::ids::{EventId, WorkflowId};
 use everfold_core::payload::Payload;
 
 use super::bindings::everfold::workflow::host::{
-    ExternalWorkflow as WitExternalWorkflow, Host, LogLevel as WitLogLevel, MetricKind as WitMetricKind, Signal, VersionChoice as WitVersionChoice,
+    ExternalWorkflow as WitExternalWorkflow, Host, LogLevel as WitLogLevel, MetricKind as WitMetricKind,
+    Signal, VersionChoice as WitVersionChoice,
 };
 use super::bindings::everfold::workflow::types;
 use super::convert::{lift, lower};

@@ -63,11 +63,12 @@ pub(super) fn after_commit(
 ) {
     match committed {
         Ok(Verdict::Committed { reached }) => {
-            act(parts, &cell.key, flight, decision, names, phase);
+            // Before anybody is told: whoever then talks to one of them comes behind what was sent.
             for run_id in reached {
                 let reached = RunKey { namespace: cell.key.namespace.clone(), run_id };
                 parts.send(&reached, Message::Wake);
             }
+            act(parts, &cell.key, flight, decision, names, phase);
         }
         Ok(Verdict::Fenced) => {
             tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
@@ -77,6 +78,13 @@ pub(super) fn after_commit(
             if let Done::Start { started, reply } = flight.done {
                 let workflow_id = started.workflow_id;
                 let _ = reply.send(Err(ApiError::AlreadyStarted { workflow_id, run_id }));
+            }
+            *phase = Phase::Closed;
+        }
+        Ok(Verdict::IdTaken(run_id)) => {
+            if let Done::Start { started, reply } = flight.done {
+                let workflow_id = started.workflow_id;
+                let _ = reply.send(Err(ApiError::IdTaken { workflow_id, run_id }));
             }
             *phase = Phase::Closed;
         }
@@ -117,6 +125,9 @@ fn act(
     match flight.done {
         Done::Nothing => {}
         Done::Start { started, reply } => {
+            if !decision.inbox_put.is_empty() {
+                parts.send(key, Message::Wake);
+            }
             let _ = reply.send(Ok(started));
         }
         Done::Caller { reply } => {

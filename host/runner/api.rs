@@ -1,11 +1,12 @@
 //! What callers say to the runner and what it answers: the types of the host's public interface.
 
 use everfold_core::decision::{Blocked, Outcome, PendingActivity};
-use everfold_core::event::Event;
+use everfold_core::event::{Event, SignalReceived};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
+use serde::{Deserialize, Serialize};
 
 mod versions;
 
@@ -13,6 +14,7 @@ pub use crate::store::RunFilter;
 pub use crate::version::report::{
     Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Spent, Tally, TypeReport, UpgradeReport,
 };
+pub use everfold_core::decision::IdReusePolicy;
 pub use versions::{
     CheckRequest, Deployed, DeployedType, HandlerChange, LookAhead, Routed, RoutingChange, RoutingRequest,
     Subject, TypeChanges, TypeRouting, TypeVersions, UpgradeRequest, Version, VersionState, WhoMoves,
@@ -46,6 +48,25 @@ pub struct StartRequest {
     pub request_id: Option<String>,
     /// A version other than the type's current one.
     pub digest: Option<Digest>,
+    /// Whether the workflow id may have been a closed run's.
+    pub id_reuse: IdReusePolicy,
+    /// What becomes of a run that is open under the workflow id.
+    pub id_conflict: IdConflictPolicy,
+    /// A signal that the new run is begun with, or that the open one is sent.
+    pub signal: Option<SignalReceived>,
+}
+
+/// What a start makes of a run that is open under its workflow id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdConflictPolicy {
+    /// The start is refused.
+    #[default]
+    Fail,
+    /// It is the run that the caller gets.
+    UseExisting,
+    /// It is terminated, and the new one starts.
+    TerminateExisting,
 }
 
 /// A started run: it is on disk.
@@ -55,7 +76,8 @@ pub struct Started {
     pub workflow_id: WorkflowId,
     /// Its id.
     pub run_id: RunId,
-    /// Whether an earlier request with the same `request_id` had started it.
+    /// Whether it was there before: an earlier request with the same `request_id` had started it, or it was open
+    /// under the workflow id and is what the caller wants then.
     pub is_duplicate: bool,
 }
 
@@ -260,6 +282,16 @@ pub enum ApiError {
         /// The workflow id.
         workflow_id: WorkflowId,
         /// Its open run.
+        run_id: RunId,
+    },
+    /// The workflow id was a closed run's, and may not be used again.
+    #[error(
+        "workflow id {workflow_id} was that of run {run_id}, and the id reuse policy does not allow another one"
+    )]
+    IdTaken {
+        /// The workflow id.
+        workflow_id: WorkflowId,
+        /// Its last run.
         run_id: RunId,
     },
     /// The request itself is wrong.

@@ -81,6 +81,8 @@ pub(super) enum Message {
 pub(super) struct Start {
     pub(super) started: WorkflowStarted,
     pub(super) new_run: NewRun,
+    /// What it is sent at once: it waits in the inbox behind its beginning.
+    pub(super) signal: Option<Box<InboxInput>>,
     pub(super) reply: oneshot::Sender<Result<Started, ApiError>>,
 }
 
@@ -173,8 +175,15 @@ pub(super) enum Keep {
 pub(super) enum Source {
     Mailbox,
     Inbox(InboxSeq),
-    Start { new_run: NewRun, reply: oneshot::Sender<Result<Started, ApiError>> },
-    Caller { request: Option<Request>, reply: oneshot::Sender<Answer> },
+    Start {
+        new_run: NewRun,
+        signal: Option<Box<InboxInput>>,
+        reply: oneshot::Sender<Result<Started, ApiError>>,
+    },
+    Caller {
+        request: Option<Request>,
+        reply: oneshot::Sender<Answer>,
+    },
 }
 
 impl Run {
@@ -329,7 +338,7 @@ impl Run {
     }
 
     fn start(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: Start) {
-        let Start { started, new_run, reply } = start;
+        let Start { started, new_run, signal, reply } = start;
         self.phase = Phase::Ready(Box::new(Ready {
             state: RunState::new(),
             digest: new_run.digest,
@@ -341,7 +350,7 @@ impl Run {
             moved: None,
         }));
         let input = Input::WorkflowStarted(Arc::new(started));
-        self.fold(parts, cell, input, Source::Start { new_run, reply });
+        self.fold(parts, cell, input, Source::Start { new_run, signal, reply });
     }
 
     fn input(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input) {
@@ -598,7 +607,8 @@ impl Source {
                 decision.request = request;
                 (Done::Caller { reply }, Keep::Nothing)
             }
-            Self::Start { new_run, reply } => {
+            Self::Start { new_run, signal, reply } => {
+                decision.inbox_put.extend(signal.map(|signal| *signal));
                 let workflow_id = new_run.workflow_id.clone();
                 decision.new_run = Some(new_run);
                 (

@@ -1,18 +1,22 @@
 //! Starting runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_core::decision::{NewRun, Outcome};
-use everfold_core::event::WorkflowStarted;
-use everfold_core::ids::{Digest, RunKey, WorkflowId};
+use everfold_core::decision::{InboxInput, NewRun, Operation, Outcome, Request};
+use everfold_core::event::{Input, SignalReceived, WorkflowStarted};
+use everfold_core::ids::{Digest, RunId, RunKey, WorkflowId};
 use everfold_core::machine::RunStatus;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::api::{ApiError, RunResult, StartRequest, Started};
+use super::api::{
+    ApiError, IdConflictPolicy, RunRef, RunResult, SignalRequest, StartRequest, Started, StopRequest,
+};
 use super::run::{Message, Start};
+use super::talk::check_signal;
 use super::watch::Watch;
-use super::{Host, LONGEST_ID};
+use super::{Host, LONGEST_ID, internal};
 
 /// The end of a run that was started just now.
 #[derive(Debug)]
@@ -82,29 +86,101 @@ impl Host {
             WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
         });
         let digest = self.digest_for(&request, &workflow_id).await?;
+        if let Some(started) = self.signalled_before(&request, &workflow_id).await? {
+            return Ok(started);
+        }
+        loop {
+            match self.begin(&key, &request, &workflow_id, digest).await {
+                Err(ApiError::AlreadyStarted { run_id, .. }) => {
+                    if let Some(started) = self.instead(&request, &workflow_id, run_id).await? {
+                        return Ok(started);
+                    }
+                }
+                started => return started,
+            }
+        }
+    }
+
+    /// The run that an earlier request with the same `request_id` found open and signalled: none is started
+    /// for it, also when that run has closed since.
+    async fn signalled_before(
+        &self,
+        request: &StartRequest,
+        workflow_id: &WorkflowId,
+    ) -> Result<Option<Started>, ApiError> {
+        let (Some(_), Some(request_id)) = (&request.signal, request.request_id.clone()) else {
+            return Ok(None);
+        };
+        let signal = Request { operation: Operation::Signal, request_id };
+        let run_id = self.parts.store.request(&request.namespace, workflow_id, &signal).await;
+        let run_id = run_id.map_err(|error| internal(&error))?;
+        Ok(run_id.map(|run_id| Started { workflow_id: workflow_id.clone(), run_id, is_duplicate: true }))
+    }
+
+    /// Begins a run, if its workflow id has none that is open.
+    async fn begin(
+        &self,
+        key: &RunKey,
+        request: &StartRequest,
+        workflow_id: &WorkflowId,
+        digest: Digest,
+    ) -> Result<Started, ApiError> {
+        let parts = &self.parts;
+        let now = parts.clock.now();
         let started = WorkflowStarted {
             workflow_type: request.workflow_type.clone(),
             workflow_id: workflow_id.clone(),
-            namespace: request.namespace,
+            namespace: request.namespace.clone(),
             run_id: key.run_id,
             original_run_id: key.run_id,
             digest,
-            input: request.input,
-            headers: request.headers,
+            input: request.input.clone(),
+            headers: request.headers.clone(),
             seed: parts.clock.new_seed(),
             attempt: 1,
             continued_from_run_id: None,
         };
         let new_run = NewRun {
-            workflow_id,
-            workflow_type: request.workflow_type,
+            workflow_id: workflow_id.clone(),
+            workflow_type: request.workflow_type.clone(),
             digest,
-            started_at: parts.clock.now(),
-            request_id: request.request_id,
+            started_at: now,
+            request_id: request.request_id.clone(),
+            id_reuse: request.id_reuse,
         };
+        let signal = request.signal.clone().map(|signal| Input::SignalReceived(Arc::new(signal)));
+        let signal = signal.map(|input| Box::new(InboxInput { received_at: now, input }));
         let (reply, answered) = oneshot::channel();
-        parts.send(&key, Message::Start(Box::new(Start { started, new_run, reply })));
+        parts.send(key, Message::Start(Box::new(Start { started, new_run, signal, reply })));
         answered.await.unwrap_or_else(|_| Err(ApiError::Busy("the host is stopping".to_owned())))
+    }
+
+    /// What becomes of a start whose workflow id has an open run; none if that has closed, and it may begin.
+    async fn instead(
+        &self,
+        request: &StartRequest,
+        workflow_id: &WorkflowId,
+        run_id: RunId,
+    ) -> Result<Option<Started>, ApiError> {
+        let workflow_id = workflow_id.clone();
+        let namespace = request.namespace.clone();
+        let run = RunRef { namespace, workflow_id: workflow_id.clone(), run_id: Some(run_id) };
+        match (request.id_conflict, request.signal.clone()) {
+            (IdConflictPolicy::Fail, _) => Err(ApiError::AlreadyStarted { workflow_id, run_id }),
+            (IdConflictPolicy::UseExisting, None) => {
+                Ok(Some(Started { workflow_id, run_id, is_duplicate: true }))
+            }
+            (IdConflictPolicy::UseExisting, Some(SignalReceived { name, input, headers })) => {
+                let request_id = request.request_id.clone();
+                let taken = self.signal(SignalRequest { run, name, input, headers, request_id }).await;
+                Ok(if_open(taken)?.map(|_| Started { workflow_id, run_id, is_duplicate: true }))
+            }
+            (IdConflictPolicy::TerminateExisting, _) => {
+                let reason = "another run starts under its workflow id".to_owned();
+                if_open(self.terminate(StopRequest { run, reason, request_id: None }).await)?;
+                Ok(None)
+            }
+        }
     }
 
     fn check_start(&self, request: &StartRequest) -> Result<(), ApiError> {
@@ -112,6 +188,14 @@ impl Host {
             return Err(ApiError::Busy("the host is stopping".to_owned()));
         }
         self.parts.limits.check_payload("the input", request.input.size()).map_err(ApiError::InvalidInput)?;
+        if let Some(signal) = &request.signal {
+            check_signal(&self.parts.limits, &signal.name, &signal.input)?;
+            if request.id_conflict == IdConflictPolicy::Fail {
+                let message =
+                    "a start with a signal is for an open run too: its id_conflict_policy cannot be fail";
+                return Err(ApiError::InvalidInput(message.to_owned()));
+            }
+        }
         let ids = [
             ("workflow_id", request.workflow_id.as_ref().map(|id| id.0.as_str())),
             ("workflow_type", Some(request.workflow_type.as_str())),
@@ -138,5 +222,13 @@ impl Host {
             });
         };
         self.must_have(&request.namespace, workflow_type, digest).await.map(|()| digest)
+    }
+}
+
+/// The answer of a run, if it is still open.
+fn if_open<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Err(ApiError::NotFound(_)) => Ok(None),
+        answer => answer.map(Some),
     }
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use everfold_core::decision::{Operation, Request};
 use everfold_core::event::{Input, SignalReceived, WorkflowCancelRequested};
 use everfold_core::ids::RunId;
+use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
+use everfold_core::payload::Payload;
 use tokio::sync::oneshot;
 
 use super::api::{Acknowledged, ApiError, RunRef, SignalRequest, StopRequest};
@@ -58,14 +60,7 @@ impl Host {
     /// `NotFound` when no such run is open, `LimitExceeded`, `InvalidInput`, `Busy`.
     pub async fn signal(&self, request: SignalRequest) -> Result<Acknowledged, ApiError> {
         let SignalRequest { run, name, input, headers, request_id } = request;
-        if name.is_empty() || name.len() > LONGEST_ID {
-            let message = format!("a signal's name must have 1 to {LONGEST_ID} bytes");
-            return Err(ApiError::InvalidInput(message));
-        }
-        self.parts
-            .limits
-            .check_payload("the signal's input", input.size())
-            .map_err(ApiError::InvalidInput)?;
+        check_signal(&self.parts.limits, &name, &input)?;
         let signal = Input::SignalReceived(Arc::new(SignalReceived { name, input, headers }));
         self.talk(&run, Ask::Take(signal), Operation::Signal, request_id).await
     }
@@ -144,6 +139,15 @@ impl Host {
             None => format!("workflow {} has no open run", run.workflow_id),
         }))
     }
+}
+
+/// Whether a signal may be sent at all.
+pub(super) fn check_signal(limits: &Limits, name: &str, input: &Payload) -> Result<(), ApiError> {
+    if name.is_empty() || name.len() > LONGEST_ID {
+        let message = format!("a signal's name must have 1 to {LONGEST_ID} bytes");
+        return Err(ApiError::InvalidInput(message));
+    }
+    limits.check_payload("the signal's input", input.size()).map_err(ApiError::InvalidInput)
 }
 
 fn check_reason(reason: &str) -> Result<(), ApiError> {

@@ -29,6 +29,7 @@ pub use versions::{
 };
 
 use super::openapi::shapes;
+use crate::runner::api::{IdConflictPolicy, IdReusePolicy};
 
 /// The body that starts a run.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -52,6 +53,35 @@ pub struct StartBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{64}$")]
     pub digest: Option<Digest>,
+    /// Named values beside the input.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub headers: Map<String, Value>,
+    /// Whether the workflow id may have been that of a closed run which the host still keeps: however it closed, only
+    /// if it did not complete, or never; `allow_duplicate` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::IdReusePolicy>)]
+    pub id_reuse_policy: Option<IdReusePolicy>,
+    /// What becomes of a run that is open under the workflow id: the start is refused, answers with that run, or
+    /// terminates it first. If absent `fail`, and `use_existing` with a signal, which allows no `fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::IdConflictPolicy>)]
+    pub id_conflict_policy: Option<IdConflictPolicy>,
+    /// A signal that the new run begins with, or that the open one is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<StartSignal>,
+}
+
+/// The signal of a start.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartSignal {
+    /// Its name.
+    #[schema(min_length = 1, max_length = 1000)]
+    pub name: String,
+    /// What it says; `null` if absent.
+    #[serde(default)]
+    pub input: Value,
     /// Named values beside the input.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = HashMap<String, Value>)]

@@ -39,6 +39,11 @@ pub(super) const WORKFLOW_ID: &str = "SELECT workflow_id FROM runs WHERE run_id 
 pub(super) const OPEN_RUN: &str =
     "SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 AND status = 'running'";
 
+/// The last run of a workflow id and how it closed: namespace, workflow id → run id, status.
+pub(super) const LAST_RUN: &str = "\
+    SELECT run_id, status FROM runs WHERE namespace = $1 AND workflow_id = $2 \
+    ORDER BY started_at DESC, run_id DESC LIMIT 1";
+
 /// A new run. No row: its run id is taken.
 pub(super) const RUN_PUT: &str = "\
     INSERT INTO runs (run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \

@@ -16,8 +16,8 @@ use everfold::activity::{AttemptSettings, Attempts, Registry};
 use everfold::clock::Clock;
 use everfold::guest::{CodeCache, Engine, EngineSettings};
 use everfold::runner::api::{
-    Acknowledged, ApiError, Description, QueryRequest, RunRef, RunResult, SignalRequest, StartRequest,
-    Started, StopRequest,
+    Acknowledged, ApiError, Description, IdConflictPolicy, IdReusePolicy, QueryRequest, RunRef, RunResult,
+    SignalRequest, StartRequest, Started, StopRequest,
 };
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::Store;
@@ -266,6 +266,9 @@ pub fn request(workflow_type: &str, id: &str, input: &Value) -> StartRequest {
         headers: Vec::new(),
         request_id: None,
         digest: None,
+        id_reuse: IdReusePolicy::default(),
+        id_conflict: IdConflictPolicy::default(),
+        signal: None,
     }
 }
 

@@ -177,6 +177,9 @@ impl Calls {
             request_id: None,
             digest: self.pinned,
             headers: Map::new(),
+            id_reuse_policy: None,
+            id_conflict_policy: None,
+            signal: None,
         })
     }
 }

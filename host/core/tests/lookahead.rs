@@ -96,7 +96,9 @@ fn order(_: EventId, input: &Input, state: &RunState) -> Option<Vec<Command>> {
         | Input::WorkflowCancelRequested(_)
         | Input::ActivityTimedOut(_)
         | Input::ActivityCanceled(_)
-        | Input::SignalReceived(_) => Vec::new(),
+        | Input::SignalReceived(_)
+        | Input::ExternalRequestCompleted(_)
+        | Input::ExternalRequestFailed(_) => Vec::new(),
     })
 }
 

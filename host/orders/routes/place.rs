@@ -17,7 +17,7 @@ use crate::orders::records::Record;
 use crate::orders::request::{self, OrderRequest};
 use crate::orders::status::OrderStatus;
 use crate::orders::steps::StepError;
-use crate::runner::api::StartRequest;
+use crate::runner::api::{IdConflictPolicy, IdReusePolicy, StartRequest};
 use crate::telemetry::http::with_traceparent;
 
 /// Base of the ids of orders that were placed with a `request_id` (UUIDv5, RFC 9562): the same
@@ -117,6 +117,9 @@ fn start_request(shop: &Shop, order: &Order) -> Result<StartRequest, Problem> {
         headers: with_traceparent(Vec::new()),
         request_id: Some(order.order_id.clone()),
         digest: None,
+        id_reuse: IdReusePolicy::default(),
+        id_conflict: IdConflictPolicy::default(),
+        signal: None,
     })
 }
 

@@ -44,6 +44,13 @@ shapes! {
         .description(Some("How a run stands"))
         .enum_values(Some(machine::RunStatus::ALL.map(machine::RunStatus::name)));
 
+    /// Whether a new run may have the workflow id of a closed one.
+    IdReusePolicy uses [] = text()
+        .enum_values(Some(["allow_duplicate", "allow_duplicate_failed_only", "reject_duplicate"]));
+
+    /// What a start makes of a run that is open under its workflow id.
+    IdConflictPolicy uses [] = text().enum_values(Some(["fail", "use_existing", "terminate_existing"]));
+
     /// A status, and the end of a closed run.
     Standing uses [RunStatus, Failure] = standing()
         .description(Some("How a run stands, with its end if it has ended"))

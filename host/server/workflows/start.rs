@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use everfold_core::event::SignalReceived;
 use everfold_core::ids::{Namespace, WorkflowId};
 use everfold_core::machine::RunStatus;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{NamespaceParameter, check_id, headers, payload};
-use crate::runner::api::{self, ApiError, RunResult, StartRequest};
+use crate::runner::api::{self, ApiError, IdConflictPolicy, RunResult, StartRequest};
 use crate::server::Served;
 use crate::server::extract::{Json, Query, Wait};
 use crate::server::openapi::refusals;
 use crate::server::problem::Answer;
-use crate::server::wire::{Standing, StartBody, Started};
+use crate::server::wire::{Standing, StartBody, StartSignal, Started};
 use crate::telemetry::http::with_traceparent;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -81,6 +82,11 @@ fn start_request(namespace: Namespace, body: StartBody) -> Answer<StartRequest> 
     check_id("workflow_type", Some(&body.workflow_type))?;
     check_id("workflow_id", body.workflow_id.as_deref())?;
     check_id("request_id", body.request_id.as_deref())?;
+    let signal = body.signal.map(start_signal).transpose()?;
+    let unless_told = match &signal {
+        Some(_) => IdConflictPolicy::UseExisting,
+        None => IdConflictPolicy::Fail,
+    };
     Ok(StartRequest {
         namespace,
         workflow_type: body.workflow_type,
@@ -89,5 +95,14 @@ fn start_request(namespace: Namespace, body: StartBody) -> Answer<StartRequest> 
         headers: with_traceparent(headers(&body.headers)?),
         request_id: body.request_id,
         digest: body.digest,
+        id_reuse: body.id_reuse_policy.unwrap_or_default(),
+        id_conflict: body.id_conflict_policy.unwrap_or(unless_told),
+        signal,
     })
+}
+
+fn start_signal(signal: StartSignal) -> Answer<SignalReceived> {
+    let StartSignal { name, input, headers: beside } = signal;
+    check_id("signal.name", Some(&name))?;
+    Ok(SignalReceived { name, input: payload(&input)?, headers: headers(&beside)? })
 }

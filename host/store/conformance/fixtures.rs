@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::{
-    BlockChange, BlockKind, Blocked, Closed, Decision, InboxInput, NewRun, Outcome, PendingActivity,
+    BlockChange, BlockKind, Blocked, Closed, Decision, IdReusePolicy, InboxInput, NewRun, Outcome,
+    PendingActivity,
 };
 use everfold_core::divergence::{Call, Nondeterminism};
 use everfold_core::event::{Event, EventKind, Input, WorkflowCancelRequested, WorkflowStarted};
@@ -75,6 +76,7 @@ pub(crate) fn start(n: usize) -> Decision {
         digest: DIGEST,
         started_at: started_at(n),
         request_id: None,
+        id_reuse: IdReusePolicy::default(),
     };
     Decision {
         new_run: Some(new_run),

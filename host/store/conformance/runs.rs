@@ -148,8 +148,9 @@ pub(crate) async fn steps_of_one_run_in_one_batch_work_in_order(backend: &impl B
         close(1, EventId(5)),
         advance(1, EventId(6), 1),
     ];
-    use Verdict::{Committed, Fenced};
-    assert_eq!(commit_all(&store, batch).await, [Committed, Committed, Fenced, Committed, Committed, Fenced]);
+    let (written, fenced) = (Verdict::COMMITTED, Verdict::Fenced);
+    let expected = [&written, &written, &fenced, &written, &written, &fenced].map(Clone::clone);
+    assert_eq!(commit_all(&store, batch).await, expected);
     let ids: Vec<u64> =
         store.history(&key(1), EventId(0), 100).await.unwrap().iter().map(|event| event.id.0).collect();
     assert_eq!(ids, [1, 2, 3, 4, 5]);

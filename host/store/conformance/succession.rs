@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use everfold_core::command::{Command, VersionChoice, WorkflowContinuedAsNew};
 use everfold_core::decision::{
-    Closed, Decision, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome, Request,
+    Closed, Decision, IdReusePolicy, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome, Request,
 };
 use everfold_core::event::{Event, EventKind, Input, SignalReceived};
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
@@ -38,6 +38,7 @@ fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Kinship) -> N
         digest: DIGEST,
         started_at: started_at(n),
         request_id: None,
+        id_reuse: IdReusePolicy::default(),
     };
     NextRun { run_id: key(n).run_id, new_run, inputs, kinship }
 }

@@ -6,12 +6,12 @@
 use std::slice;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, NextRun, Operation,
-    OutgoingMessage, PendingActivity, Request,
+    BlockChange, Blocked, Decision, Effects, IdReusePolicy, InboxInput, InboxSeq, Kinship, NewRun, NextRun,
+    Operation, OutgoingMessage, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
-use everfold_core::ids::{EventId, RunId, RunKey};
+use everfold_core::ids::{EventId, RunId, RunKey, WorkflowId};
 use everfold_core::machine::RunStatus;
 use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
@@ -31,6 +31,7 @@ pub(super) struct Statements<'c> {
     request_put: Statement<'c>,
     workflow_id: Statement<'c>,
     open_run: Statement<'c>,
+    last_run: Statement<'c>,
     run_put: Statement<'c>,
     run_advance: Statement<'c>,
     run_close: Statement<'c>,
@@ -78,6 +79,7 @@ impl<'c> Statements<'c> {
             request_put: prepare(sql::REQUEST_PUT)?,
             workflow_id: prepare(sql::WORKFLOW_ID)?,
             open_run: prepare(sql::OPEN_RUN)?,
+            last_run: prepare(sql::LAST_RUN)?,
             run_put: prepare(sql::RUN_PUT)?,
             run_advance: prepare(sql::RUN_ADVANCE)?,
             run_close: prepare(sql::RUN_CLOSE)?,
@@ -195,7 +197,9 @@ impl<'c> Statements<'c> {
         };
         match verdict {
             Verdict::Committed { .. } => {}
-            Verdict::Fenced | Verdict::AlreadyRunning(_) | Verdict::SameRequest(_) => return Ok(verdict),
+            Verdict::Fenced | Verdict::AlreadyRunning(_) | Verdict::SameRequest(_) | Verdict::IdTaken(_) => {
+                return Ok(verdict);
+            }
         }
         let key = &decision.key;
         self.append_history(key, &decision.events)?;
@@ -224,7 +228,7 @@ impl<'c> Statements<'c> {
 
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
         let Decision { key, open_activities, closed, .. } = decision;
-        let NewRun { workflow_id, workflow_type, digest, started_at, request_id } = new_run;
+        let NewRun { workflow_id, workflow_type, digest, started_at, request_id, id_reuse } = new_run;
         let start = Operation::Start.name();
         if let Some(request_id) = request_id {
             let request = params![key.namespace.0, workflow_id.0, start, request_id];
@@ -237,6 +241,9 @@ impl<'c> Statements<'c> {
         let run_id = self.open_run.query_row(open_run, |row| row.get(0)).optional()?;
         if let Some(run_id) = run_id {
             return Ok(Verdict::AlreadyRunning(RunId(run_id)));
+        }
+        if let Some(run_id) = self.taken_by(key, workflow_id, *id_reuse)? {
+            return Ok(Verdict::IdTaken(run_id));
         }
         let rows = self.run_put.execute(params![
             key.run_id.0,
@@ -260,6 +267,19 @@ impl<'c> Statements<'c> {
             self.request_put.execute(put)?;
         }
         Ok(Verdict::COMMITTED)
+    }
+
+    /// The closed run on whose account a workflow id may not be used.
+    fn taken_by(&mut self, key: &RunKey, id: &WorkflowId, reuse: IdReusePolicy) -> Result<Option<RunId>> {
+        if reuse == IdReusePolicy::AllowDuplicate {
+            return Ok(None);
+        }
+        let last_run = params![key.namespace.0, id.0];
+        let last: Option<(RunId, String)> =
+            self.last_run.query_row(last_run, |row| Ok((RunId(row.get(0)?), row.get(1)?))).optional()?;
+        let is_taken =
+            |status: &str| RunStatus::from_name(status).is_some_and(|status| !reuse.allows(status));
+        Ok(last.filter(|(_, status)| is_taken(status)).map(|(run_id, _)| run_id))
     }
 
     /// The run that did the decision's request before.
@@ -287,7 +307,7 @@ impl<'c> Statements<'c> {
     /// Begins a run that `from` asked for: its row, and what waits in its inbox.
     fn begin(&mut self, from: &RunKey, next: &NextRun, taken: &[InboxSeq]) -> Result<()> {
         let NextRun { run_id, new_run, inputs, kinship } = next;
-        let NewRun { workflow_id, workflow_type, digest, started_at, request_id: _ } = new_run;
+        let NewRun { workflow_id, workflow_type, digest, started_at, request_id: _, id_reuse: _ } = new_run;
         let open_run = params![from.namespace.0, workflow_id.0];
         if self.open_run.exists(open_run)? {
             return Ok(());
