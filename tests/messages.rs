@@ -1,5 +1,5 @@
 //! Messages from run to run: delivered once, in order, also to a blocked run, also behind a kill; refused where no such
-//! run is open; and never lost to a run that closes at that moment.
+//! run is open; and not overtaken by what closes a run.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,11 +7,13 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everfold::activity::Registry;
 use everfold::clock::Clock;
 use everfold::guest::EngineSettings;
 use everfold::runner::HostSettings;
+use everfold::runner::api::ApiError;
 use everfold::store::CommitError;
 use everfold_core::machine::RunStatus;
 use futures::future::join_all;
@@ -48,7 +50,7 @@ async fn a_signal_to_another_run_is_delivered_and_answered() {
     let messages = json!([add("sum", 0), add("nobody", 1), add("sum", 1), add("sum", 2)]);
     test.start("messenger", "messenger", &messages).await;
     let answers = returned(&test.end("messenger").await);
-    let nobody = "WorkflowNotFound: workflow nobody has no open run";
+    let nobody = "workflow nobody has no open run";
     assert_eq!(answers, json!(["delivered", nobody, "delivered", "delivered"]));
     assert_eq!(returned(&test.end("sum").await), numbers(0..3));
     let expected = [
@@ -78,7 +80,7 @@ async fn a_run_can_mean_one_run_and_itself_and_ask_another_to_cancel() {
     let to = |run_id: &dyn ToString| json!({ "workflow_id": "sum", "run_id": run_id.to_string(), "signal": ["add", 7] });
     let messages = json!([to(&closed), to(&open), { "workflow_id": "waiting" }, add("messenger", 1)]);
     test.start("messenger", "messenger", &messages).await;
-    let refused = format!("WorkflowNotFound: run {closed} of workflow sum is not open");
+    let refused = format!("run {closed} of workflow sum is not open");
     let answers = returned(&test.end("messenger").await);
     assert_eq!(answers, json!([refused, "delivered", "delivered", "delivered"]));
     assert_eq!(returned(&test.end("sum").await), json!([7]));
@@ -125,7 +127,7 @@ async fn messages_are_neither_lost_nor_doubled_by_rollbacks_and_kills() {
     for _ in 0..4 {
         test.kill().await;
         test = open(folder.path(), every_fifth).await;
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for sender in 0..SENDERS {
         let end = test.end(&format!("messenger-{sender}")).await;
@@ -142,7 +144,37 @@ async fn messages_are_neither_lost_nor_doubled_by_rollbacks_and_kills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_delivered_as_its_run_closes_is_in_its_history() {
+async fn what_reached_a_run_before_is_not_overtaken_by_what_closes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path()).await;
+    test.start("signals", "run", &json!({ "count": 1 })).await;
+    let held = test.store.hold().await;
+    let asked = test.store.asked();
+    let start = tokio::spawn({
+        let host = test.host.clone();
+        async move { host.start(request("messenger", "messenger", &json!([add("run", 1)]))).await }
+    });
+    // The message is on its way to the disk, and the run does not know.
+    while test.store.asked() == asked {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let signal = tokio::spawn({
+        let host = test.host.clone();
+        async move { host.signal(support::signal("run", "add", &json!(2))).await }
+    });
+    // The run is folded with the signal, which closes it.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(held);
+    start.await.unwrap().unwrap();
+    let late = signal.await.unwrap();
+    assert!(matches!(late, Err(ApiError::NotFound(_))), "it closed with the other one: {late:?}");
+    assert_eq!(returned(&test.end("run").await), json!([1]));
+    assert_eq!(returned(&test.end("messenger").await), json!(["delivered"]));
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_closes_once_whoever_writes_to_it_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let test = samples(folder.path()).await;
     for round in 0..40 {
@@ -152,14 +184,21 @@ async fn a_message_that_is_delivered_as_its_run_closes_is_in_its_history() {
         // The run closes with the first that comes, from here or from there.
         let start = test.host.start(request("messenger", &messenger, &messages));
         let number = json!(0);
-        let (started, _) = futures::join!(start, test.signal(&run, "add", &number));
+        let (started, signal) = futures::join!(start, test.signal(&run, "add", &number));
         started.unwrap();
+        assert!(matches!(signal, Ok(_) | Err(ApiError::NotFound(_))), "{signal:?}");
         let answers: Vec<String> = serde_json::from_value(returned(&test.end(&messenger).await)).unwrap();
-        let delivered = answers.iter().filter(|answer| *answer == "delivered").count();
-        test.end(&run).await;
-        let got = signals(&test.events(&run).await);
-        let from_messenger = got.iter().filter(|(.., number)| *number != json!(0)).count();
-        assert_eq!(from_messenger, delivered, "round {round}: {answers:?} {got:?}");
+        let delivered = answers.iter().take_while(|answer| *answer == "delivered").count();
+        let refused = format!("workflow {run} has no open run");
+        assert!(answers[delivered..].iter().all(|answer| *answer == refused), "{answers:?}");
+        let got = returned(&test.end(&run).await);
+        let history = signals(&test.events(&run).await);
+        let first = &history[0].2;
+        assert_eq!(got, json!([first]), "it ended with the first: {history:?}");
+        assert_eq!(signal.is_ok(), history.iter().any(|(.., number)| *number == json!(0)), "{history:?}");
+        let of_messenger: Vec<_> = history.iter().filter(|(.., number)| *number != json!(0)).collect();
+        assert!(of_messenger.len() <= delivered, "{answers:?} {history:?}");
+        assert!(of_messenger.iter().enumerate().all(|(place, (.., number))| *number == json!(place + 1)));
     }
     test.stop().await;
 }

@@ -17,7 +17,7 @@ use everfold::guest::EngineSettings;
 use everfold::runner::HostSettings;
 use everfold::store::{SqliteStore, Store, Verdict};
 use everfold_core::command::Command;
-use everfold_core::decision::{Decision, IdReusePolicy, InboxInput, Kinship, NewRun, NextRun};
+use everfold_core::decision::{Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun};
 use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
 use everfold_core::failure::Failure;
 use everfold_core::fold::{Folded, activations};
@@ -198,6 +198,7 @@ fn new_run(started: &WorkflowStarted, at: Timestamp) -> NewRun {
         started_at: at,
         request_id: None,
         id_reuse: IdReusePolicy::default(),
+        if_open: IfOpen::default(),
     }
 }
 

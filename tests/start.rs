@@ -88,6 +88,13 @@ async fn an_open_run_is_kept_used_or_terminated_as_the_policy_says() {
     let first = RunRef { run_id: Some(first.run_id), ..run("sum") };
     assert_eq!(test.host.describe(&first).await.unwrap().status, RunStatus::Terminated);
 
+    let both =
+        StartRequest { id_reuse: IdReusePolicy::RejectDuplicate, id_conflict: TerminateExisting, ..sum(1) };
+    let refused = test.host.start(both).await;
+    assert!(matches!(refused, Err(ApiError::InvalidInput(_))), "{refused:?}");
+    let open = run("sum");
+    assert_eq!(test.host.describe(&open).await.unwrap().status, RunStatus::Running, "nothing was done");
+
     // Ten at once: each ends the one before it, and one is left.
     let started = join_all((0..10).map(|_| start(TerminateExisting))).await;
     let started: Vec<_> = started.into_iter().map(|started| started.unwrap().run_id).collect();
@@ -109,16 +116,16 @@ async fn a_start_with_a_signal_begins_a_run_with_it_or_signals_the_open_one() {
     let again = test.host.start(sum_with(3, 2)).await.unwrap();
     assert_eq!((again.run_id, again.is_duplicate), (first.run_id, true));
     assert_eq!(returned(&test.end("sum").await), json!([0, 1, 2]));
-    assert_eq!(lines(&test.events("sum").await)[..3], [
-        "1 WorkflowStarted",
-        "2 SignalReceived",
-        "3 SignalTaken add"
-    ]);
+    assert_eq!(
+        lines(&test.events("sum").await)[..3],
+        ["1 WorkflowStarted", "2 SignalReceived", "3 SignalTaken add"]
+    );
     let next = test.host.start(sum_with(1, 7)).await.unwrap();
     assert_ne!(next.run_id, first.run_id);
     assert_eq!(returned(&test.end("sum").await), json!([7]));
 
-    let refused = test.host.start(StartRequest { id_conflict: IdConflictPolicy::Fail, ..sum_with(1, 1) }).await;
+    let refused =
+        test.host.start(StartRequest { id_conflict: IdConflictPolicy::Fail, ..sum_with(1, 1) }).await;
     assert!(matches!(refused, Err(ApiError::InvalidInput(_))), "{refused:?}");
     test.stop().await;
 }

@@ -37,7 +37,13 @@ pub(super) struct Start {
     #[arg(long, value_name = "NAME")]
     signal: Option<String>,
     /// That signal's input: JSON, @FILE, or @- for standard input
-    #[arg(long, value_name = "JSON|@FILE", default_value = "null", hide_default_value = true, requires = "signal")]
+    #[arg(
+        long,
+        value_name = "JSON|@FILE",
+        default_value = "null",
+        hide_default_value = true,
+        requires = "signal"
+    )]
     signal_input: String,
     /// A version other than the one that new runs start on, or its first digits
     #[arg(long, value_name = "DIGEST")]

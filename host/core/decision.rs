@@ -20,6 +20,9 @@ use crate::payload::Payload;
 /// The type of the failure of a request to a run that is not open.
 pub const WORKFLOW_NOT_FOUND: &str = "WorkflowNotFound";
 
+/// The type of the failure of a request to a run in whose inbox too much waits.
+pub const INBOX_FULL: &str = "InboxFull";
+
 /// What one step of a run changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -43,7 +46,8 @@ pub struct Decision {
     /// Inbox rows that this step's input came from.
     pub inbox_taken: Vec<InboxSeq>,
     /// How many rows of the inbox the run knew before this step, those taken included. A step that closes the run is
-    /// refused where there are more: what reached a run before it closed is folded, and not lost.
+    /// refused where there are more: an input from elsewhere does not overtake what reached the run before it. What
+    /// waits behind the input that closes the run is left unread.
     pub inbox_known: u64,
     /// Attempts that failed or were lost: rows to insert or replace.
     pub attempts: Vec<PendingActivity>,
@@ -116,11 +120,23 @@ pub struct OutgoingMessage {
     pub to: ExternalWorkflow,
     /// What it gets.
     pub input: InboxInput,
-    /// What the sender gets when it was delivered.
-    pub completed: InboxInput,
-    /// What the sender gets when there is no such open run.
-    pub failed: InboxInput,
+    /// The sender's command.
+    pub command_event_id: EventId,
 }
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the other run's inbox.
+    Delivered,
+    /// No such run is open.
+    NotFound,
+    /// As much waits there as other runs may leave ([`MOST_WAITING`]).
+    InboxFull,
+}
+
+/// How much may wait in a run's inbox before other runs are refused.
+pub const MOST_WAITING: u64 = 10_000;
 
 /// How a run stands to the one that began it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +163,21 @@ pub struct NewRun {
     pub request_id: Option<String>,
     /// Whether the workflow id may have been a closed run's.
     pub id_reuse: IdReusePolicy,
+    /// What the start is content with if a run is open under the workflow id.
+    pub if_open: IfOpen,
+}
+
+/// What a start is content with if a run is open under its workflow id. It is not begun in any case; this is for
+/// the request, which is done once whichever way it was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfOpen {
+    /// Nothing: who asks is told.
+    #[default]
+    Refused,
+    /// The open run, which is what the `request_id` names from then on.
+    Used,
+    /// That the open run is signalled, by a request of its own under the same `request_id`.
+    Signalled,
 }
 
 /// Whether a new run may have the workflow id of a closed one. It speaks of the last closed run that the store
@@ -490,24 +521,39 @@ impl OutgoingMessage {
             | Command::WorkflowFailed(_)
             | Command::WorkflowCanceled(_) => return None,
         };
-        let message = match to.run_id {
-            Some(run_id) => format!("run {run_id} of workflow {} is not open", to.workflow_id),
-            None => format!("workflow {} has no open run", to.workflow_id),
+        let input = InboxInput { received_at: event.time, input };
+        Some(Self { to: to.clone(), input, command_event_id: event.id })
+    }
+
+    /// What the sender is told.
+    #[must_use]
+    pub fn answer(&self, delivery: Delivery) -> InboxInput {
+        let Self { to, input, command_event_id } = self;
+        let ExternalWorkflow { workflow_id, run_id } = to;
+        let failure = match (delivery, run_id) {
+            (Delivery::Delivered, _) => None,
+            (Delivery::NotFound, Some(run_id)) => {
+                let message = format!("run {run_id} of workflow {workflow_id} is not open");
+                Some(Failure::non_retryable(WORKFLOW_NOT_FOUND, message))
+            }
+            (Delivery::NotFound, None) => {
+                let message = format!("workflow {workflow_id} has no open run");
+                Some(Failure::non_retryable(WORKFLOW_NOT_FOUND, message))
+            }
+            (Delivery::InboxFull, _) => {
+                let message =
+                    format!("{MOST_WAITING} inputs wait in the inbox of workflow {workflow_id} already");
+                Some(Failure::application(INBOX_FULL, message))
+            }
         };
-        let command_event_id = event.id;
-        let failure = Failure::non_retryable(WORKFLOW_NOT_FOUND, message);
-        let waiting = |input| InboxInput { received_at: event.time, input };
-        Some(Self {
-            to: to.clone(),
-            input: waiting(input),
-            completed: waiting(Input::ExternalRequestCompleted(ExternalRequestCompleted {
-                command_event_id,
-            })),
-            failed: waiting(Input::ExternalRequestFailed(ExternalRequestFailed {
-                command_event_id,
-                failure,
-            })),
-        })
+        let command_event_id = *command_event_id;
+        let answer = match failure {
+            None => Input::ExternalRequestCompleted(ExternalRequestCompleted { command_event_id }),
+            Some(failure) => {
+                Input::ExternalRequestFailed(ExternalRequestFailed { command_event_id, failure })
+            }
+        };
+        InboxInput { received_at: input.received_at, input: answer }
     }
 }
 

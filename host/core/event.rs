@@ -178,7 +178,7 @@ pub struct SignalReceived {
     pub headers: Vec<(String, Payload)>,
 }
 
-/// The good end of a request to another run: it is in that run's history or inbox.
+/// The good end of a request to another run: it reached that run's inbox while the run was open.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct ExternalRequestCompleted {
     /// The command that made it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use everfold_core::command::Command;
 use everfold_core::decision::{Decision, PendingActivity};
-use everfold_core::event::{EventKind, Input};
+use everfold_core::event::{Event, EventKind, Input};
 use everfold_core::ids::RunKey;
 use tokio::sync::oneshot;
 
@@ -14,8 +14,8 @@ use super::cells::Cell;
 use super::dispatch::Dispatcher;
 use super::load;
 use super::moves::MoveAnswer;
-use super::run::{Committed, Flight, Keep, Message, Phase, Ready};
-use super::talk::{Answer, Refusal, Taken};
+use super::run::{Committed, Flight, Keep, Message, Phase, Ready, Talk};
+use super::talk::{Answer, Ask, Refusal, Taken};
 use crate::activity::AttemptTask;
 use crate::store::{CommitError, Verdict};
 use crate::telemetry::{Facts, RunNames};
@@ -69,6 +69,9 @@ pub(super) fn after_commit(
                 parts.send(&reached, Message::Wake);
             }
             act(parts, &cell.key, flight, decision, names, phase);
+        }
+        Ok(Verdict::Fenced) if is_fold_that_closes(&flight, &decision) => {
+            *phase = again(parts, cell, flight, decision);
         }
         Ok(Verdict::Fenced) => {
             tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
@@ -194,6 +197,30 @@ fn keep_resident(parts: &Arc<Parts>, key: &RunKey, ready: &Ready) {
         parts.telemetry.evicted();
         parts.cells.send_if_present(&victim, Message::Evict);
     }
+}
+
+/// Whether a decision closes its run by what its guest did, and not in its first step.
+fn is_fold_that_closes(flight: &Flight, decision: &Decision) -> bool {
+    let is_input = matches!(decision.events.first(), Some(Event { kind: EventKind::Input(_), .. }));
+    let is_of_the_run = matches!(flight.done, Done::Nothing | Done::Caller { .. });
+    decision.closed.is_some() && is_input && is_of_the_run
+}
+
+/// Something had reached the run that closes here, which comes first: the run is read again, and what was to close it
+/// follows behind that.
+fn again(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: Flight, mut decision: Decision) -> Phase {
+    tracing::debug!(run_id = %cell.key.run_id, "a run is not closed: more waits in its inbox");
+    parts.residents.remove(&cell.key);
+    let message = match (decision.take_input(), flight.done) {
+        (Some(input), Done::Caller { reply }) => {
+            Message::Talk(Box::new(Talk { ask: Ask::Take(input), request: decision.request, reply }))
+        }
+        (Some(input), _) if flight.keep == Keep::Folded => Message::Input(input),
+        // It is in the inbox.
+        (Some(_) | None, _) => Message::Wake,
+    };
+    cell.put_back(None, message);
+    Phase::Unloaded
 }
 
 /// The commit did not happen: the instance that was folded past it goes, what came from outside is

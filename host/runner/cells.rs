@@ -82,7 +82,11 @@ impl Cells {
             Arc::new(Cell { key: key.clone(), mailbox: Mutex::default(), run: Mutex::default() })
         });
         let mut mailbox = cell.mailbox.lock();
-        mailbox.messages.push_back((Arrival::now(), message));
+        let is_said =
+            matches!((mailbox.messages.back(), &message), (Some((_, Message::Wake)), Message::Wake));
+        if !is_said {
+            mailbox.messages.push_back((Arrival::now(), message));
+        }
         self.queue(cell, mailbox);
     }
 

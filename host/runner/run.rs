@@ -22,7 +22,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
+    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, PendingActivity,
+    Request,
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
@@ -608,7 +609,15 @@ impl Source {
                 (Done::Caller { reply }, Keep::Nothing)
             }
             Self::Start { new_run, signal, reply } => {
-                decision.inbox_put.extend(signal.map(|signal| *signal));
+                if let Some(signal) = signal {
+                    // What goes on as another run in its first step hands over what it was begun with.
+                    let successor =
+                        decision.next_runs.iter_mut().find(|next| next.kinship == Kinship::Successor);
+                    match successor {
+                        Some(successor) => successor.inputs.push(*signal),
+                        None => decision.inbox_put.push(*signal),
+                    }
+                }
                 let workflow_id = new_run.workflow_id.clone();
                 decision.new_run = Some(new_run);
                 (

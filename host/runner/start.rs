@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_core::decision::{InboxInput, NewRun, Operation, Outcome, Request};
+use everfold_core::decision::{IfOpen, InboxInput, NewRun, Outcome};
 use everfold_core::event::{Input, SignalReceived, WorkflowStarted};
 use everfold_core::ids::{Digest, RunId, RunKey, WorkflowId};
 use everfold_core::machine::RunStatus;
@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::api::{
-    ApiError, IdConflictPolicy, RunRef, RunResult, SignalRequest, StartRequest, Started, StopRequest,
+    ApiError, IdConflictPolicy, IdReusePolicy, RunRef, RunResult, SignalRequest, StartRequest, Started,
+    StopRequest,
 };
 use super::run::{Message, Start};
 use super::talk::check_signal;
 use super::watch::Watch;
-use super::{Host, LONGEST_ID, internal};
+use super::{Host, LONGEST_ID};
 
 /// The end of a run that was started just now.
 #[derive(Debug)]
@@ -51,10 +52,12 @@ impl Ending {
 }
 
 impl Host {
-    /// Starts a run; it is on disk when this returns.
+    /// Starts a run; it is on disk when this returns. Where the open run of its workflow id is to be terminated, that
+    /// is a step before: it stays done when the start is refused behind it.
     ///
     /// # Errors
-    /// `UnknownWorkflowType`, `AlreadyStarted`, `InvalidInput` (too large), `Busy`.
+    /// `UnknownWorkflowType`, `AlreadyStarted`, `IdTaken`, `InvalidInput` (too large, policies that exclude each
+    /// other), `LimitExceeded` (the open run's signals), `Busy`.
     pub async fn start(&self, request: StartRequest) -> Result<Started, ApiError> {
         let key = self.new_key(&request);
         self.start_as(key, request).await
@@ -81,40 +84,20 @@ impl Host {
     async fn start_as(&self, key: RunKey, request: StartRequest) -> Result<Started, ApiError> {
         self.check_start(&request)?;
         let parts = &self.parts;
-        let _admitted = parts.admit_start()?;
         let workflow_id = request.workflow_id.clone().unwrap_or_else(|| {
             WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
         });
         let digest = self.digest_for(&request, &workflow_id).await?;
-        if let Some(started) = self.signalled_before(&request, &workflow_id).await? {
-            return Ok(started);
-        }
         loop {
-            match self.begin(&key, &request, &workflow_id, digest).await {
-                Err(ApiError::AlreadyStarted { run_id, .. }) => {
-                    if let Some(started) = self.instead(&request, &workflow_id, run_id).await? {
-                        return Ok(started);
-                    }
-                }
-                started => return started,
+            let admitted = parts.admit_start()?;
+            let began = self.begin(&key, &request, &workflow_id, digest).await;
+            // What is done to an open run is a write of its own.
+            drop(admitted);
+            let Err(ApiError::AlreadyStarted { run_id, .. }) = began else { return began };
+            if let Some(started) = self.instead(&request, &workflow_id, run_id).await? {
+                return Ok(started);
             }
         }
-    }
-
-    /// The run that an earlier request with the same `request_id` found open and signalled: none is started
-    /// for it, also when that run has closed since.
-    async fn signalled_before(
-        &self,
-        request: &StartRequest,
-        workflow_id: &WorkflowId,
-    ) -> Result<Option<Started>, ApiError> {
-        let (Some(_), Some(request_id)) = (&request.signal, request.request_id.clone()) else {
-            return Ok(None);
-        };
-        let signal = Request { operation: Operation::Signal, request_id };
-        let run_id = self.parts.store.request(&request.namespace, workflow_id, &signal).await;
-        let run_id = run_id.map_err(|error| internal(&error))?;
-        Ok(run_id.map(|run_id| Started { workflow_id: workflow_id.clone(), run_id, is_duplicate: true }))
     }
 
     /// Begins a run, if its workflow id has none that is open.
@@ -147,6 +130,11 @@ impl Host {
             started_at: now,
             request_id: request.request_id.clone(),
             id_reuse: request.id_reuse,
+            if_open: match (request.id_conflict, &request.signal) {
+                (_, Some(_)) => IfOpen::Signalled,
+                (IdConflictPolicy::UseExisting, None) => IfOpen::Used,
+                (IdConflictPolicy::Fail | IdConflictPolicy::TerminateExisting, None) => IfOpen::Refused,
+            },
         };
         let signal = request.signal.clone().map(|signal| Input::SignalReceived(Arc::new(signal)));
         let signal = signal.map(|input| Box::new(InboxInput { received_at: now, input }));
@@ -173,7 +161,11 @@ impl Host {
             (IdConflictPolicy::UseExisting, Some(SignalReceived { name, input, headers })) => {
                 let request_id = request.request_id.clone();
                 let taken = self.signal(SignalRequest { run, name, input, headers, request_id }).await;
-                Ok(if_open(taken)?.map(|_| Started { workflow_id, run_id, is_duplicate: true }))
+                Ok(if_open(taken)?.map(|taken| Started {
+                    workflow_id,
+                    run_id: taken.run_id,
+                    is_duplicate: true,
+                }))
             }
             (IdConflictPolicy::TerminateExisting, _) => {
                 let reason = "another run starts under its workflow id".to_owned();
@@ -188,9 +180,14 @@ impl Host {
             return Err(ApiError::Busy("the host is stopping".to_owned()));
         }
         self.parts.limits.check_payload("the input", request.input.size()).map_err(ApiError::InvalidInput)?;
+        let (reuse, conflict) = (request.id_reuse, request.id_conflict);
+        if conflict == IdConflictPolicy::TerminateExisting && reuse == IdReusePolicy::RejectDuplicate {
+            let message = "id_reuse_policy reject_duplicate would refuse the run for which terminate_existing makes room";
+            return Err(ApiError::InvalidInput(message.to_owned()));
+        }
         if let Some(signal) = &request.signal {
             check_signal(&self.parts.limits, &signal.name, &signal.input)?;
-            if request.id_conflict == IdConflictPolicy::Fail {
+            if conflict == IdConflictPolicy::Fail {
                 let message =
                     "a start with a signal is for an open run too: its id_conflict_policy cannot be fail";
                 return Err(ApiError::InvalidInput(message.to_owned()));

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use everfold_core::command::{Command, VersionChoice};
-use everfold_core::decision::{BlockKind, Decision, IdReusePolicy, InboxInput, Kinship, NewRun, NextRun};
+use everfold_core::decision::{
+    BlockKind, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun,
+};
 use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
 use everfold_core::ids::{Digest, RunId, WorkflowId};
 use everfold_core::machine::RunState;
@@ -116,6 +118,7 @@ fn next_run(
             started_at: event.time,
             request_id: None,
             id_reuse: IdReusePolicy::default(),
+            if_open: IfOpen::default(),
         },
         inputs: inputs.map(|input| InboxInput { received_at: now, input }).collect(),
         kinship,

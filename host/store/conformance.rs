@@ -88,6 +88,11 @@ macro_rules! conformance_suite {
             messages: a_message_of_a_fenced_step_is_not_sent;
             messages: a_step_that_closes_its_run_hears_no_answers;
             messages: a_run_does_not_close_on_what_it_has_not_seen;
+            messages: what_a_step_begins_is_there_for_what_it_sends;
+            messages: a_full_inbox_takes_no_messages;
+            succession: a_closed_runs_id_is_used_again_or_not;
+            succession: a_start_that_uses_the_open_run_is_remembered;
+            succession: a_start_that_was_done_by_a_signal_begins_nothing;
             versions: a_types_first_version_is_current;
             versions: a_route_reads_back;
             versions: routed_components_are_those_of_all_namespaces;

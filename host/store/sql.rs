@@ -35,9 +35,9 @@ pub(super) const REQUEST_PUT: &str = "\
 /// The workflow id of a run.
 pub(super) const WORKFLOW_ID: &str = "SELECT workflow_id FROM runs WHERE run_id = $1";
 
-/// The open run of a workflow id: namespace, workflow id → run id.
-pub(super) const OPEN_RUN: &str =
-    "SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 AND status = 'running'";
+/// The open run of a workflow id: namespace, workflow id → run id, inputs in its inbox.
+pub(super) const OPEN_RUN: &str = "\
+    SELECT run_id, inbox_length FROM runs WHERE namespace = $1 AND workflow_id = $2 AND status = 'running'";
 
 /// The last run of a workflow id and how it closed: namespace, workflow id → run id, status.
 pub(super) const LAST_RUN: &str = "\

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::{
-    BlockChange, BlockKind, Blocked, Closed, Decision, IdReusePolicy, InboxInput, NewRun, Outcome,
+    BlockChange, BlockKind, Blocked, Closed, Decision, IdReusePolicy, IfOpen, InboxInput, NewRun, Outcome,
     PendingActivity,
 };
 use everfold_core::divergence::{Call, Nondeterminism};
@@ -77,6 +77,7 @@ pub(crate) fn start(n: usize) -> Decision {
         started_at: started_at(n),
         request_id: None,
         id_reuse: IdReusePolicy::default(),
+        if_open: IfOpen::default(),
     };
     Decision {
         new_run: Some(new_run),

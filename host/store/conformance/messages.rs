@@ -1,24 +1,26 @@
 //! Messages from run to run: delivered and answered in the sender's own step.
 
 use everfold_core::command::ExternalWorkflow;
-use everfold_core::decision::{Decision, InboxInput, OutgoingMessage};
+use everfold_core::decision::{Decision, Delivery, InboxInput, Kinship, MOST_WAITING, OutgoingMessage};
 use everfold_core::ids::{EventId, RunId, RunKey};
 
 use super::Backend;
 use super::fixtures::{close, commit, commit_each, inbox_input, key, stand, start, workflow_id};
+use super::succession::{continue_as_new, next_run};
 use crate::store::{Store, Verdict};
 
-const DELIVERED: u64 = 100;
-const REFUSED: u64 = 200;
-
-/// A message `number` to the `n`th run's workflow, or to that run alone.
+/// A message to the `n`th run's workflow, or to that run alone; it says the number of its command.
 fn message(number: u64, n: usize, run_id: Option<RunId>) -> OutgoingMessage {
     OutgoingMessage {
         to: ExternalWorkflow { workflow_id: workflow_id(n), run_id },
         input: inbox_input(number),
-        completed: inbox_input(DELIVERED + number),
-        failed: inbox_input(REFUSED + number),
+        command_event_id: EventId(number),
     }
+}
+
+/// What its sender is told.
+fn answer(number: u64, n: usize, delivery: Delivery) -> InboxInput {
+    message(number, n, None).answer(delivery)
 }
 
 /// A step of the first run that sends.
@@ -39,9 +41,15 @@ pub(crate) async fn a_message_is_in_one_inbox_and_its_answer_in_the_other(backen
     let store = backend.open().await.unwrap();
     commit_each(&store, vec![start(1), start(2)]).await;
     let messages = vec![message(1, 2, None), message(2, 2, Some(key(2).run_id)), message(3, 1, None)];
-    assert_eq!(commit(&store, send(2, messages)).await, reached(&[2, 1, 2, 1, 1, 1]));
+    assert_eq!(commit(&store, send(2, messages)).await, reached(&[1, 2]));
     assert_eq!(waiting(&store, &key(2)).await, [inbox_input(1), inbox_input(2)]);
-    let own = [inbox_input(101), inbox_input(102), inbox_input(3), inbox_input(103)];
+    let told = |number, n| answer(number, n, Delivery::Delivered);
+    let own = [
+        told(1, 2),
+        message(2, 2, Some(key(2).run_id)).answer(Delivery::Delivered),
+        inbox_input(3),
+        told(3, 1),
+    ];
     assert_eq!(waiting(&store, &key(1)).await, own, "one may write to oneself");
     let attention = store.needing_attention(None, 10).await.unwrap();
     assert_eq!(attention, [key(1), key(2)], "a host that starts finds both");
@@ -52,8 +60,13 @@ pub(crate) async fn a_message_to_a_run_that_is_not_open_is_refused_in_the_same_s
     commit_each(&store, vec![start(1), start(2), close(2, EventId(2)), start(3)]).await;
     // A closed one, one that never was, and another run than the one that is open.
     let messages = vec![message(1, 2, None), message(2, 9, None), message(3, 3, Some(key(2).run_id))];
-    assert_eq!(commit(&store, send(2, messages)).await, reached(&[1, 1, 1]));
-    assert_eq!(waiting(&store, &key(1)).await, [inbox_input(201), inbox_input(202), inbox_input(203)]);
+    assert_eq!(commit(&store, send(2, messages)).await, reached(&[1]));
+    let told = [
+        answer(1, 2, Delivery::NotFound),
+        answer(2, 9, Delivery::NotFound),
+        message(3, 3, Some(key(2).run_id)).answer(Delivery::NotFound),
+    ];
+    assert_eq!(waiting(&store, &key(1)).await, told);
     assert_eq!(waiting(&store, &key(3)).await, []);
 }
 
@@ -84,4 +97,31 @@ pub(crate) async fn a_run_does_not_close_on_what_it_has_not_seen(backend: &impl 
     assert_eq!(waiting(&store, &key(2)).await, [inbox_input(1)], "nothing is lost");
     assert_eq!(commit(&store, last(1)).await, Verdict::COMMITTED);
     assert_eq!(waiting(&store, &key(2)).await, []);
+}
+
+pub(crate) async fn what_a_step_begins_is_there_for_what_it_sends(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1)]).await;
+    let detached = next_run(3, 3, vec![inbox_input(7)], Kinship::Detached);
+    let step = Decision { next_runs: vec![detached], ..send(2, vec![message(1, 3, None)]) };
+    assert_eq!(commit(&store, step).await, reached(&[1, 3]));
+    assert_eq!(waiting(&store, &key(3)).await, [inbox_input(7), inbox_input(1)]);
+    // Whoever goes on as a new run and writes to itself writes to the new one.
+    let last = Decision { messages: vec![message(2, 1, None)], ..continue_as_new(2, vec![inbox_input(8)]) };
+    assert_eq!(commit(&store, last).await, reached(&[2]));
+    assert_eq!(waiting(&store, &key(2)).await, [inbox_input(8), inbox_input(2)]);
+}
+
+pub(crate) async fn a_full_inbox_takes_no_messages(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1), start(2)]).await;
+    let inbox_put = (1..MOST_WAITING).map(inbox_input).collect();
+    commit_each(&store, vec![Decision { inbox_put, ..stand(2, EventId(2)) }]).await;
+    assert_eq!(
+        commit(&store, send(2, vec![message(1, 2, None), message(2, 2, None)])).await,
+        reached(&[1, 2])
+    );
+    let told = [answer(1, 2, Delivery::Delivered), answer(2, 2, Delivery::InboxFull)];
+    assert_eq!(waiting(&store, &key(1)).await, told);
+    assert_eq!(waiting(&store, &key(2)).await.len() as u64, MOST_WAITING);
 }

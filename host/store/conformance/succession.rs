@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use everfold_core::command::{Command, VersionChoice, WorkflowContinuedAsNew};
 use everfold_core::decision::{
-    Closed, Decision, IdReusePolicy, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome, Request,
+    Closed, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome,
+    Request,
 };
 use everfold_core::event::{Event, EventKind, Input, SignalReceived};
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
@@ -31,7 +32,7 @@ fn timer_news(number: u64) -> InboxInput {
     InboxInput { input: Input::TimerFired(fired), ..inbox_input(number) }
 }
 
-fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Kinship) -> NextRun {
+pub(super) fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Kinship) -> NextRun {
     let new_run = NewRun {
         workflow_id: workflow_id(of),
         workflow_type: "order-tracking".to_owned(),
@@ -39,12 +40,13 @@ fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Kinship) -> N
         started_at: started_at(n),
         request_id: None,
         id_reuse: IdReusePolicy::default(),
+        if_open: IfOpen::default(),
     };
     NextRun { run_id: key(n).run_id, new_run, inputs, kinship }
 }
 
 /// The step by which run 1 goes on as run 2.
-fn continue_as_new(expected: u64, carried: Vec<InboxInput>) -> Decision {
+pub(super) fn continue_as_new(expected: u64, carried: Vec<InboxInput>) -> Decision {
     let at = Timestamp(1_800_000_000_000);
     let next = WorkflowContinuedAsNew {
         new_run_id: key(2).run_id,
@@ -166,4 +168,52 @@ pub(crate) async fn runs_are_listed_latest_first_and_filtered(backend: &impl Bac
     assert_eq!(listed(between, None, 10).await, [4, 3]);
     let elsewhere = store.runs(&Namespace("other".to_owned()), &all(), None, 10).await.unwrap();
     assert_eq!(elsewhere, []);
+}
+
+/// A start of the `n`th run under the first one's workflow id.
+fn again(n: usize, request_id: &str, change: impl FnOnce(&mut NewRun)) -> Decision {
+    let mut start = start_by_request(n, 1, request_id);
+    change(start.new_run.as_mut().unwrap());
+    start
+}
+
+pub(crate) async fn a_closed_runs_id_is_used_again_or_not(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let reuse = |n, policy| again(n, &format!("r-{n}"), |new_run| new_run.id_reuse = policy);
+    let (reject, failed_only) = (IdReusePolicy::RejectDuplicate, IdReusePolicy::AllowDuplicateFailedOnly);
+    assert_eq!(commit(&store, reuse(1, reject)).await, Verdict::COMMITTED, "nobody had it");
+    assert_eq!(commit(&store, reuse(2, reject)).await, Verdict::AlreadyRunning(key(1).run_id));
+    commit_each(&store, vec![close(1, EventId(2))]).await;
+    for policy in [reject, failed_only] {
+        assert_eq!(commit(&store, reuse(2, policy)).await, Verdict::IdTaken(key(1).run_id));
+    }
+    assert_eq!(commit(&store, reuse(2, IdReusePolicy::AllowDuplicate)).await, Verdict::COMMITTED);
+    let mut failed = close(2, EventId(2));
+    failed.closed.as_mut().unwrap().status = RunStatus::Failed;
+    commit_each(&store, vec![failed]).await;
+    assert_eq!(commit(&store, reuse(3, reject)).await, Verdict::IdTaken(key(2).run_id));
+    assert_eq!(commit(&store, reuse(3, failed_only)).await, Verdict::COMMITTED);
+}
+
+pub(crate) async fn a_start_that_uses_the_open_run_is_remembered(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1)]).await;
+    let using = |n| again(n, "r", |new_run| new_run.if_open = IfOpen::Used);
+    assert_eq!(commit(&store, using(2)).await, Verdict::AlreadyRunning(key(1).run_id));
+    commit_each(&store, vec![close(1, EventId(2))]).await;
+    assert_eq!(commit(&store, using(3)).await, Verdict::SameRequest(key(1).run_id));
+}
+
+pub(crate) async fn a_start_that_was_done_by_a_signal_begins_nothing(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1)]).await;
+    let request = Some(Request { operation: Operation::Signal, request_id: "r".to_owned() });
+    commit_each(&store, vec![Decision { request, ..advance(1, EventId(2), 1) }, close(1, EventId(3))]).await;
+    let signalling = again(2, "r", |new_run| new_run.if_open = IfOpen::Signalled);
+    assert_eq!(commit(&store, signalling).await, Verdict::SameRequest(key(1).run_id));
+    assert_eq!(
+        commit(&store, again(2, "r", |_| {})).await,
+        Verdict::COMMITTED,
+        "another one is another request"
+    );
 }

@@ -1,13 +1,14 @@
 //! The writer's prepared statements, and what each part of a decision does to the tables.
 //!
 //! Nothing here begins or ends a transaction. A decision's fence is its first statement that
-//! writes: a refused decision has written nothing, so that no savepoint is needed.
+//! writes: a refused decision has written nothing, so that no savepoint is needed. (A start that is content with the
+//! run that it finds open leaves its request, which then names that run.)
 
 use std::slice;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Decision, Effects, IdReusePolicy, InboxInput, InboxSeq, Kinship, NewRun, NextRun,
-    Operation, OutgoingMessage, PendingActivity, Request,
+    BlockChange, Blocked, Decision, Delivery, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq, Kinship,
+    MOST_WAITING, NewRun, NextRun, Operation, OutgoingMessage, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
@@ -209,10 +210,11 @@ impl<'c> Statements<'c> {
         if let Some(request) = &decision.request {
             self.remember(key, request)?;
         }
-        let reached = self.send(decision)?;
         for next in &decision.next_runs {
             self.begin(key, next, &decision.inbox_taken)?;
         }
+        // What this step begins is there for what it sends.
+        let reached = self.send(decision)?;
         match (&decision.closed, &decision.new_run) {
             (Some(_), None) => self.forget_what_waits(key.run_id)?,
             // What a run begins and closes in its first step was never written.
@@ -228,18 +230,33 @@ impl<'c> Statements<'c> {
 
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
         let Decision { key, open_activities, closed, .. } = decision;
-        let NewRun { workflow_id, workflow_type, digest, started_at, request_id, id_reuse } = new_run;
-        let start = Operation::Start.name();
-        if let Some(request_id) = request_id {
-            let request = params![key.namespace.0, workflow_id.0, start, request_id];
+        let NewRun { workflow_id, workflow_type, digest, started_at, request_id, id_reuse, if_open } =
+            new_run;
+        let operations: &[Operation] = match if_open {
+            IfOpen::Refused | IfOpen::Used => &[Operation::Start],
+            IfOpen::Signalled => &[Operation::Start, Operation::Signal],
+        };
+        for operation in operations {
+            let Some(request_id) = request_id else { break };
+            let request = params![key.namespace.0, workflow_id.0, operation.name(), request_id];
             let run_id = self.request.query_row(request, |row| row.get(0)).optional()?;
             if let Some(run_id) = run_id {
                 return Ok(Verdict::SameRequest(RunId(run_id)));
             }
         }
+        let start = Operation::Start.name();
         let open_run = params![key.namespace.0, workflow_id.0];
         let run_id = self.open_run.query_row(open_run, |row| row.get(0)).optional()?;
         if let Some(run_id) = run_id {
+            if let (IfOpen::Used, Some(request_id)) = (if_open, request_id) {
+                self.request_put.execute(params![
+                    key.namespace.0,
+                    workflow_id.0,
+                    start,
+                    request_id,
+                    run_id
+                ])?;
+            }
             return Ok(Verdict::AlreadyRunning(RunId(run_id)));
         }
         if let Some(run_id) = self.taken_by(key, workflow_id, *id_reuse)? {
@@ -307,7 +324,7 @@ impl<'c> Statements<'c> {
     /// Begins a run that `from` asked for: its row, and what waits in its inbox.
     fn begin(&mut self, from: &RunKey, next: &NextRun, taken: &[InboxSeq]) -> Result<()> {
         let NextRun { run_id, new_run, inputs, kinship } = next;
-        let NewRun { workflow_id, workflow_type, digest, started_at, request_id: _, id_reuse: _ } = new_run;
+        let NewRun { workflow_id, workflow_type, digest, started_at, .. } = new_run;
         let open_run = params![from.namespace.0, workflow_id.0];
         if self.open_run.exists(open_run)? {
             return Ok(());
@@ -351,23 +368,29 @@ impl<'c> Statements<'c> {
     fn send(&mut self, decision: &Decision) -> Result<Vec<RunId>> {
         let from = &decision.key;
         let mut reached = Vec::new();
-        for OutgoingMessage { to, input, completed, failed } in &decision.messages {
+        for message in &decision.messages {
+            let OutgoingMessage { to, input, command_event_id: _ } = message;
             let open_run = params![from.namespace.0, to.workflow_id.0];
-            let open = self.open_run.query_row(open_run, |row| row.get(0).map(RunId)).optional()?;
-            let answer = match open.filter(|open| to.run_id.is_none_or(|run_id| run_id == *open)) {
-                Some(run_id) => {
+            let open: Option<(RunId, i64)> =
+                self.open_run.query_row(open_run, |row| Ok((RunId(row.get(0)?), row.get(1)?))).optional()?;
+            let delivery = match open {
+                Some((open, _)) if to.run_id.is_some_and(|run_id| run_id != open) => Delivery::NotFound,
+                Some((_, waiting)) if waiting >= integer(MOST_WAITING) => Delivery::InboxFull,
+                Some((run_id, _)) => {
                     let to = RunKey { namespace: from.namespace.clone(), run_id };
                     self.change_inbox(&to, slice::from_ref(input), &[])?;
                     reached.push(run_id);
-                    completed
+                    Delivery::Delivered
                 }
-                None => failed,
+                None => Delivery::NotFound,
             };
             if decision.closed.is_none() {
-                self.change_inbox(from, slice::from_ref(answer), &[])?;
+                self.change_inbox(from, &[message.answer(delivery)], &[])?;
                 reached.push(from.run_id);
             }
         }
+        reached.sort_unstable();
+        reached.dedup();
         Ok(reached)
     }
 

@@ -1,0 +1,260 @@
+//! The query language of the list of runs: conditions over a run's fields, and an order.
+//!
+//! ```text
+//! query      = [ condition ] [ "order" "by" field [ "asc" | "desc" ] ]
+//! condition  = all { "or" all }
+//! all        = single { "and" single }
+//! single     = "not" single | "(" condition ")" | comparison
+//! comparison = field ( "=" | "!=" | "<" | "<=" | ">" | ">=" | "starts_with" ) value
+//!            | field [ "not" ] "in" "(" value { "," value } ")"
+//!            | field "is" [ "not" ] "null"
+//! value      = "text" | 'text' | number | true | false
+//! ```
+//!
+//! Words of the language may be written in capitals. In a text the quote that began it is written twice, as SQL has
+//! it. Times are texts (RFC 3339). What is not there (the closing time of an open run) compares to nothing: neither a
+//! comparison nor its opposite holds, and `is null` asks for it.
+//!
+//! This file says what a query is; [`parse`] reads one, and a store finds the runs.
+
+pub mod parse;
+
+use crate::ids::{Digest, RunId, Timestamp};
+use crate::machine::RunStatus;
+
+pub use parse::QueryError;
+
+/// Which runs, in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// All runs if absent.
+    pub condition: Option<Condition>,
+    /// In which order.
+    pub order: Order,
+}
+
+/// What holds of a run, or does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// All of these hold.
+    All(Vec<Self>),
+    /// One of these holds.
+    Any(Vec<Self>),
+    /// It does not hold.
+    Not(Box<Self>),
+    /// A field compared with a value of its kind.
+    Compare(Field, Comparison, Value),
+    /// A field is one of these values of its kind.
+    In(Field, Vec<Value>),
+    /// The field is not there.
+    IsNull(Field),
+}
+
+/// A run's fields. Names are those of JSON where it has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `workflow_type`: text.
+    WorkflowType,
+    /// `workflow_id`: text.
+    WorkflowId,
+    /// `run_id`: a UUID.
+    RunId,
+    /// `status`: one of the names of [`RunStatus`].
+    Status,
+    /// `digest`: the component, 64 hexadecimal digits.
+    Digest,
+    /// `start_time`: a time.
+    StartTime,
+    /// `close_time`: a time; not there while the run is open.
+    CloseTime,
+    /// `history_length`: events, a whole number.
+    HistoryLength,
+    /// `blocked`: whether a fault of its code blocks the run.
+    Blocked,
+}
+
+/// What kind of value a field has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A UUID.
+    RunId,
+    /// A status's name.
+    Status,
+    /// 64 hexadecimal digits.
+    Digest,
+    /// RFC 3339.
+    Time,
+    /// A whole number.
+    Number,
+    /// True or false.
+    Bool,
+}
+
+/// How a field is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `starts_with`: of a text alone.
+    StartsWith,
+}
+
+/// A value of a field's kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A text.
+    Text(String),
+    /// A run.
+    RunId(RunId),
+    /// A status.
+    Status(RunStatus),
+    /// A component.
+    Digest(Digest),
+    /// A time.
+    Time(Timestamp),
+    /// A number.
+    Number(i64),
+    /// A truth value.
+    Bool(bool),
+}
+
+/// The order of a list. Where two runs are equal, their run ids decide, in the same direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// By which field: one that a run keeps, so that pages stay in place while runs come and go.
+    pub by: OrderBy,
+    /// In which direction.
+    pub direction: Direction,
+}
+
+/// What a list can be ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderBy {
+    /// The time in the run's id.
+    RunId,
+    /// When it started.
+    StartTime,
+    /// When it closed; an open run is as one that closes last.
+    CloseTime,
+    /// Its workflow id, byte by byte.
+    WorkflowId,
+    /// Its type, byte by byte.
+    WorkflowType,
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The least first.
+    Ascending,
+    /// The greatest first.
+    Descending,
+}
+
+impl Default for Order {
+    /// The latest first.
+    fn default() -> Self {
+        Self { by: OrderBy::RunId, direction: Direction::Descending }
+    }
+}
+
+impl Field {
+    /// Every field.
+    pub const ALL: [Self; 9] = [
+        Self::WorkflowType,
+        Self::WorkflowId,
+        Self::RunId,
+        Self::Status,
+        Self::Digest,
+        Self::StartTime,
+        Self::CloseTime,
+        Self::HistoryLength,
+        Self::Blocked,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WorkflowType => "workflow_type",
+            Self::WorkflowId => "workflow_id",
+            Self::RunId => "run_id",
+            Self::Status => "status",
+            Self::Digest => "digest",
+            Self::StartTime => "start_time",
+            Self::CloseTime => "close_time",
+            Self::HistoryLength => "history_length",
+            Self::Blocked => "blocked",
+        }
+    }
+
+    /// The field of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
+    }
+
+    /// What kind of value it has.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::WorkflowType | Self::WorkflowId => Kind::Text,
+            Self::RunId => Kind::RunId,
+            Self::Status => Kind::Status,
+            Self::Digest => Kind::Digest,
+            Self::StartTime | Self::CloseTime => Kind::Time,
+            Self::HistoryLength => Kind::Number,
+            Self::Blocked => Kind::Bool,
+        }
+    }
+
+    /// The order by it, if a list can be ordered by it.
+    #[must_use]
+    pub const fn order(self) -> Option<OrderBy> {
+        match self {
+            Self::RunId => Some(OrderBy::RunId),
+            Self::StartTime => Some(OrderBy::StartTime),
+            Self::CloseTime => Some(OrderBy::CloseTime),
+            Self::WorkflowId => Some(OrderBy::WorkflowId),
+            Self::WorkflowType => Some(OrderBy::WorkflowType),
+            Self::Status | Self::Digest | Self::HistoryLength | Self::Blocked => None,
+        }
+    }
+}
+
+impl Kind {
+    /// What it is, for people.
+    #[must_use]
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Text => "a text in quotes",
+            Self::RunId => "a run id in quotes",
+            Self::Status => "a status in quotes",
+            Self::Digest => "64 hexadecimal digits in quotes",
+            Self::Time => "a time in quotes, as \"2026-01-31T08:00:00Z\"",
+            Self::Number => "a whole number",
+            Self::Bool => "true or false",
+        }
+    }
+
+    /// Whether its values have an order of their own that somebody asks for.
+    #[must_use]
+    pub const fn is_ordered(self) -> bool {
+        match self {
+            Self::Text | Self::RunId | Self::Time | Self::Number => true,
+            Self::Status | Self::Digest | Self::Bool => false,
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! Reads a query: text, tokens, conditions. An error says where and what was expected there.
+
+use std::str::FromStr as _;
+
+use super::{Comparison, Condition, Direction, Field, Kind, Order, Query, Value};
+use crate::ids::{Digest, RunId, Timestamp};
+use crate::machine::RunStatus;
+
+/// Bytes of a query.
+pub const LONGEST: usize = 8 * 1024;
+/// How deep parentheses and `not` may nest.
+const DEEPEST: usize = 32;
+/// Values of a query in all.
+const MOST_VALUES: usize = 200;
+
+/// A text that is no query.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at character {at}: {reason}")]
+pub struct QueryError {
+    /// Where, in characters from 1.
+    pub at: usize,
+    /// What is wrong, and what was expected.
+    pub reason: String,
+}
+
+impl Query {
+    /// Reads a query. An empty text asks for all runs, the latest first.
+    ///
+    /// # Errors
+    /// Where it is none, and why.
+    pub fn parse(text: &str) -> Result<Self, QueryError> {
+        if text.len() > LONGEST {
+            let reason = format!("a query has at most {LONGEST} bytes");
+            return Err(QueryError { at: 1, reason });
+        }
+        let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0, values: 0 };
+        let condition = match parser.peek() {
+            Token::End => None,
+            token if token.is_word("order") => None,
+            _ => Some(parser.condition()?),
+        };
+        let order = if parser.take_word("order") { parser.order()? } else { Order::default() };
+        match parser.peek() {
+            Token::End => Ok(Self { condition, order }),
+            _ => parser.expected("`and`, `or`, `order by` or the end"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    /// A field, or a word of the language.
+    Word(String),
+    Text(String),
+    Number(i64),
+    Symbol(&'static str),
+    End,
+}
+
+impl Token {
+    fn is_word(&self, word: &str) -> bool {
+        matches!(self, Self::Word(found) if found.eq_ignore_ascii_case(word))
+    }
+
+    fn told(&self) -> String {
+        match self {
+            Self::Word(word) => format!("`{word}`"),
+            Self::Text(text) => format!("the text \"{text}\""),
+            Self::Number(number) => format!("the number {number}"),
+            Self::Symbol(symbol) => format!("`{symbol}`"),
+            Self::End => "the end".to_owned(),
+        }
+    }
+}
+
+/// Longer ones first.
+const SYMBOLS: [&str; 9] = ["!=", "<=", ">=", "=", "<", ">", "(", ")", ","];
+
+/// The tokens of a text, each with its place.
+fn tokens(text: &str) -> Result<Vec<(usize, Token)>, QueryError> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start();
+        let at = text[..text.len() - rest.len()].chars().count() + 1;
+        let Some(first) = rest.chars().next() else {
+            tokens.push((at, Token::End));
+            return Ok(tokens);
+        };
+        let (token, length) = match first {
+            '"' | '\'' => quoted(rest, first)
+                .ok_or_else(|| QueryError { at, reason: "the text that begins here has no end".to_owned() })?,
+            '-' | '0'..='9' => {
+                let length = rest[1..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |end| end + 1);
+                let number = i64::from_str(&rest[..length])
+                    .map_err(|_| QueryError { at, reason: "this is no whole number of 64 bits".to_owned() })?;
+                (Token::Number(number), length)
+            }
+            'a'..='z' | 'A'..='Z' | '_' => {
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let length = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
+                (Token::Word(rest[..length].to_owned()), length)
+            }
+            _ => match SYMBOLS.into_iter().find(|symbol| rest.starts_with(symbol)) {
+                Some(symbol) => (Token::Symbol(symbol), symbol.len()),
+                None => {
+                    return Err(QueryError { at, reason: format!("`{first}` means nothing here") });
+                }
+            },
+        };
+        tokens.push((at, token));
+        rest = &rest[length..];
+    }
+}
+
+/// A text in quotes, and its length with them; a quote in it is written twice.
+fn quoted(rest: &str, quote: char) -> Option<(Token, usize)> {
+    let mut text = String::new();
+    let mut characters = rest.char_indices().skip(1).peekable();
+    while let Some((at, character)) = characters.next() {
+        if character != quote {
+            text.push(character);
+        } else if characters.next_if(|(_, next)| *next == quote).is_some() {
+            text.push(quote);
+        } else {
+            return Some((Token::Text(text), at + 1));
+        }
+    }
+    None
+}
+
+struct Parser {
+    /// The last one is [`Token::End`].
+    tokens: Vec<(usize, Token)>,
+    next: usize,
+    depth: usize,
+    values: usize,
+}
+
+impl Parser {
+    fn peek(&self) -> &Token {
+        &self.tokens[self.next].1
+    }
+
+    fn take(&mut self) -> Token {
+        let token = self.peek().clone();
+        if token != Token::End {
+            self.next += 1;
+        }
+        token
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        let is_there = self.peek().is_word(word);
+        self.next += usize::from(is_there);
+        is_there
+    }
+
+    fn take_symbol(&mut self, symbol: &str) -> bool {
+        let is_there = matches!(self.peek(), Token::Symbol(found) if *found == symbol);
+        self.next += usize::from(is_there);
+        is_there
+    }
+
+    fn wrong<T>(&self, reason: impl Into<String>) -> Result<T, QueryError> {
+        Err(QueryError { at: self.tokens[self.next].0, reason: reason.into() })
+    }
+
+    fn expected<T>(&self, what: &str) -> Result<T, QueryError> {
+        self.wrong(format!("{what} is expected here, not {}", self.peek().told()))
+    }
+
+    fn condition(&mut self) -> Result<Condition, QueryError> {
+        let mut any = vec![self.all()?];
+        while self.take_word("or") {
+            any.push(self.all()?);
+        }
+        Ok(one_or(any, Condition::Any))
+    }
+
+    fn all(&mut self) -> Result<Condition, QueryError> {
+        let mut all = vec![self.single()?];
+        while self.take_word("and") {
+            all.push(self.single()?);
+        }
+        Ok(one_or(all, Condition::All))
+    }
+
+    fn single(&mut self) -> Result<Condition, QueryError> {
+        if self.depth == DEEPEST {
+            return self.wrong(format!("conditions nest at most {DEEPEST} deep"));
+        }
+        self.depth += 1;
+        let single = if self.take_word("not") {
+            Condition::Not(Box::new(self.single()?))
+        } else if self.take_symbol("(") {
+            let condition = self.condition()?;
+            if !self.take_symbol(")") {
+                return self.expected("`and`, `or` or `)`");
+            }
+            condition
+        } else {
+            self.comparison()?
+        };
+        self.depth -= 1;
+        Ok(single)
+    }
+
+    fn comparison(&mut self) -> Result<Condition, QueryError> {
+        let field = self.field()?;
+        if self.take_word("is") {
+            let is_negated = self.take_word("not");
+            if !self.take_word("null") {
+                return self.expected("`null`");
+            }
+            return Ok(negated_if(is_negated, Condition::IsNull(field)));
+        }
+        let is_negated = self.take_word("not");
+        if self.take_word("in") {
+            return Ok(negated_if(is_negated, Condition::In(field, self.list(field)?)));
+        }
+        if is_negated {
+            return self.expected("`in`");
+        }
+        let at = self.next;
+        let Some(comparison) = self.take_comparison() else {
+            return self.expected("`=`, `!=`, `<`, `<=`, `>`, `>=`, `starts_with`, `in` or `is`");
+        };
+        let fits = match comparison {
+            Comparison::Equal | Comparison::NotEqual => true,
+            Comparison::StartsWith => field.kind() == Kind::Text,
+            Comparison::Less
+            | Comparison::LessOrEqual
+            | Comparison::Greater
+            | Comparison::GreaterOrEqual => field.kind().is_ordered(),
+        };
+        if !fits {
+            self.next = at;
+            return self.wrong(format!("`{}` cannot be compared so", field.name()));
+        }
+        Ok(Condition::Compare(field, comparison, self.value(field)?))
+    }
+
+    fn field(&mut self) -> Result<Field, QueryError> {
+        let Token::Word(name) = self.peek() else { return self.expected("a field") };
+        match Field::from_name(name) {
+            Some(field) => {
+                self.next += 1;
+                Ok(field)
+            }
+            None => self.wrong(format!(
+                "there is no field `{name}`; there are {}",
+                Field::ALL.map(Field::name).join(", ")
+            )),
+        }
+    }
+
+    fn take_comparison(&mut self) -> Option<Comparison> {
+        let comparison = match self.peek() {
+            Token::Symbol("=") => Comparison::Equal,
+            Token::Symbol("!=") => Comparison::NotEqual,
+            Token::Symbol("<") => Comparison::Less,
+            Token::Symbol("<=") => Comparison::LessOrEqual,
+            Token::Symbol(">") => Comparison::Greater,
+            Token::Symbol(">=") => Comparison::GreaterOrEqual,
+            token if token.is_word("starts_with") => Comparison::StartsWith,
+            _ => return None,
+        };
+        self.next += 1;
+        Some(comparison)
+    }
+
+    fn list(&mut self, field: Field) -> Result<Vec<Value>, QueryError> {
+        if !self.take_symbol("(") {
+            return self.expected("`(`");
+        }
+        let mut values = vec![self.value(field)?];
+        while self.take_symbol(",") {
+            values.push(self.value(field)?);
+        }
+        if !self.take_symbol(")") {
+            return self.expected("`,` or `)`");
+        }
+        Ok(values)
+    }
+
+    /// A value of the field's kind.
+    fn value(&mut self, field: Field) -> Result<Value, QueryError> {
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            return self.wrong(format!("a query has at most {MOST_VALUES} values"));
+        }
+        let kind = field.kind();
+        let value = match (kind, self.peek()) {
+            (Kind::Text, Token::Text(text)) => Some(Value::Text(text.clone())),
+            (Kind::RunId, Token::Text(text)) => RunId::from_str(text).ok().map(Value::RunId),
+            (Kind::Status, Token::Text(text)) => match RunStatus::from_name(text) {
+                Some(status) => Some(Value::Status(status)),
+                None => {
+                    let names = RunStatus::ALL.map(RunStatus::name).join(", ");
+                    return self.wrong(format!("there is no status \"{text}\"; there are {names}"));
+                }
+            },
+            (Kind::Digest, Token::Text(text)) => Digest::from_str(text).ok().map(Value::Digest),
+            (Kind::Time, Token::Text(text)) => Timestamp::from_str(text).ok().map(Value::Time),
+            (Kind::Number, Token::Number(number)) => Some(Value::Number(*number)),
+            (Kind::Bool, token) if token.is_word("true") => Some(Value::Bool(true)),
+            (Kind::Bool, token) if token.is_word("false") => Some(Value::Bool(false)),
+            _ => None,
+        };
+        match value {
+            Some(value) => {
+                self.take();
+                Ok(value)
+            }
+            None => self.expected(&format!("{} for `{}`", kind.told(), field.name())),
+        }
+    }
+
+    fn order(&mut self) -> Result<Order, QueryError> {
+        if !self.take_word("by") {
+            return self.expected("`by`");
+        }
+        let at = self.next;
+        let field = self.field()?;
+        let Some(by) = field.order() else {
+            self.next = at;
+            let fields = Field::ALL.into_iter().filter(|field| field.order().is_some());
+            let names: Vec<&str> = fields.map(Field::name).collect();
+            return self.wrong(format!(
+                "runs cannot be ordered by `{}`, which changes; they can by {}",
+                field.name(),
+                names.join(", ")
+            ));
+        };
+        let direction = if self.take_word("desc") {
+            Direction::Descending
+        } else {
+            self.take_word("asc");
+            Direction::Ascending
+        };
+        Ok(Order { by, direction })
+    }
+}
+
+fn one_or(mut conditions: Vec<Condition>, many: fn(Vec<Condition>) -> Condition) -> Condition {
+    match conditions.pop() {
+        Some(only) if conditions.is_empty() => only,
+        last => {
+            conditions.extend(last);
+            many(conditions)
+        }
+    }
+}
+
+fn negated_if(is_negated: bool, condition: Condition) -> Condition {
+    if is_negated { Condition::Not(Box::new(condition)) } else { condition }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OrderBy;
+    use super::*;
+
+    fn parsed(text: &str) -> Query {
+        Query::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn refused(text: &str) -> String {
+        match Query::parse(text) {
+            Err(error) => error.to_string(),
+            Ok(query) => panic!("{text}: {query:?}"),
+        }
+    }
+
+    fn text(field: Field, comparison: Comparison, value: &str) -> Condition {
+        Condition::Compare(field, comparison, Value::Text(value.to_owned()))
+    }
+
+    #[test]
+    fn and_binds_closer_than_or_and_not_closest() {
+        let query = parsed(
+            r#"workflow_type = "a" or NOT workflow_id = 'b' AND workflow_id starts_with "c" order by start_time desc"#,
+        );
+        let expected = Condition::Any(vec![
+            text(Field::WorkflowType, Comparison::Equal, "a"),
+            Condition::All(vec![
+                Condition::Not(Box::new(text(Field::WorkflowId, Comparison::Equal, "b"))),
+                text(Field::WorkflowId, Comparison::StartsWith, "c"),
+            ]),
+        ]);
+        assert_eq!(query.condition, Some(expected));
+        assert_eq!(query.order, Order { by: OrderBy::StartTime, direction: Direction::Descending });
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        let run_id = RunId([7; 16]);
+        let digest = Digest([9; 32]);
+        let cases = [
+            (format!("run_id = \"{run_id}\""), Field::RunId, Value::RunId(run_id)),
+            ("status = \"timed_out\"".to_owned(), Field::Status, Value::Status(RunStatus::TimedOut)),
+            (format!("digest = \"{digest}\""), Field::Digest, Value::Digest(digest)),
+            ("close_time = '1970-01-01T00:00:01Z'".to_owned(), Field::CloseTime, Value::Time(Timestamp(1_000))),
+            ("history_length = -3".to_owned(), Field::HistoryLength, Value::Number(-3)),
+            ("blocked = TRUE".to_owned(), Field::Blocked, Value::Bool(true)),
+            ("workflow_id = 'it''s \"ä\"'".to_owned(), Field::WorkflowId, Value::Text("it's \"ä\"".to_owned())),
+        ];
+        for (query, field, value) in cases {
+            let expected = Condition::Compare(field, Comparison::Equal, value);
+            assert_eq!(parsed(&query).condition, Some(expected), "{query}");
+        }
+        let statuses = [RunStatus::Failed, RunStatus::Canceled].map(Value::Status);
+        let listed = Condition::In(Field::Status, statuses.to_vec());
+        assert_eq!(parsed("status in ('failed', 'canceled')").condition, Some(listed.clone()));
+        let negated = Condition::Not(Box::new(listed));
+        assert_eq!(parsed("(status not in ('failed','canceled'))").condition, Some(negated));
+        let open = Condition::IsNull(Field::CloseTime);
+        assert_eq!(parsed("close_time is null").condition, Some(open));
+    }
+
+    #[test]
+    fn nothing_asks_for_everything() {
+        assert_eq!(parsed(" "), Query::default());
+        let order = Order { by: OrderBy::WorkflowId, direction: Direction::Ascending };
+        assert_eq!(parsed("order by workflow_id"), Query { condition: None, order });
+    }
+
+    #[test]
+    fn what_is_no_query_is_refused_with_its_place() {
+        let cases = [
+            ("customer = 1", "at character 1: there is no field `customer`; there are workflow_type,"),
+            ("status = running", "at character 10: a status in quotes for `status` is expected here, not `running`"),
+            ("status = 'done'", "at character 10: there is no status \"done\"; there are running, completed,"),
+            ("status < 'failed'", "at character 8: `status` cannot be compared so"),
+            ("run_id starts_with '0'", "at character 8: `run_id` cannot be compared so"),
+            ("start_time > 'yesterday'", "at character 14: a time in quotes,"),
+            ("history_length > 1.5", "at character 19: `.` means nothing here"),
+            ("history_length = 99999999999999999999", "at character 18: this is no whole number"),
+            ("workflow_id = 'x", "at character 15: the text that begins here has no end"),
+            ("workflow_id 'x'", "at character 13: `=`, `!=`,"),
+            ("workflow_id not 'x'", "at character 17: `in` is expected here"),
+            ("blocked = true blocked = false", "at character 16: `and`, `or`, `order by` or the end is expected"),
+            ("(blocked = true", "at character 16: `and`, `or` or `)` is expected here, not the end"),
+            ("status in ()", "at character 12: a status in quotes"),
+            ("order by status", "at character 10: runs cannot be ordered by `status`, which changes;"),
+            ("order start_time", "at character 7: `by` is expected here"),
+            ("ä = 1", "at character 1: `ä` means nothing here"),
+            ("'ä' = 1", "at character 1: a field is expected here"),
+        ];
+        for (query, expected) in cases {
+            let error = refused(query);
+            assert!(error.starts_with(expected), "{query}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_bounded() {
+        let deep = format!("{}blocked = true{}", "(".repeat(100), ")".repeat(100));
+        assert!(refused(&deep).contains("at most 32 deep"));
+        let nots = format!("{}blocked = true", "not ".repeat(100));
+        assert!(refused(&nots).contains("at most 32 deep"));
+        let wide = format!("history_length in ({}0)", "1,".repeat(300));
+        assert!(refused(&wide).contains("at most 200 values"));
+        assert!(refused(&" ".repeat(LONGEST + 1)).contains("at most 8192 bytes"));
+        let parsed = parsed(&format!("{}blocked = true{}", "(".repeat(31), ")".repeat(31)));
+        assert!(parsed.condition.is_some());
+    }
+}
