@@ -19,6 +19,7 @@ use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, 
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::query::{OrderBy, Query};
 use everfold_core::route::Route;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -172,15 +173,15 @@ pub trait Store: Send + Sync + 'static {
         request: &Request,
     ) -> Result<Option<RunId>, StoreError>;
 
-    /// Runs that match, the latest first by the time in their ids, behind `after`.
+    /// Runs that a query asks for, in its order, behind `after`.
     ///
     /// # Errors
     /// When the store cannot be read.
     async fn runs(
         &self,
         namespace: &Namespace,
-        filter: &RunFilter,
-        after: Option<RunId>,
+        query: &Query,
+        after: Option<&RunPlace>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError>;
 
@@ -353,25 +354,41 @@ pub struct RunRow {
     pub blocked: Option<Blocked>,
 }
 
-/// Which runs to list: those that match all that is given.
-#[derive(Clone, Debug, Default)]
-pub struct RunFilter {
-    /// Of that type.
-    pub workflow_type: Option<String>,
-    /// With that workflow id.
-    pub workflow_id: Option<WorkflowId>,
-    /// That stand so.
-    pub status: Option<RunStatus>,
-    /// That this component folds.
-    pub digest: Option<Digest>,
-    /// That are blocked, or are not.
-    pub blocked: Option<bool>,
-    /// Started at this time or later.
-    pub started_from: Option<Timestamp>,
-    /// Started before this time.
-    pub started_before: Option<Timestamp>,
-    /// Closed at this time or later.
-    pub closed_from: Option<Timestamp>,
+/// The place of a run in a list: what it is ordered by, and its id.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct RunPlace {
+    /// Absent in the order of run ids.
+    #[n(0)]
+    pub value: Option<PlaceValue>,
+    /// The run.
+    #[n(1)]
+    pub run_id: RunId,
+}
+
+/// What a run is ordered by.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum PlaceValue {
+    /// A time in milliseconds.
+    #[n(0)]
+    Number(#[n(0)] i64),
+    /// A text.
+    #[n(1)]
+    Text(#[n(0)] String),
+}
+
+impl RunPlace {
+    /// Where a run stands in a list of that order.
+    #[must_use]
+    pub fn of(row: &RunRow, by: OrderBy) -> Self {
+        let value = match by {
+            OrderBy::RunId => None,
+            OrderBy::StartTime => Some(PlaceValue::Number(row.started_at.0)),
+            OrderBy::CloseTime => Some(PlaceValue::Number(row.closed_at.map_or(i64::MAX, |at| at.0))),
+            OrderBy::WorkflowId => Some(PlaceValue::Text(row.workflow_id.0.clone())),
+            OrderBy::WorkflowType => Some(PlaceValue::Text(row.workflow_type.clone())),
+        };
+        Self { value, run_id: row.key.run_id }
+    }
 }
 
 /// Which open runs are meant: those that match all that is given.

@@ -96,6 +96,7 @@ fn known() -> Value {
         "request_id": ["r-1", "r-2", "r-3"],
         "input": [null, { "sleep_ms": 100 }, { "sleep_ms": 3_600_000 }, order],
         "name": ["note", "status", "order-delivered"],
+        "query": ["status = 'running'", "workflow_id starts_with 'w' order by start_time desc", "not blocked = true", "no query"],
         "namespace": ["default", "default", "default", "other"],
         // Long waits are another test's business.
         "wait": ["0s", "1ms", "20ms"],

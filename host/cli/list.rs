@@ -17,6 +17,10 @@ const PAGE: usize = 1_000;
 
 #[derive(Debug, Args)]
 pub(super) struct List {
+    /// Only runs of which this holds, in the order that it asks for: `status = "running" and start_time <
+    /// "2026-01-31T00:00:00Z" order by start_time desc`
+    #[arg(long, value_name = "QUERY")]
+    query: Option<String>,
     /// Only runs of that workflow type
     #[arg(long = "type", value_name = "TYPE")]
     workflow_type: Option<String>,
@@ -70,6 +74,7 @@ impl List {
 
     fn query(&self, limit: usize, page_token: Option<&str>) -> Vec<(&'static str, String)> {
         let mut query = vec![("limit", limit.to_string())];
+        query.extend(self.query.iter().map(|text| ("query", text.clone())));
         query.extend(self.workflow_type.iter().map(|name| ("workflow_type", name.clone())));
         query.extend(self.id.iter().map(|id| ("workflow_id", id.clone())));
         query.extend(self.status.map(|status| ("status", status.name().to_owned())));

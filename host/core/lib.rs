@@ -18,6 +18,7 @@ pub mod limits;
 pub mod lookahead;
 pub mod machine;
 pub mod payload;
+pub mod query;
 pub mod replay;
 pub mod retry;
 pub mod route;

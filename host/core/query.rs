@@ -163,6 +163,36 @@ pub enum Direction {
     Descending,
 }
 
+impl Query {
+    /// All runs of which every one of these holds, the latest first.
+    #[must_use]
+    pub fn all(conditions: impl IntoIterator<Item = Condition>) -> Self {
+        Self::default().narrowed(conditions)
+    }
+
+    /// The same runs as far as every one of these holds too.
+    #[must_use]
+    pub fn narrowed(self, conditions: impl IntoIterator<Item = Condition>) -> Self {
+        let Self { condition, order } = self;
+        let all: Vec<Condition> = condition.into_iter().chain(conditions).collect();
+        Self { condition: (!all.is_empty()).then_some(Condition::All(all)), order }
+    }
+}
+
+impl Condition {
+    /// A field has that value.
+    #[must_use]
+    pub const fn equal(field: Field, value: Value) -> Self {
+        Self::Compare(field, Comparison::Equal, value)
+    }
+
+    /// A time is that one or later.
+    #[must_use]
+    pub const fn from(field: Field, time: Timestamp) -> Self {
+        Self::Compare(field, Comparison::GreaterOrEqual, Value::Time(time))
+    }
+}
+
 impl Default for Order {
     /// The latest first.
     fn default() -> Self {

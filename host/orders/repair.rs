@@ -2,12 +2,13 @@
 //! show them.
 
 use everfold_core::ids::Timestamp;
+use everfold_core::query::{Condition, Field, Query, Value};
 
 use super::order::{namespace, workflow_id};
 use super::routes::{is_order_id, ordered};
 use super::{OrdersApp, Shop};
 use crate::runner::Host;
-use crate::runner::api::{ApiError, ListRequest, RunFilter, RunSummary};
+use crate::runner::api::{ApiError, ListRequest, RunSummary};
 
 /// How much older than the newest row a missing one may be: longer than any request is under way.
 const OVERLAP_MS: i64 = 60_000;
@@ -34,13 +35,13 @@ impl OrdersApp {
     pub async fn repair(&self, host: &Host) -> Result<usize, RepairError> {
         let failed = |error: super::steps::StepError| RepairError::Database(error.to_string());
         let newest = self.shop.newest_order().await.map_err(failed)?;
+        let workflow_type = Value::Text(self.shop.workflow_type.clone());
+        let of_orders = Condition::equal(Field::WorkflowType, workflow_type);
+        let since = newest.map(|newest| Timestamp(newest.0.saturating_sub(OVERLAP_MS)));
+        let since = since.map(|since| Condition::from(Field::StartTime, since));
         let mut request = ListRequest {
             namespace: namespace(),
-            filter: RunFilter {
-                workflow_type: Some(self.shop.workflow_type.clone()),
-                started_from: newest.map(|newest| Timestamp(newest.0.saturating_sub(OVERLAP_MS))),
-                ..RunFilter::default()
-            },
+            query: Query::all([of_orders]).narrowed(since),
             after: None,
             limit: PAGE,
         };

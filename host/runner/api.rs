@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 mod versions;
 
-pub use crate::store::RunFilter;
+pub use crate::store::{PlaceValue, RunPlace};
 pub use crate::version::report::{
     Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Spent, Tally, TypeReport, UpgradeReport,
 };
 pub use everfold_core::decision::IdReusePolicy;
+pub use everfold_core::query::Query;
 pub use versions::{
     CheckRequest, Deployed, DeployedType, HandlerChange, LookAhead, Routed, RoutingChange, RoutingRequest,
     Subject, TypeChanges, TypeRouting, TypeVersions, UpgradeRequest, Version, VersionState, WhoMoves,
@@ -140,15 +141,15 @@ pub struct QueryAnswer {
     pub result: Payload,
 }
 
-/// Runs to list, the latest first.
+/// Runs to list.
 #[derive(Clone, Debug)]
 pub struct ListRequest {
     /// Where.
     pub namespace: Namespace,
-    /// Which.
-    pub filter: RunFilter,
-    /// Only runs behind this one in the list: the last of the page before.
-    pub after: Option<RunId>,
+    /// Which, and in which order.
+    pub query: Query,
+    /// Only runs behind this place of the list: that of the last run of the page before.
+    pub after: Option<RunPlace>,
     /// At most that many.
     pub limit: usize,
 }
@@ -156,10 +157,10 @@ pub struct ListRequest {
 /// A page of the list of runs.
 #[derive(Clone, Debug)]
 pub struct RunPage {
-    /// The latest first, by the time in their ids.
+    /// In the order asked for.
     pub runs: Vec<RunSummary>,
     /// The `after` of the next page; absent on the last one.
-    pub next: Option<RunId>,
+    pub next: Option<RunPlace>,
 }
 
 /// A run in a list.

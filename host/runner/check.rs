@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use everfold_core::ids::{Namespace, RunId, Timestamp, WorkflowId};
+use everfold_core::ids::{Namespace, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::query::{Condition, Field, Query, Value};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use super::api::{
 };
 use super::{Host, Parts, internal};
 use crate::guest::LoadedComponent;
-use crate::store::{OpenRunFilter, RunFilter, RunRow, Store, StoreError};
+use crate::store::{OpenRunFilter, RunPlace, RunRow, Store, StoreError};
 use crate::version::Unavailable;
 use crate::version::findings::Findings;
 use crate::version::outlook::{Looking, Results, Standings};
@@ -375,16 +376,15 @@ fn open_runs(store: &Arc<dyn Store>, request: &CheckRequest, workflow_type: &str
 fn closed_runs(store: &Arc<dyn Store>, request: &CheckRequest, workflow_type: &str, from: Timestamp) -> Rows {
     let (store, namespace) = (Arc::clone(store), request.namespace.clone());
     let ids: BTreeSet<WorkflowId> = request.workflow_ids.iter().cloned().collect();
-    let filter = RunFilter {
-        workflow_type: Some(workflow_type.to_owned()),
-        closed_from: Some(from),
-        ..RunFilter::default()
-    };
-    let pages = stream::try_unfold(None, move |after: Option<RunId>| {
-        let (store, namespace, filter) = (Arc::clone(&store), namespace.clone(), filter.clone());
+    let query = Query::all([
+        Condition::equal(Field::WorkflowType, Value::Text(workflow_type.to_owned())),
+        Condition::from(Field::CloseTime, from),
+    ]);
+    let pages = stream::try_unfold(None, move |after: Option<RunPlace>| {
+        let (store, namespace, query) = (Arc::clone(&store), namespace.clone(), query.clone());
         async move {
-            let page = store.runs(&namespace, &filter, after, PAGE).await?;
-            let last = page.last().map(|row| row.key.run_id);
+            let page = store.runs(&namespace, &query, after.as_ref(), PAGE).await?;
+            let last = page.last().map(|row| RunPlace::of(row, query.order.by));
             Ok::<_, StoreError>(last.map(|last| (page, Some(last))))
         }
     });

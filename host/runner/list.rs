@@ -1,6 +1,6 @@
 //! The list of runs.
 
-use super::api::{ApiError, ListRequest, RunPage, RunSummary};
+use super::api::{ApiError, ListRequest, RunPage, RunPlace, RunSummary};
 use super::{Host, internal};
 use crate::store::RunRow;
 
@@ -10,13 +10,13 @@ impl Host {
     /// # Errors
     /// `Internal` when the store cannot be read.
     pub async fn list(&self, request: ListRequest) -> Result<RunPage, ApiError> {
-        let ListRequest { namespace, filter, after, limit } = request;
+        let ListRequest { namespace, query, after, limit } = request;
         // One more than asked for tells whether a page follows.
-        let found = self.parts.store.runs(&namespace, &filter, after, limit.saturating_add(1)).await;
+        let found = self.parts.store.runs(&namespace, &query, after.as_ref(), limit.saturating_add(1)).await;
         let mut rows = found.map_err(|error| internal(&error))?;
         let is_last = rows.len() <= limit;
         rows.truncate(limit);
-        let next = rows.last().filter(|_| !is_last).map(|row| row.key.run_id);
+        let next = rows.last().filter(|_| !is_last).map(|row| RunPlace::of(row, query.order.by));
         Ok(RunPage { runs: rows.into_iter().map(RunSummary::from).collect(), next })
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod attention;
 pub(crate) mod components;
 pub(crate) mod fixtures;
 pub(crate) mod history;
+pub(crate) mod listing;
 pub(crate) mod messages;
 pub(crate) mod ownership;
 pub(crate) mod removal;
@@ -82,7 +83,9 @@ macro_rules! conformance_suite {
             succession: a_fenced_step_begins_no_run;
             succession: a_detached_run_begins_unless_its_workflow_id_is_taken;
             succession: a_request_is_done_once_for_each_operation;
-            succession: runs_are_listed_latest_first_and_filtered;
+            listing: each_field_is_compared_with_values_of_its_kind;
+            listing: each_order_goes_both_ways_and_pages_join;
+            listing: pages_stay_in_place_while_runs_come_and_go;
             messages: a_message_is_in_one_inbox_and_its_answer_in_the_other;
             messages: a_message_to_a_run_that_is_not_open_is_refused_in_the_same_step;
             messages: a_message_of_a_fenced_step_is_not_sent;

@@ -280,6 +280,9 @@ macro_rules! select_run {
     };
 }
 
+/// Runs, before the condition.
+pub(super) const SELECT_RUN: &str = select_run!("");
+
 /// A run: run id, namespace.
 pub(super) const RUN: &str = select_run!("run_id = $1 AND namespace = $2");
 
@@ -289,26 +292,6 @@ pub(super) const LATEST_RUN: &str = select_run!(
         (SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 AND status = 'running'), \
         (SELECT run_id FROM runs WHERE namespace = $1 AND workflow_id = $2 \
          ORDER BY started_at DESC, run_id DESC LIMIT 1))"
-);
-
-/// Which runs a list shows: namespace, the run to go on behind, workflow id, type, status, digest,
-/// blocked, started from, started before, closed from, limit. What is null is not asked for. It goes by
-/// run id, which `COALESCE` sees to: the index of a namespace would have to be read and sorted as a whole.
-pub(super) const RUNS: &str = select_run!(
-    "COALESCE(namespace, '') = $1 AND run_id < $2 AND ($3 IS NULL OR workflow_id = $3) \
-        AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
-        AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
-        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \
-    ORDER BY run_id DESC LIMIT $11"
-);
-
-/// The same for one workflow id, so that its index is used.
-pub(super) const RUNS_OF_WORKFLOW: &str = select_run!(
-    "namespace = $1 AND run_id < $2 AND workflow_id = $3 \
-        AND ($4 IS NULL OR workflow_type = $4) AND ($5 IS NULL OR status = $5) \
-        AND ($6 IS NULL OR digest = $6) AND ($7 IS NULL OR (blocked_kind IS NOT NULL) = $7) \
-        AND ($8 IS NULL OR started_at >= $8) AND ($9 IS NULL OR started_at < $9) AND ($10 IS NULL OR closed_at >= $10) \
-    ORDER BY run_id DESC LIMIT $11"
 );
 
 /// Open runs: namespace, the workflow id to go on behind, type, digest, blocked, limit. It goes by the

@@ -6,6 +6,7 @@
 //! sqlx took 372 µs, which hands every statement from one thread to another.
 
 mod folder;
+mod listing;
 mod loads;
 mod reads;
 mod removal;
@@ -23,12 +24,13 @@ use async_trait::async_trait;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::query::Query;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{
     CommitError, ComponentRow, Condition, Epoch, NewComponent, OnCommitted, OpenCount, OpenRun,
-    OpenRunFilter, RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter,
+    OpenRunFilter, RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace,
     RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
@@ -169,11 +171,11 @@ impl Store for SqliteStore {
     async fn runs(
         &self,
         namespace: &Namespace,
-        filter: &RunFilter,
-        after: Option<RunId>,
+        query: &Query,
+        after: Option<&RunPlace>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        self.reads.runs(namespace, filter, after, limit).await
+        self.reads.runs(namespace, query, after, limit).await
     }
 
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use everfold::store::{
     CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRun, OpenRunFilter, RemovalBounds,
-    Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow, SqliteStore, Standing,
+    Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace, RunRow, SqliteStore, Standing,
     Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::query::Query;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// Which commits fail, and how: those of these numbers, from 0.
@@ -182,11 +183,11 @@ impl Store for Mortal {
     async fn runs(
         &self,
         namespace: &Namespace,
-        filter: &RunFilter,
-        after: Option<RunId>,
+        query: &Query,
+        after: Option<&RunPlace>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        self.alive().await.runs(namespace, filter, after, limit).await
+        self.alive().await.runs(namespace, query, after, limit).await
     }
 
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -338,20 +338,20 @@ mod tests {
             ),
         ]);
         insta::assert_snapshot!(lines(100, history.clone()), @r#"
-        1         0 ms  WorkflowStarted          order-saga  {"order_id":"order-1","amount_cents":1250}
-        2         0 ms  ActivityScheduled        process-payment  {"order_id":"order-1"}
-        3       3.25 s  ActivityCompleted        process-payment  after 3 attempts: {"payment_id":"p-1"}
-        4       3.25 s  ActivityScheduled        arrange-shipping  {"order_id":"order-1"}
+        1         0 ms  WorkflowStarted           order-saga  {"order_id":"order-1","amount_cents":1250}
+        2         0 ms  ActivityScheduled         process-payment  {"order_id":"order-1"}
+        3       3.25 s  ActivityCompleted         process-payment  after 3 attempts: {"payment_id":"p-1"}
+        4       3.25 s  ActivityScheduled         arrange-shipping  {"order_id":"order-1"}
         5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
         6    2 min 5 s  TimerStarted             1 min 30 s
         7   3 min 35 s  TimerFired               1 min 30 s
         8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
         "#);
         insta::assert_snapshot!(lines(10, history), @r#"
-        1         0 ms  WorkflowStarted          order-saga  {"order_id":"or…
-        2         0 ms  ActivityScheduled        process-payment  {"order_id":"or…
-        3       3.25 s  ActivityCompleted        process-payment  after 3 attempt…
-        4       3.25 s  ActivityScheduled        arrange-shipping  {"order_id":"or…
+        1         0 ms  WorkflowStarted           order-saga  {"order_id":"or…
+        2         0 ms  ActivityScheduled         process-payment  {"order_id":"or…
+        3       3.25 s  ActivityCompleted         process-payment  after 3 attempt…
+        4       3.25 s  ActivityScheduled         arrange-shipping  {"order_id":"or…
         5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
         6    2 min 5 s  TimerStarted             1 min 30 s
         7   3 min 35 s  TimerFired               1 min 30 s
@@ -369,11 +369,11 @@ mod tests {
             event(5, "00:01.000", "WorkflowCanceled", json!({ "details": [{ "json": "bye" }] })),
         ]);
         insta::assert_snapshot!(lines(100, history), @r#"
-        1         0 ms  WorkflowStarted          order-saga  {"order_id":"order-1","amount_cents":1250}
-        2         0 ms  VersionMoved             000000000000 → ffffffffffff
-        3       1.00 s  WorkflowCancelRequested  the customer asked
-        4       1.00 s  ActivityCancelRequested  #99
-        5       1.00 s  WorkflowCanceled         "bye"
+        1         0 ms  WorkflowStarted           order-saga  {"order_id":"order-1","amount_cents":1250}
+        2         0 ms  VersionMoved              000000000000 → ffffffffffff
+        3       1.00 s  WorkflowCancelRequested   the customer asked
+        4       1.00 s  ActivityCancelRequested   #99
+        5       1.00 s  WorkflowCanceled          "bye"
         "#);
     }
 
@@ -414,12 +414,12 @@ mod tests {
             event(6, "00:03.000", "WorkflowTerminated", json!({ "reason": "a test" })),
         ]);
         insta::assert_snapshot!(lines(200, history), @r#"
-        1         0 ms  WorkflowStarted          order-saga  {"order_id":"order-1","amount_cents":1250} (continued from 11111111-1111-1111-1111-111111111111)
-        2       1.00 s  SignalReceived           note  {"text":"hi"}
-        3       1.00 s  SignalTaken              note  received as #2
-        4       1.00 s  DetachedWorkflowStarted  order-tracking  tracking-1 {"day":1}
-        5       2.00 s  WorkflowContinuedAsNew   order-saga  as 33333333-3333-3333-3333-333333333333 {"day":2}
-        6       3.00 s  WorkflowTerminated       a test
+        1         0 ms  WorkflowStarted           order-saga  {"order_id":"order-1","amount_cents":1250} (continued from 11111111-1111-1111-1111-111111111111)
+        2       1.00 s  SignalReceived            note  {"text":"hi"}
+        3       1.00 s  SignalTaken               note  received as #2
+        4       1.00 s  DetachedWorkflowStarted   order-tracking  tracking-1 {"day":1}
+        5       2.00 s  WorkflowContinuedAsNew    order-saga  as 33333333-3333-3333-3333-333333333333 {"day":2}
+        6       3.00 s  WorkflowTerminated        a test
         "#);
     }
 }

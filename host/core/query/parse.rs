@@ -88,12 +88,16 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, QueryError> {
             return Ok(tokens);
         };
         let (token, length) = match first {
-            '"' | '\'' => quoted(rest, first)
-                .ok_or_else(|| QueryError { at, reason: "the text that begins here has no end".to_owned() })?,
+            '"' | '\'' => quoted(rest, first).ok_or_else(|| QueryError {
+                at,
+                reason: "the text that begins here has no end".to_owned(),
+            })?,
             '-' | '0'..='9' => {
                 let length = rest[1..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |end| end + 1);
-                let number = i64::from_str(&rest[..length])
-                    .map_err(|_| QueryError { at, reason: "this is no whole number of 64 bits".to_owned() })?;
+                let number = i64::from_str(&rest[..length]).map_err(|_| QueryError {
+                    at,
+                    reason: "this is no whole number of 64 bits".to_owned(),
+                })?;
                 (Token::Number(number), length)
             }
             'a'..='z' | 'A'..='Z' | '_' => {
@@ -229,10 +233,9 @@ impl Parser {
         let fits = match comparison {
             Comparison::Equal | Comparison::NotEqual => true,
             Comparison::StartsWith => field.kind() == Kind::Text,
-            Comparison::Less
-            | Comparison::LessOrEqual
-            | Comparison::Greater
-            | Comparison::GreaterOrEqual => field.kind().is_ordered(),
+            Comparison::Less | Comparison::LessOrEqual | Comparison::Greater | Comparison::GreaterOrEqual => {
+                field.kind().is_ordered()
+            }
         };
         if !fits {
             self.next = at;
@@ -401,10 +404,18 @@ mod tests {
             (format!("run_id = \"{run_id}\""), Field::RunId, Value::RunId(run_id)),
             ("status = \"timed_out\"".to_owned(), Field::Status, Value::Status(RunStatus::TimedOut)),
             (format!("digest = \"{digest}\""), Field::Digest, Value::Digest(digest)),
-            ("close_time = '1970-01-01T00:00:01Z'".to_owned(), Field::CloseTime, Value::Time(Timestamp(1_000))),
+            (
+                "close_time = '1970-01-01T00:00:01Z'".to_owned(),
+                Field::CloseTime,
+                Value::Time(Timestamp(1_000)),
+            ),
             ("history_length = -3".to_owned(), Field::HistoryLength, Value::Number(-3)),
             ("blocked = TRUE".to_owned(), Field::Blocked, Value::Bool(true)),
-            ("workflow_id = 'it''s \"ä\"'".to_owned(), Field::WorkflowId, Value::Text("it's \"ä\"".to_owned())),
+            (
+                "workflow_id = 'it''s \"ä\"'".to_owned(),
+                Field::WorkflowId,
+                Value::Text("it's \"ä\"".to_owned()),
+            ),
         ];
         for (query, field, value) in cases {
             let expected = Condition::Compare(field, Comparison::Equal, value);
@@ -430,8 +441,14 @@ mod tests {
     fn what_is_no_query_is_refused_with_its_place() {
         let cases = [
             ("customer = 1", "at character 1: there is no field `customer`; there are workflow_type,"),
-            ("status = running", "at character 10: a status in quotes for `status` is expected here, not `running`"),
-            ("status = 'done'", "at character 10: there is no status \"done\"; there are running, completed,"),
+            (
+                "status = running",
+                "at character 10: a status in quotes for `status` is expected here, not `running`",
+            ),
+            (
+                "status = 'done'",
+                "at character 10: there is no status \"done\"; there are running, completed,",
+            ),
             ("status < 'failed'", "at character 8: `status` cannot be compared so"),
             ("run_id starts_with '0'", "at character 8: `run_id` cannot be compared so"),
             ("start_time > 'yesterday'", "at character 14: a time in quotes,"),
@@ -440,7 +457,10 @@ mod tests {
             ("workflow_id = 'x", "at character 15: the text that begins here has no end"),
             ("workflow_id 'x'", "at character 13: `=`, `!=`,"),
             ("workflow_id not 'x'", "at character 17: `in` is expected here"),
-            ("blocked = true blocked = false", "at character 16: `and`, `or`, `order by` or the end is expected"),
+            (
+                "blocked = true blocked = false",
+                "at character 16: `and`, `or`, `order by` or the end is expected",
+            ),
             ("(blocked = true", "at character 16: `and`, `or` or `)` is expected here, not the end"),
             ("status in ()", "at character 12: a status in quotes"),
             ("order by status", "at character 10: runs cannot be ordered by `status`, which changes;"),

@@ -264,6 +264,7 @@ fn descriptions_and_idempotency_keys() {
             "fan-out",
             "four-steps",
             "long",
+            "messenger",
             "race",
             "random",
             "signals",

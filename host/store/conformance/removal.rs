@@ -2,12 +2,13 @@
 
 use everfold_core::decision::{Decision, Operation, Request};
 use everfold_core::ids::{EventId, Namespace, Timestamp};
+use everfold_core::query::Query;
 
 use super::Backend;
 use super::fixtures::{
     advance, close, commit, commit_each, key, start, start_as, start_by_request, workflow_id,
 };
-use crate::store::{Left, RemovalBounds, Removed, RunFilter, Store, Verdict};
+use crate::store::{Left, RemovalBounds, Removed, Store, Verdict};
 
 /// A batch without bounds.
 const ALL: RemovalBounds = RemovalBounds { runs: 1_000, bytes: u64::MAX };
@@ -55,7 +56,7 @@ pub(crate) async fn runs_that_closed_before_a_time_are_removed_with_all_that_nam
     assert_eq!(there(&store, 4).await, [1, 2, 3]);
     assert_eq!((events(&store, 0).await, named(&store, 0, "r").await), (0, false));
     assert_eq!((events(&store, 1).await, named(&store, 1, "r").await), (2, true));
-    let listed = store.runs(&Namespace::default(), &RunFilter::default(), None, 10).await.unwrap();
+    let listed = store.runs(&Namespace::default(), &Query::default(), None, 10).await.unwrap();
     assert_eq!(listed.len(), 3);
 
     // An open run stays, whatever the time.

@@ -9,13 +9,14 @@ use everfold_core::failure::Failure;
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
+use everfold_core::query::Query;
 
 use super::Backend;
 use super::fixtures::{
     DIGEST, advance, block, blocked, close, commit, commit_all, commit_each, key, stand, start, start_as,
     start_by_request, started_at, workflow_id,
 };
-use crate::store::{RunFilter, RunRow, Store, Verdict};
+use crate::store::{RunRow, Store, Verdict};
 
 /// The row of the `n`th run.
 async fn row(store: &impl Store, n: usize) -> RunRow {
@@ -264,7 +265,7 @@ pub(crate) async fn a_large_outcome_reads_back_and_lists_leave_it_out(backend: &
         let latest = store.latest_run(&Namespace::default(), &workflow_id(n)).await.unwrap().unwrap();
         assert_eq!(latest.outcome, expected, "{n}");
     }
-    let listed = store.runs(&Namespace::default(), &RunFilter::default(), None, 10).await.unwrap();
+    let listed = store.runs(&Namespace::default(), &Query::default(), None, 10).await.unwrap();
     let told: Vec<bool> = listed.iter().map(|row| row.outcome.is_some()).collect();
     assert_eq!(told, [true, false, false]);
 }

@@ -8,16 +8,16 @@ use everfold_core::decision::{
     Request,
 };
 use everfold_core::event::{Event, EventKind, Input, SignalReceived};
-use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
+use everfold_core::ids::{EventId, Namespace, Timestamp};
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
 
 use super::Backend;
 use super::fixtures::{
-    DIGEST, advance, block, close, commit, commit_each, inbox_input, key, stand, start, start_by_request,
+    DIGEST, advance, close, commit, commit_each, inbox_input, key, stand, start, start_by_request,
     started_at, workflow_id,
 };
-use crate::store::{RunFilter, Store, Verdict};
+use crate::store::{Store, Verdict};
 
 /// A signal that says a number.
 fn signal(number: u64) -> InboxInput {
@@ -136,38 +136,6 @@ pub(crate) async fn a_request_is_done_once_for_each_operation(backend: &impl Bac
     assert_eq!(done(Operation::Signal).await, Some(key(1).run_id));
     assert_eq!(done(Operation::Start).await, Some(key(1).run_id));
     assert_eq!(done(Operation::Terminate).await, None);
-}
-
-pub(crate) async fn runs_are_listed_latest_first_and_filtered(backend: &impl Backend) {
-    let store = backend.open().await.unwrap();
-    commit_each(&store, (1..=6).map(start).collect()).await;
-    commit_each(&store, vec![close(2, EventId(2)), block(4, EventId(2), 0)]).await;
-    let listed = async |filter: RunFilter, after: Option<RunId>, limit| {
-        let rows = store.runs(&Namespace::default(), &filter, after, limit).await.unwrap();
-        rows.into_iter().map(|row| usize::from(row.key.run_id.0[15])).collect::<Vec<_>>()
-    };
-    let all = RunFilter::default;
-    assert_eq!(listed(all(), None, 10).await, [6, 5, 4, 3, 2, 1]);
-    assert_eq!(listed(all(), None, 2).await, [6, 5]);
-    assert_eq!(listed(all(), Some(key(5).run_id), 2).await, [4, 3]);
-    let status = |status| RunFilter { status: Some(status), ..all() };
-    assert_eq!(listed(status(RunStatus::Completed), None, 10).await, [2]);
-    assert_eq!(listed(status(RunStatus::Running), None, 10).await, [6, 5, 4, 3, 1]);
-    let blocked = |blocked| RunFilter { blocked: Some(blocked), ..all() };
-    assert_eq!(listed(blocked(true), None, 10).await, [4]);
-    assert_eq!(listed(blocked(false), None, 10).await, [6, 5, 3, 2, 1]);
-    let of = |n| RunFilter { workflow_id: Some(workflow_id(n)), ..all() };
-    assert_eq!(listed(of(3), None, 10).await, [3]);
-    let typed = |name: &str| RunFilter { workflow_type: Some(name.to_owned()), ..all() };
-    assert_eq!(listed(typed("order-saga"), None, 1).await, [6]);
-    assert_eq!(listed(typed("other"), None, 10).await, [0_usize; 0]);
-    let digest = RunFilter { digest: Some(everfold_core::ids::Digest([0; 32])), ..all() };
-    assert_eq!(listed(digest, None, 10).await, [0_usize; 0]);
-    let between =
-        RunFilter { started_from: Some(started_at(3)), started_before: Some(started_at(5)), ..all() };
-    assert_eq!(listed(between, None, 10).await, [4, 3]);
-    let elsewhere = store.runs(&Namespace("other".to_owned()), &all(), None, 10).await.unwrap();
-    assert_eq!(elsewhere, []);
 }
 
 /// A start of the `n`th run under the first one's workflow id.

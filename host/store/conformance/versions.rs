@@ -4,6 +4,7 @@ use everfold_core::decision::{BlockChange, Blocked, Closed, Decision, Outcome};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::query::{Condition, Field, Query};
 use everfold_core::route::{Candidate, Percent, Route};
 
 use super::Backend;
@@ -13,8 +14,8 @@ use super::fixtures::{
     workflow_id,
 };
 use crate::store::{
-    NewComponent, OpenRunFilter, RetiredVersion, Retirement, RouteChange, RouteRow, RunFilter, RunRow,
-    Standing, Store, Verdict, VersionRow,
+    NewComponent, OpenRunFilter, RetiredVersion, Retirement, RouteChange, RouteRow, RunRow, Standing, Store,
+    Verdict, VersionRow,
 };
 
 /// When routes are changed and versions are retired here.
@@ -349,19 +350,13 @@ pub(crate) async fn closed_runs_are_listed_by_their_end(backend: &impl Backend) 
     let ends = [(1, 100), (2, 200), (3, 300)];
     commit_each(&store, ends.map(|(n, at)| fail(n, Timestamp(at))).to_vec()).await;
     let closed = async |from: i64| {
-        let filter = RunFilter { closed_from: Some(Timestamp(from)), ..RunFilter::default() };
-        let rows = store.runs(&Namespace::default(), &filter, None, 10).await.unwrap();
+        let query = Query::all([Condition::from(Field::CloseTime, Timestamp(from))]);
+        let rows = store.runs(&Namespace::default(), &query, None, 10).await.unwrap();
         rows.into_iter().map(|row| row.workflow_id).collect::<Vec<_>>()
     };
     assert_eq!(closed(0).await, [3, 2, 1].map(workflow_id), "an open run has no end");
     assert_eq!(closed(200).await, [3, 2].map(workflow_id));
     assert_eq!(closed(301).await, []);
-    let of_one = RunFilter {
-        closed_from: Some(Timestamp(201)),
-        workflow_id: Some(workflow_id(2)),
-        ..RunFilter::default()
-    };
-    assert_eq!(store.runs(&Namespace::default(), &of_one, None, 10).await.unwrap(), []);
 }
 
 pub(crate) async fn a_step_moves_its_run(backend: &impl Backend) {

@@ -7,16 +7,18 @@ use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::query::Query;
 use futures::TryStreamExt as _;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+use super::listing;
 use crate::store::rows::{
     self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RouteRecord, RunRecord, SurveyRecord,
     TimerRecord, VersionRecord, integer,
 };
 use crate::store::{
-    ComponentRow, OpenCount, OpenRunFilter, RouteRow, RunFilter, RunRow, Standing, StoreError, TimerRow,
+    ComponentRow, OpenCount, OpenRunFilter, RouteRow, RunPlace, RunRow, Standing, StoreError, TimerRow,
     VersionRow, sql,
 };
 
@@ -26,9 +28,6 @@ const CONNECTIONS: u32 = 4;
 pub(super) const CACHE: &str = "-8192";
 /// How much of the database each connection maps instead of reading it, in bytes.
 pub(super) const MAPPED: &str = "268435456";
-
-/// Behind the id of every run: no UUIDv7 has its variant and version bits.
-const BEHIND_ALL: RunId = RunId([0xff; 16]);
 
 /// The pool of readers.
 #[derive(Debug)]
@@ -217,36 +216,13 @@ impl Reads {
     pub(super) async fn runs(
         &self,
         namespace: &Namespace,
-        filter: &RunFilter,
-        after: Option<RunId>,
+        query: &Query,
+        after: Option<&RunPlace>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        let RunFilter {
-            workflow_type,
-            workflow_id,
-            status,
-            digest,
-            blocked,
-            started_from,
-            started_before,
-            closed_from,
-        } = filter;
-        let text = if workflow_id.is_some() { sql::RUNS_OF_WORKFLOW } else { sql::RUNS };
-        let records: Vec<RunRecord> = sqlx::query_as(text)
-            .bind(&namespace.0)
-            .bind(&after.unwrap_or(BEHIND_ALL).0[..])
-            .bind(workflow_id.as_ref().map(|id| &id.0))
-            .bind(workflow_type)
-            .bind(status.map(RunStatus::name))
-            .bind(digest.as_ref().map(|digest| &digest.0[..]))
-            .bind(blocked)
-            .bind(started_from.map(|time| time.0))
-            .bind(started_before.map(|time| time.0))
-            .bind(closed_from.map(|time| time.0))
-            .bind(integer(limit as u64))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
+        let mut statement = listing::statement(namespace, query, after, integer(limit as u64));
+        let found = statement.build_query_as().fetch_all(&self.pool).await;
+        let records: Vec<RunRecord> = found.map_err(failed)?;
         records.into_iter().map(TryInto::try_into).collect()
     }
 

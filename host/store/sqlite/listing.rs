@@ -1,0 +1,176 @@
+//! A query as SQL: the conditions as they stand, with every value bound, and pages by the place of their last run.
+
+use everfold_core::ids::{Namespace, RunId};
+use everfold_core::query::{Comparison, Condition, Direction, Field, Order, OrderBy, Query, Value};
+use sqlx::{QueryBuilder, Sqlite};
+
+use crate::store::{PlaceValue, RunPlace, sql};
+
+/// Behind the id of every run: no UUIDv7 has its variant and version bits.
+const BEHIND_ALL: RunId = RunId([0xff; 16]);
+
+/// The statement that finds a page.
+pub(super) fn statement(
+    namespace: &Namespace,
+    query: &Query,
+    after: Option<&RunPlace>,
+    limit: i64,
+) -> QueryBuilder<Sqlite> {
+    let mut statement = QueryBuilder::new(sql::SELECT_RUN);
+    // In the order of run ids the table is read from its end, and the reading ends with the page: the index of a
+    // namespace would have to be read and sorted as a whole. A workflow id has few runs, and an index.
+    let by_run_id = query.order.by == OrderBy::RunId && !query.condition.as_ref().is_some_and(names_workflow);
+    statement.push(if by_run_id { "COALESCE(namespace, '') = " } else { "namespace = " });
+    statement.push_bind(namespace.0.clone());
+    if let Some(condition) = &query.condition {
+        statement.push(" AND ");
+        push_condition(&mut statement, condition);
+    }
+    let (order, direction) = (order_column(query.order.by), query.order.direction);
+    // With a bound for the first page too the table's key is searched, not scanned.
+    let first = RunPlace { value: None, run_id: BEHIND_ALL };
+    let is_latest_first = query.order == Order::default();
+    if let Some(RunPlace { value, run_id }) = after.or_else(|| is_latest_first.then_some(&first)) {
+        let behind = match direction {
+            Direction::Ascending => ">",
+            Direction::Descending => "<",
+        };
+        match (order, value) {
+            (Some(column), Some(value)) => {
+                statement.push(format_args!(" AND ({column}, run_id) {behind} ("));
+                match value {
+                    PlaceValue::Number(number) => statement.push_bind(*number),
+                    PlaceValue::Text(text) => statement.push_bind(text.clone()),
+                };
+                statement.push(", ").push_bind(run_id.0.to_vec()).push(")");
+            }
+            (Some(_) | None, _) => {
+                statement.push(format_args!(" AND run_id {behind} ")).push_bind(run_id.0.to_vec());
+            }
+        }
+    }
+    let direction = match direction {
+        Direction::Ascending => "ASC",
+        Direction::Descending => "DESC",
+    };
+    statement.push(" ORDER BY ");
+    if let Some(column) = order {
+        statement.push(format_args!("{column} {direction}, "));
+    }
+    statement.push(format_args!("run_id {direction} LIMIT ")).push_bind(limit);
+    statement
+}
+
+/// Whether every run that matches has the one workflow id.
+fn names_workflow(condition: &Condition) -> bool {
+    match condition {
+        Condition::Compare(Field::WorkflowId, Comparison::Equal, _) => true,
+        Condition::All(all) => all.iter().any(names_workflow),
+        Condition::Compare(..)
+        | Condition::Any(_)
+        | Condition::Not(_)
+        | Condition::In(..)
+        | Condition::IsNull(_) => false,
+    }
+}
+
+/// What a list is ordered by before its run ids.
+const fn order_column(by: OrderBy) -> Option<&'static str> {
+    match by {
+        OrderBy::RunId => None,
+        OrderBy::StartTime => Some("started_at"),
+        OrderBy::CloseTime => Some("COALESCE(closed_at, 9223372036854775807)"),
+        OrderBy::WorkflowId => Some("workflow_id"),
+        OrderBy::WorkflowType => Some("workflow_type"),
+    }
+}
+
+const fn column(field: Field) -> &'static str {
+    match field {
+        Field::WorkflowType => "workflow_type",
+        Field::WorkflowId => "workflow_id",
+        Field::RunId => "run_id",
+        Field::Status => "status",
+        Field::Digest => "digest",
+        Field::StartTime => "started_at",
+        Field::CloseTime => "closed_at",
+        Field::HistoryLength => "(next_event_id - 1)",
+        Field::Blocked => "(blocked_kind IS NOT NULL)",
+    }
+}
+
+fn push_condition(statement: &mut QueryBuilder<Sqlite>, condition: &Condition) {
+    match condition {
+        Condition::All(all) => push_joined(statement, all, " AND "),
+        Condition::Any(any) => push_joined(statement, any, " OR "),
+        Condition::Not(condition) => {
+            statement.push("NOT (");
+            push_condition(statement, condition);
+            statement.push(")");
+        }
+        Condition::Compare(field, comparison, value) => {
+            push_comparison(statement, *field, *comparison, value)
+        }
+        Condition::In(field, values) => {
+            statement.push(column(*field)).push(" IN (");
+            for (number, value) in values.iter().enumerate() {
+                if number > 0 {
+                    statement.push(", ");
+                }
+                push_value(statement, value);
+            }
+            statement.push(")");
+        }
+        Condition::IsNull(field) => {
+            statement.push(column(*field)).push(" IS NULL");
+        }
+    }
+}
+
+fn push_joined(statement: &mut QueryBuilder<Sqlite>, conditions: &[Condition], word: &str) {
+    statement.push("(");
+    for (number, condition) in conditions.iter().enumerate() {
+        if number > 0 {
+            statement.push(word);
+        }
+        push_condition(statement, condition);
+    }
+    statement.push(")");
+}
+
+fn push_comparison(
+    statement: &mut QueryBuilder<Sqlite>,
+    field: Field,
+    comparison: Comparison,
+    value: &Value,
+) {
+    let column = column(field);
+    let operator = match comparison {
+        Comparison::Equal => " = ",
+        Comparison::NotEqual => " <> ",
+        Comparison::Less => " < ",
+        Comparison::LessOrEqual => " <= ",
+        Comparison::Greater => " > ",
+        Comparison::GreaterOrEqual => " >= ",
+        Comparison::StartsWith => {
+            statement.push(format_args!("SUBSTR({column}, 1, LENGTH("));
+            push_value(statement, value);
+            statement.push(")) = ");
+            return push_value(statement, value);
+        }
+    };
+    statement.push(column).push(operator);
+    push_value(statement, value);
+}
+
+fn push_value(statement: &mut QueryBuilder<Sqlite>, value: &Value) {
+    match value {
+        Value::Text(text) => statement.push_bind(text.clone()),
+        Value::RunId(run_id) => statement.push_bind(run_id.0.to_vec()),
+        Value::Status(status) => statement.push_bind(status.name()),
+        Value::Digest(digest) => statement.push_bind(digest.0.to_vec()),
+        Value::Time(time) => statement.push_bind(time.0),
+        Value::Number(number) => statement.push_bind(*number),
+        Value::Bool(truth) => statement.push_bind(*truth),
+    };
+}
