@@ -4,6 +4,7 @@
 //! know nothing else of it. Results go to standard output, everything that is said about them to
 //! standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 host unreachable.
 
+mod batch;
 mod bench;
 mod check;
 mod client;
@@ -109,6 +110,8 @@ enum Command {
     Cancel(stop::Stop),
     /// Close a run without asking its code; nothing is undone
     Terminate(stop::Stop),
+    /// Cancel, terminate or signal every open run that a query finds
+    Batch(batch::Batch),
     /// Write a run's whole history to standard output, to be replayed anywhere
     Export(export::Export),
     /// Replay an exported history with a component, without a host
@@ -156,6 +159,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Retire(retire) => runtime(Threads::One)?.block_on(retire.run(&client(connection)?)),
         Command::Start(start) => runtime(Threads::One)?.block_on(start.run(&client(connection)?)),
         Command::List(list) => runtime(Threads::One)?.block_on(list.run(&client(connection)?)),
+        Command::Batch(batch) => runtime(Threads::One)?.block_on(batch.run(&client(connection)?)),
         Command::Signal(signal) => runtime(Threads::One)?.block_on(signal.run(&client(connection)?)),
         Command::Query(query) => runtime(Threads::One)?.block_on(query.run(&client(connection)?)),
         Command::Cancel(stop) => runtime(Threads::One)?.block_on(stop.cancel(&client(connection)?)),

@@ -100,3 +100,79 @@ async fn pages_follow_each_other_and_a_token_belongs_to_its_query() {
     assert_eq!((status, &problem["code"]), (400, &json!("invalid_input")));
     assert!(problem["detail"].as_str().unwrap().contains("at character 10"), "{problem}");
 }
+
+/// Runs that wait, how many of which a query finds.
+fn count(server: &Server, query: &str) -> usize {
+    let output = server.everfold(&["list", "--json", "--limit", "1000", "--query", query]);
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    list["runs"].as_array().unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_does_one_thing_to_every_open_run_that_a_query_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = with_runs(folder.path()).await;
+    let batch = |arguments: &[&str]| server.everfold(&[&["batch"][..], arguments].concat());
+    let query = "workflow_id starts_with 'sum-'";
+    let only_seen = batch(&["terminate", "--query", query, "--dry-run"]);
+    assert!(
+        only_seen.status.success() && text(&only_seen).contains("3 open runs; nothing was done"),
+        "{only_seen:?}"
+    );
+    let unsure = batch(&["terminate", "--query", query]);
+    assert_eq!(unsure.status.code(), Some(2), "{}", text(&unsure));
+    assert_eq!(count(&server, "status = 'running'"), 3);
+
+    let first = ["signal", "add", "1", "--query", "workflow_id = 'sum-0'", "--yes", "--json"];
+    let told: Value = serde_json::from_slice(&batch(&first).stdout).unwrap();
+    assert_eq!(
+        (&told["matched"], &told["done"], &told["refused"]),
+        (&json!(1), &json!(1), &json!(0)),
+        "{told}"
+    );
+    assert_eq!(server.get("/api/v1/workflows/sum-0/result?wait=30s").await["result"], json!([1]));
+    let canceled = batch(&["cancel", "--query", "workflow_id = 'sum-1'", "--yes", "--reason", "spring"]);
+    assert!(text(&canceled).contains("1 run asked to cancel"), "{}", text(&canceled));
+    server.get("/api/v1/workflows/sum-1/result?wait=30s").await;
+    assert_eq!(count(&server, "status = 'canceled'"), 1);
+    let rest = batch(&["terminate", "--query", "", "--yes"]);
+    assert!(text(&rest).contains("1 run terminated"), "{}", text(&rest));
+    assert_eq!(count(&server, "status = 'terminated'"), 1);
+
+    let wrong = batch(&["cancel", "--query", "nonsense", "--yes"]);
+    assert!(!wrong.status.success() && text(&wrong).contains("there is no field"), "{}", text(&wrong));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_sent_again_signals_nobody_twice() {
+    const RUNS: usize = 1_200;
+    let folder = tempfile::tempdir().unwrap();
+    let server = with_runs(folder.path()).await;
+    let start = |number: usize| {
+        let id = format!("many-{number}");
+        let body = json!({ "workflow_type": "signals", "workflow_id": id, "input": { "count": 2 } });
+        let sending = server.http.post(server.url("/api/v1/workflows")).json(&body).send();
+        async move { assert_eq!(sending.await.unwrap().status(), 201) }
+    };
+    for group in (0..RUNS).collect::<Vec<_>>().chunks(100) {
+        futures::future::join_all(group.iter().copied().map(start)).await;
+    }
+    let query = "workflow_id starts_with 'many-'";
+    let signal = |id: &str| {
+        let arguments =
+            ["batch", "signal", "add", "5", "--query", query, "--yes", "--json", "--batch-id", id];
+        let output = server.everfold(&arguments);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)))
+    };
+    for _ in 0..2 {
+        assert_eq!(signal("spring")["done"], json!(RUNS), "more than a page of them");
+    }
+    assert_eq!(
+        count(&server, &format!("{query} and status = 'completed'")),
+        0,
+        "the second one changed nothing"
+    );
+    assert_eq!(signal("summer")["done"], json!(RUNS));
+    let result = server.get("/api/v1/workflows/many-7/result?wait=30s").await;
+    assert_eq!(result["result"], json!([5, 5]));
+}

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// What another run is sent.
 #[derive(Debug, Deserialize)]
-pub struct Message {
+pub(crate) struct Message {
     workflow_id: String,
     /// Absent for whichever run is open.
     run_id: Option<String>,
@@ -12,7 +12,7 @@ pub struct Message {
     signal: Option<(String, Value)>,
 }
 
-pub async fn messenger(ctx: Context, messages: Vec<Message>) -> Result<Vec<String>, Failure> {
+pub(crate) async fn messenger(ctx: Context, messages: Vec<Message>) -> Result<Vec<String>, Failure> {
     let mut answers = Vec::new();
     for Message { workflow_id, run_id, signal } in messages {
         let mut other = ctx.external_workflow(&workflow_id);

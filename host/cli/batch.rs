@@ -1,0 +1,318 @@
+//! `everfold batch`: one thing done to every open run that a query finds.
+//!
+//! ```text
+//! count (page by page) ─▶ --dry-run: show the first of them
+//!                    └──▶ --yes: page by page again, several runs at a time, each request under the batch's id
+//! ```
+//!
+//! A page begins behind the last run of the one before, so that runs which close meanwhile move nothing. Every request
+//! bears the batch's id as its `request_id`: a batch that was cut off is sent again under the same id, and does to no
+//! workflow twice what it did.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use everfold::clock::Clock;
+use everfold::server::wire::{Acknowledged, Progress, RunList, RunSummary, SignalBody, StopBody};
+use everfold_core::machine::RunStatus;
+use futures::{StreamExt as _, stream};
+use owo_colors::OwoColorize as _;
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::output::{Form, Output};
+use super::progress::Bar;
+use super::render::{counted, runs};
+use super::{Run, input};
+
+/// Runs of a page: the host's most.
+const PAGE: usize = 1_000;
+/// Requests at a time.
+const AT_ONCE: usize = 16;
+/// Runs and failures that are shown one by one.
+const SHOWN: usize = 20;
+/// How often a host that is away or full is asked again, and with what pause.
+const TRIES: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(super) struct Batch {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Ask open runs to cancel
+    Cancel(Stop),
+    /// Close open runs without asking their code; nothing is undone
+    Terminate(Stop),
+    /// Send open runs a signal
+    Signal(Signal),
+}
+
+#[derive(Debug, Args)]
+struct Stop {
+    /// Why; it stands in the runs' histories
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+#[derive(Debug, Args)]
+struct Signal {
+    /// The signal's name
+    name: String,
+    /// What it says: JSON, @FILE, or @- for standard input
+    #[arg(
+        value_name = "JSON|@FILE",
+        default_value = "null",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    input: String,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// Which runs, and whether it is meant.
+#[derive(Debug, Args)]
+struct Scope {
+    /// Which of the open runs, as for `everfold list`; "" for all
+    #[arg(long, value_name = "QUERY")]
+    query: String,
+    /// Only say how many there are, and show the first
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+    /// The id of a batch that was cut off: nothing that it did is done twice
+    #[arg(long, value_name = "ID")]
+    batch_id: Option<String>,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// What is sent to each run.
+struct Request {
+    path: Vec<String>,
+    body: Value,
+    /// As in `cancelling`.
+    doing: &'static str,
+    /// As in `asked to cancel`.
+    done: &'static str,
+}
+
+/// What came of a run's request.
+enum Came {
+    Done,
+    /// It had closed before.
+    Closed,
+    Refused(String),
+}
+
+/// What came of the batch so far.
+#[derive(Default)]
+struct Told {
+    done: u64,
+    closed: u64,
+    refused: u64,
+    /// The first of them.
+    refusals: Vec<Value>,
+}
+
+impl Batch {
+    pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let batch_id = |scope: &Scope| {
+            scope.batch_id.clone().unwrap_or_else(|| format!("batch-{}", Clock::system().new_uuid()))
+        };
+        let (scope, id, request) = match self.what {
+            What::Cancel(stop) => {
+                let id = batch_id(&stop.scope);
+                let body = StopBody { reason: stop.reason, request_id: Some(id.clone()) };
+                let request = Request::new(&["cancel"], &body, "cancelling", "asked to cancel")?;
+                (stop.scope, id, request)
+            }
+            What::Terminate(stop) => {
+                let id = batch_id(&stop.scope);
+                let body = StopBody { reason: stop.reason, request_id: Some(id.clone()) };
+                let request = Request::new(&["terminate"], &body, "terminating", "terminated")?;
+                (stop.scope, id, request)
+            }
+            What::Signal(signal) => {
+                let id = batch_id(&signal.scope);
+                let input = input::parse("the signal's input", &signal.input)?;
+                let body = SignalBody { input, headers: Map::new(), request_id: Some(id.clone()) };
+                let request = Request::new(&["signals", &signal.name], &body, "signalling", "signalled")?;
+                (signal.scope, id, request)
+            }
+        };
+        scope.run(client, &id, &request).await
+    }
+}
+
+impl Request {
+    fn new(
+        path: &[&str],
+        body: &impl serde::Serialize,
+        doing: &'static str,
+        done: &'static str,
+    ) -> Result<Self, Failure> {
+        let path = path.iter().map(|part| (*part).to_owned()).collect();
+        let body = serde_json::to_value(body).map_err(anyhow::Error::from)?;
+        Ok(Self { path, body, doing, done })
+    }
+
+    /// Sends it to one run.
+    async fn send(&self, client: &Client, run: RunSummary) -> Result<(RunSummary, Came), Failure> {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let to = Run { workflow_id: run.workflow_id.0.clone(), run_id: Some(run.run_id) };
+        let sent = patiently(async || client.post_run::<Acknowledged>(&to, &path, &self.body).await).await;
+        match sent {
+            Ok(_) => Ok((run, Came::Done)),
+            Err(Failure::Told { exit: Exit::NotFound, .. }) => Ok((run, Came::Closed)),
+            Err(Failure::Told { exit: Exit::Unreachable, message, hint }) => {
+                Err(Failure::Told { exit: Exit::Unreachable, message, hint })
+            }
+            Err(Failure::Told { message, .. }) => Ok((run, Came::Refused(message))),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+impl Scope {
+    async fn run(self, client: &Client, batch_id: &str, request: &Request) -> Result<(), Failure> {
+        let (matched, first) = self.count(client).await?;
+        let mut output = Output::new();
+        if self.dry_run {
+            return self.show(&mut output, matched, &first);
+        }
+        if !self.yes {
+            let message = format!("{} would be {}", counted(matched, "open run", "open runs"), request.done);
+            let hint = "say --yes to do it, or --dry-run to see them";
+            return Err(Failure::new(Exit::Usage, message).hint(hint));
+        }
+        anstream::eprintln!("{}", format!("this is batch {batch_id}").dimmed());
+        let told = self.act(client, request, matched).await.map_err(|failure| {
+            failure.hint(format!(
+                "what was done stays done; go on with the same command and --batch-id {batch_id}"
+            ))
+        })?;
+        if self.form.is_json() {
+            output.json(&json!({
+                "batch_id": batch_id,
+                "matched": matched,
+                "done": told.done,
+                "closed_before": told.closed,
+                "refused": told.refused,
+                "refusals": told.refusals,
+            }))?;
+        } else {
+            let closed = match told.closed {
+                0 => String::new(),
+                closed => format!("; {} had closed before", counted(closed, "run", "runs")),
+            };
+            output.line(format_args!("{} {}{closed}", counted(told.done, "run", "runs"), request.done))?;
+            for refusal in &told.refusals {
+                let (id, why) = (&refusal["workflow_id"], &refusal["error"]);
+                let line =
+                    format!("  {}: {}", id.as_str().unwrap_or_default(), why.as_str().unwrap_or_default());
+                output.line(line.red())?;
+            }
+        }
+        if told.refused > 0 {
+            let message = format!("{} refused", counted(told.refused, "run", "runs"));
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        Ok(())
+    }
+
+    /// How many open runs match, and the first of them.
+    async fn count(&self, client: &Client) -> Result<(u64, Vec<RunSummary>), Failure> {
+        let (mut count, mut first, mut token) = (0, Vec::new(), None);
+        loop {
+            let page = self.page(client, token.as_deref()).await?;
+            count += page.runs.len() as u64;
+            let room = SHOWN - first.len();
+            first.extend(page.runs.into_iter().take(room));
+            token = page.next_page_token;
+            if token.is_none() {
+                return Ok((count, first));
+            }
+        }
+    }
+
+    async fn page(&self, client: &Client, token: Option<&str>) -> Result<RunList, Failure> {
+        let mut query = vec![
+            ("query", self.query.clone()),
+            ("status", RunStatus::Running.name().to_owned()),
+            ("limit", PAGE.to_string()),
+        ];
+        query.extend(token.map(|token| ("page_token", token.to_owned())));
+        patiently(async || client.get(&["workflows"], &query).await).await
+    }
+
+    async fn act(&self, client: &Client, request: &Request, matched: u64) -> Result<Told, Failure> {
+        let bar = Bar::of(request.doing);
+        let (mut told, mut token) = (Told::default(), None);
+        loop {
+            let page = self.page(client, token.as_deref()).await?;
+            let sending = page.runs.into_iter().map(|run| request.send(client, run));
+            let mut answers = stream::iter(sending).buffer_unordered(AT_ONCE);
+            while let Some(answer) = answers.next().await {
+                let (run, came) = answer?;
+                told.take(&run, came);
+                let done = told.done + told.closed + told.refused;
+                bar.tell(Progress { done, total: matched });
+            }
+            drop(answers);
+            token = page.next_page_token;
+            if token.is_none() {
+                return Ok(told);
+            }
+        }
+    }
+
+    fn show(&self, output: &mut Output, matched: u64, first: &[RunSummary]) -> Result<(), Failure> {
+        if self.form.is_json() {
+            return output.json(&json!({ "matched": matched, "first": first }));
+        }
+        for line in runs::lines(first, Clock::system().now(), Output::width()) {
+            output.line(line)?;
+        }
+        let more = matched - first.len() as u64;
+        let more = if more > 0 { format!(", {more} more than shown") } else { String::new() };
+        output.line(format_args!("{}{more}; nothing was done", counted(matched, "open run", "open runs")))
+    }
+}
+
+impl Told {
+    fn take(&mut self, run: &RunSummary, came: Came) {
+        match came {
+            Came::Done => self.done += 1,
+            Came::Closed => self.closed += 1,
+            Came::Refused(error) => {
+                self.refused += 1;
+                if self.refusals.len() < SHOWN {
+                    let (workflow_id, run_id) = (&run.workflow_id, run.run_id);
+                    self.refusals
+                        .push(json!({ "workflow_id": workflow_id, "run_id": run_id, "error": error }));
+                }
+            }
+        }
+    }
+}
+
+/// Asks again for a while when nobody answers, or the host takes nothing now.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    for _ in 0..TRIES {
+        match ask().await {
+            Err(failure) if failure.is_unreachable() => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
