@@ -149,6 +149,7 @@ async fn a_start_with_a_signal_is_done_once_also_when_its_run_has_closed_since()
     // It began a run.
     let began = test.host.start(by("r-1", sum_with(2, 0))).await.unwrap();
     assert_eq!(test.host.start(by("r-1", sum_with(2, 0))).await.unwrap().run_id, began.run_id);
+    test.until("sum", |run| run.inbox_length == 0).await;
     assert_eq!(signals(&test.events("sum").await).len(), 1);
     // It signalled one.
     let signalled = by("r-2", sum_with(2, 1));

@@ -337,25 +337,25 @@ mod tests {
                 })
             ),
         ]);
-        insta::assert_snapshot!(lines(100, history.clone()), @r#"
+        insta::assert_snapshot!(lines(101, history.clone()), @r#"
         1         0 ms  WorkflowStarted           order-saga  {"order_id":"order-1","amount_cents":1250}
         2         0 ms  ActivityScheduled         process-payment  {"order_id":"order-1"}
         3       3.25 s  ActivityCompleted         process-payment  after 3 attempts: {"payment_id":"p-1"}
         4       3.25 s  ActivityScheduled         arrange-shipping  {"order_id":"order-1"}
-        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
-        6    2 min 5 s  TimerStarted             1 min 30 s
-        7   3 min 35 s  TimerFired               1 min 30 s
-        8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
+        5    2 min 5 s  ActivityFailed            arrange-shipping  ShipmentRefused: the carrier refuses this address
+        6    2 min 5 s  TimerStarted              1 min 30 s
+        7   3 min 35 s  TimerFired                1 min 30 s
+        8   3 min 35 s  WorkflowFailed            OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
         "#);
         insta::assert_snapshot!(lines(10, history), @r#"
         1         0 ms  WorkflowStarted           order-saga  {"order_id":"or…
         2         0 ms  ActivityScheduled         process-payment  {"order_id":"or…
         3       3.25 s  ActivityCompleted         process-payment  after 3 attempt…
         4       3.25 s  ActivityScheduled         arrange-shipping  {"order_id":"or…
-        5    2 min 5 s  ActivityFailed           arrange-shipping  ShipmentRefused: the carrier refuses this address
-        6    2 min 5 s  TimerStarted             1 min 30 s
-        7   3 min 35 s  TimerFired               1 min 30 s
-        8   3 min 35 s  WorkflowFailed           OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
+        5    2 min 5 s  ActivityFailed            arrange-shipping  ShipmentRefused: the carrier refuses this address
+        6    2 min 5 s  TimerStarted              1 min 30 s
+        7   3 min 35 s  TimerFired                1 min 30 s
+        8   3 min 35 s  WorkflowFailed            OrderFailed: the order was undone ← ShipmentRefused: the carrier refuses this address
         "#);
     }
 
