@@ -297,7 +297,7 @@ impl Host {
 
 fn internal(error: &StoreError) -> ApiError {
     match error {
-        StoreError::RolledBack(_) => ApiError::Busy(error.to_string()),
+        StoreError::RolledBack(_) | StoreError::Busy(_) => ApiError::Busy(error.to_string()),
         StoreError::InUse(_)
         | StoreError::SchemaTooNew { .. }
         | StoreError::Database(_)

@@ -319,6 +319,9 @@ pub enum StoreError {
     /// The database failed.
     #[error("the store failed: {0}")]
     Database(String),
+    /// It cannot be read now, or not as much of it at once.
+    #[error("{0}")]
+    Busy(String),
     /// Nothing was written; it may be tried again.
     #[error("the store cannot be written now: {0}")]
     RolledBack(String),

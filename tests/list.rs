@@ -72,9 +72,13 @@ async fn pages_follow_each_other_and_a_token_belongs_to_its_query() {
     };
     for order in ["workflow_id", "start_time", "close_time", "workflow_type", "run_id"] {
         for direction in ["asc", "desc"] {
-            let query = format!("not blocked = true order by {order} {direction}");
+            let (which, found) = match order {
+                "close_time" => ("close_time is not null", 5),
+                _ => ("not blocked = true", 8),
+            };
+            let query = format!("{which} order by {order} {direction}");
             let (_, whole) = ask(&[("query", &query), ("limit", "100")]).await;
-            assert_eq!((ids(&whole).len(), &whole["next_page_token"]), (8, &Value::Null), "{query}");
+            assert_eq!((ids(&whole).len(), &whole["next_page_token"]), (found, &Value::Null), "{query}");
             let (mut paged, mut token) = (Vec::<String>::new(), None::<String>);
             loop {
                 let mut parameters = vec![("query", query.as_str()), ("limit", "3")];

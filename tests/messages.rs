@@ -224,3 +224,22 @@ async fn runs_write_to_each_other_all_at_once() {
     }
     test.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_address_blocks_the_sender() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path()).await;
+    let bad = [
+        json!({ "workflow_id": "", "signal": ["add", 1] }),
+        json!({ "workflow_id": "x", "run_id": "no UUID", "signal": ["add", 1] }),
+        json!({ "workflow_id": "x", "signal": ["", 1] }),
+        json!({ "workflow_id": "x", "signal": ["a\u{0}b", 1] }),
+    ];
+    for (number, message) in bad.into_iter().enumerate() {
+        let id = format!("messenger-{number}");
+        test.start("messenger", &id, &json!([message])).await;
+        let blocked = test.until(&id, |run| run.blocked.is_some()).await;
+        assert_eq!(blocked.history_length, 0, "nothing was sent");
+    }
+    test.stop().await;
+}

@@ -146,7 +146,7 @@ pub enum OrderBy {
     RunId,
     /// When it started.
     StartTime,
-    /// When it closed; an open run is as one that closes last.
+    /// When it closed; of closed runs alone, because an open one would change its place.
     CloseTime,
     /// Its workflow id, byte by byte.
     WorkflowId,

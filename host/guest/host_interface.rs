@@ -170,7 +170,7 @@ impl Host for GuestState {
         input: types::Payload,
         headers: Vec<types::Header>,
     ) -> wasmtime::Result<u64> {
-        lift::check_name("a signal", &name)?;
+        lift::check_signal(&name)?;
         let (to, input, headers) = (lift::external(to)?, lift::payload(input), lift::headers(headers));
         let bytes = input.size() + lift::headers_bytes(&headers);
         let signal = Arc::new(SignalReceived { name, input, headers });

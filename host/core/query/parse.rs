@@ -2,7 +2,7 @@
 
 use std::str::FromStr as _;
 
-use super::{Comparison, Condition, Direction, Field, Kind, Order, Query, Value};
+use super::{Comparison, Condition, Direction, Field, Kind, Order, OrderBy, Query, Value};
 use crate::ids::{Digest, RunId, Timestamp};
 use crate::machine::RunStatus;
 
@@ -10,6 +10,8 @@ use crate::machine::RunStatus;
 pub const LONGEST: usize = 8 * 1024;
 /// How deep parentheses and `not` may nest.
 const DEEPEST: usize = 32;
+/// Characters of a text that an error shows.
+const LONGEST_SHOWN: usize = 40;
 /// Values of a query in all.
 const MOST_VALUES: usize = 200;
 
@@ -40,10 +42,16 @@ impl Query {
             _ => Some(parser.condition()?),
         };
         let order = if parser.take_word("order") { parser.order()? } else { Order::default() };
-        match parser.peek() {
-            Token::End => Ok(Self { condition, order }),
-            _ => parser.expected("`and`, `or`, `order by` or the end"),
+        if *parser.peek() != Token::End {
+            return parser.expected("`and`, `or`, `order by` or the end");
         }
+        if order.by == OrderBy::CloseTime && !condition.as_ref().is_some_and(asks_for_closed) {
+            // An open run would change its place when it closes.
+            return parser.wrong(
+                "the order of `close_time` is one of closed runs: ask for `close_time is not null and …`",
+            );
+        }
+        Ok(Self { condition, order })
     }
 }
 
@@ -65,6 +73,9 @@ impl Token {
     fn told(&self) -> String {
         match self {
             Self::Word(word) => format!("`{word}`"),
+            Self::Text(text) if text.chars().count() > LONGEST_SHOWN => {
+                format!("the text \"{}…\"", text.chars().take(LONGEST_SHOWN).collect::<String>())
+            }
             Self::Text(text) => format!("the text \"{text}\""),
             Self::Number(number) => format!("the number {number}"),
             Self::Symbol(symbol) => format!("`{symbol}`"),
@@ -239,7 +250,12 @@ impl Parser {
         };
         if !fits {
             self.next = at;
-            return self.wrong(format!("`{}` cannot be compared so", field.name()));
+            let others = if field.kind().is_ordered() {
+                "`=`, `!=`, `<`, `<=`, `>`, `>=`, `in`"
+            } else {
+                "`=`, `!=`, `in`"
+            };
+            return self.wrong(format!("`{}` cannot be compared so, but by {others}", field.name()));
         }
         Ok(Condition::Compare(field, comparison, self.value(field)?))
     }
@@ -305,6 +321,9 @@ impl Parser {
                 }
             },
             (Kind::Digest, Token::Text(text)) => Digest::from_str(text).ok().map(Value::Digest),
+            (Kind::Time, Token::Text(text)) if is_finer_than_ms(text) => {
+                return self.wrong("times have milliseconds here: three digits behind the point at most");
+            }
             (Kind::Time, Token::Text(text)) => Timestamp::from_str(text).ok().map(Value::Time),
             (Kind::Number, Token::Number(number)) => Some(Value::Number(*number)),
             (Kind::Bool, token) if token.is_word("true") => Some(Value::Bool(true)),
@@ -346,6 +365,24 @@ impl Parser {
     }
 }
 
+/// Whether only closed runs match.
+fn asks_for_closed(condition: &Condition) -> bool {
+    match condition {
+        Condition::Compare(field, ..) | Condition::In(field, _) => *field == Field::CloseTime,
+        Condition::Not(inner) => matches!(**inner, Condition::IsNull(Field::CloseTime)),
+        Condition::All(all) => all.iter().any(asks_for_closed),
+        Condition::Any(any) => any.iter().all(asks_for_closed),
+        Condition::IsNull(_) => false,
+    }
+}
+
+/// Whether a time has more than three digits behind the point that say something.
+fn is_finer_than_ms(text: &str) -> bool {
+    let fraction = text.split_once(['.', ',']).map_or("", |(_, rest)| rest);
+    let digits = fraction.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.bytes().skip(3).any(|digit| digit != b'0')
+}
+
 fn one_or(mut conditions: Vec<Condition>, many: fn(Vec<Condition>) -> Condition) -> Condition {
     match conditions.pop() {
         Some(only) if conditions.is_empty() => only,
@@ -362,7 +399,6 @@ fn negated_if(is_negated: bool, condition: Condition) -> Condition {
 
 #[cfg(test)]
 mod tests {
-    use super::super::OrderBy;
     use super::*;
 
     fn parsed(text: &str) -> Query {
@@ -449,7 +485,10 @@ mod tests {
                 "status = 'done'",
                 "at character 10: there is no status \"done\"; there are running, completed,",
             ),
-            ("status < 'failed'", "at character 8: `status` cannot be compared so"),
+            ("status < 'failed'", "at character 8: `status` cannot be compared so, but by `=`, `!=`, `in`"),
+            ("order by close_time", "at character 20: the order of `close_time` is one of closed runs"),
+            ("blocked = true or close_time is not null order by close_time", "at character 61: the order of"),
+            ("start_time > '2026-01-01T00:00:00.1234Z'", "at character 14: times have milliseconds here"),
             ("run_id starts_with '0'", "at character 8: `run_id` cannot be compared so"),
             ("start_time > 'yesterday'", "at character 14: a time in quotes,"),
             ("history_length > 1.5", "at character 19: `.` means nothing here"),

@@ -67,6 +67,15 @@ pub(in crate::guest) fn external(to: wit_host::ExternalWorkflow) -> Result<Exter
     Ok(ExternalWorkflow { workflow_id: WorkflowId(workflow_id), run_id })
 }
 
+/// A signal's name, by the rules for callers.
+pub(in crate::guest) fn check_signal(name: &str) -> Result<(), Stop> {
+    check_name("a signal's name", name)?;
+    if name.chars().any(char::is_control) || name == "." || name == ".." {
+        return Err(Stop::illegal("a signal's name has a control character, or is `.` or `..`"));
+    }
+    Ok(())
+}
+
 /// Why a run is asked to cancel.
 pub(in crate::guest) fn check_reason(reason: &str) -> Result<(), Stop> {
     if reason.len() <= REASON_BYTES {

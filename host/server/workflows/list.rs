@@ -122,7 +122,7 @@ pub(in crate::server) async fn list(
         return Err(refused("query: limit: at least 1"));
     }
     let text = query.query.as_deref().unwrap_or_default();
-    let asked = Query::parse(text).map_err(|error| refused(format!("query: query: {error}")))?;
+    let asked = Query::parse(text).map_err(|error| refused(format!("query: {error}")))?;
     let equal = |field, value: Option<Value>| value.map(|value| Condition::equal(field, value));
     let conditions = [
         equal(Field::WorkflowType, query.workflow_type.map(Value::Text)),

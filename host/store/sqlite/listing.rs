@@ -79,7 +79,7 @@ const fn order_column(by: OrderBy) -> Option<&'static str> {
     match by {
         OrderBy::RunId => None,
         OrderBy::StartTime => Some("started_at"),
-        OrderBy::CloseTime => Some("COALESCE(closed_at, 9223372036854775807)"),
+        OrderBy::CloseTime => Some("closed_at"),
         OrderBy::WorkflowId => Some("workflow_id"),
         OrderBy::WorkflowType => Some("workflow_type"),
     }

@@ -2,6 +2,7 @@
 //! it up, and each query sees every commit that was answered before it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
@@ -29,10 +30,21 @@ pub(super) const CACHE: &str = "-8192";
 /// How much of the database each connection maps instead of reading it, in bytes.
 pub(super) const MAPPED: &str = "268435456";
 
-/// The pool of readers.
+/// How many lists are read at once: they may read every run, and what runs need does not wait for them.
+const LISTS: u32 = 2;
+/// How long a list waits for its turn, and how long it may be read.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
+const LONGEST_LIST: Duration = Duration::from_secs(10);
+/// Instructions of SQLite's machine between two looks at the time.
+const LOOK: i32 = 10_000;
+/// SQLite's code of a statement that was given up (SQLITE_INTERRUPT).
+const GIVEN_UP: &str = "9";
+
+/// The readers: those of runs, and those of lists.
 #[derive(Debug)]
 pub(super) struct Reads {
     pool: SqlitePool,
+    lists: SqlitePool,
 }
 
 impl Reads {
@@ -46,16 +58,14 @@ impl Reads {
             .read_only(true)
             .pragma("cache_size", CACHE)
             .pragma("mmap_size", MAPPED);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
+        let pool = || {
             // A local file has no connections that go stale: no test before each use, no renewal.
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        Ok(Self { pool })
+            SqlitePoolOptions::new().test_before_acquire(false).idle_timeout(None).max_lifetime(None)
+        };
+        let lists = pool().max_connections(LISTS).acquire_timeout(LONGEST_TURN);
+        let lists = lists.connect_with(options.clone()).await.map_err(failed)?;
+        let pool = pool().max_connections(CONNECTIONS).connect_with(options).await.map_err(failed)?;
+        Ok(Self { pool, lists })
     }
 
     pub(super) async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, StoreError> {
@@ -221,8 +231,25 @@ impl Reads {
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
         let mut statement = listing::statement(namespace, query, after, integer(limit as u64));
-        let found = statement.build_query_as().fetch_all(&self.pool).await;
-        let records: Vec<RunRecord> = found.map_err(failed)?;
+        let mut connection = self.lists.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => {
+                StoreError::Busy("as many lists are read already as may be at once".to_owned())
+            }
+            error => failed(error),
+        })?;
+        // Also where nobody waits for it any more, a list does not keep its connection for long.
+        let deadline = Instant::now() + LONGEST_LIST;
+        let mut handle = connection.lock_handle().await.map_err(failed)?;
+        handle.set_progress_handler(LOOK, move || Instant::now() < deadline);
+        drop(handle);
+        let found = statement.build_query_as().fetch_all(&mut *connection).await;
+        let records: Vec<RunRecord> = found.map_err(|error| match error.as_database_error() {
+            Some(given_up) if given_up.code().as_deref() == Some(GIVEN_UP) => StoreError::Busy(format!(
+                "the list took longer than {} s to read: ask for less, or in the order of run ids",
+                LONGEST_LIST.as_secs()
+            )),
+            Some(_) | None => failed(error),
+        })?;
         records.into_iter().map(TryInto::try_into).collect()
     }
 
