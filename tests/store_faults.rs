@@ -62,16 +62,22 @@ async fn a_full_disk_refuses_new_work_and_heals_without_a_restart() {
     disk.fails(Fault::Full, STORE_LOG | STORE, 0, FOR_EVER);
     load.is_refused(50).await;
     let before = histories(&server, &load.acknowledged()).await;
-    let problem = unready(&server).await.expect("it is not ready");
+    let problem = loop {
+        if let Some(problem) = unready(&server).await {
+            break problem;
+        }
+    };
     assert!(problem["detail"].as_str().unwrap().contains("full"), "{problem}");
     let refused =
         server.http.post(server.url("/orders")).json(&order("tok_ok", "10115")).send().await.unwrap();
     refusal(refused).await.unwrap();
     assert_eq!(server.get("/healthz").await["status"], "ok");
-    // It tries again by itself, and says it once.
+    // It tries again by itself, and says it once each time: a log that begins anew has room for a moment.
     disk.strikes(4).await;
     let log = server.log();
-    assert_eq!(count(&log, "the store cannot be written"), 1, "{log}");
+    let (refused, again) = ("the store cannot be written", "the store can be written again");
+    let (refused, again) = (count(&log, refused), count(&log, again));
+    assert!(refused > 0 && refused - again <= 1, "{log}");
 
     disk.heals();
     server.is_ready_again().await;
