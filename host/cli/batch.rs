@@ -13,18 +13,19 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use everfold::clock::Clock;
-use everfold::server::wire::{Acknowledged, Progress, RunList, RunSummary, SignalBody, StopBody};
+use everfold::server::wire::{Acknowledged, Progress, RunList, RunSummary, StopBody};
 use everfold_core::machine::RunStatus;
 use futures::{StreamExt as _, stream};
 use owo_colors::OwoColorize as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::Run;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output::{Form, Output};
 use super::progress::Bar;
 use super::render::{counted, runs};
-use super::{Run, input};
+use super::signal::Said;
 
 /// Runs of a page: the host's most.
 const PAGE: usize = 1_000;
@@ -63,16 +64,8 @@ struct Stop {
 
 #[derive(Debug, Args)]
 struct Signal {
-    /// The signal's name
-    name: String,
-    /// What it says: JSON, @FILE, or @- for standard input
-    #[arg(
-        value_name = "JSON|@FILE",
-        default_value = "null",
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    input: String,
+    #[command(flatten)]
+    said: Said,
     #[command(flatten)]
     scope: Scope,
 }
@@ -90,8 +83,8 @@ struct Scope {
     #[arg(long)]
     yes: bool,
     /// The id of a batch that was cut off: nothing that it did is done twice
-    #[arg(long, value_name = "ID")]
-    batch_id: Option<String>,
+    #[arg(long, value_name = "ID", default_value_t = new_id(), hide_default_value = true)]
+    batch_id: String,
     #[command(flatten)]
     form: Form,
 }
@@ -126,31 +119,21 @@ struct Told {
 
 impl Batch {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
-        let batch_id = |scope: &Scope| {
-            scope.batch_id.clone().unwrap_or_else(|| format!("batch-{}", Clock::system().new_uuid()))
-        };
-        let (scope, id, request) = match self.what {
-            What::Cancel(stop) => {
-                let id = batch_id(&stop.scope);
-                let body = StopBody { reason: stop.reason, request_id: Some(id.clone()) };
-                let request = Request::new(&["cancel"], &body, "cancelling", "asked to cancel")?;
-                (stop.scope, id, request)
+        let (scope, request) = match self.what {
+            What::Cancel(Stop { reason, scope }) => {
+                let body = StopBody { reason, request_id: Some(scope.batch_id.clone()) };
+                (scope, Request::new(&["cancel"], &body, "cancelling", "asked to cancel")?)
             }
-            What::Terminate(stop) => {
-                let id = batch_id(&stop.scope);
-                let body = StopBody { reason: stop.reason, request_id: Some(id.clone()) };
-                let request = Request::new(&["terminate"], &body, "terminating", "terminated")?;
-                (stop.scope, id, request)
+            What::Terminate(Stop { reason, scope }) => {
+                let body = StopBody { reason, request_id: Some(scope.batch_id.clone()) };
+                (scope, Request::new(&["terminate"], &body, "terminating", "terminated")?)
             }
-            What::Signal(signal) => {
-                let id = batch_id(&signal.scope);
-                let input = input::parse("the signal's input", &signal.input)?;
-                let body = SignalBody { input, headers: Map::new(), request_id: Some(id.clone()) };
-                let request = Request::new(&["signals", &signal.name], &body, "signalling", "signalled")?;
-                (signal.scope, id, request)
+            What::Signal(Signal { said, scope }) => {
+                let body = said.body(Some(scope.batch_id.clone()))?;
+                (scope, Request::new(&["signals", &said.name], &body, "signalling", "signalled")?)
             }
         };
-        scope.run(client, &id, &request).await
+        scope.run(client, &request).await
     }
 }
 
@@ -183,8 +166,14 @@ impl Request {
     }
 }
 
+/// An id that no batch had.
+fn new_id() -> String {
+    format!("batch-{}", Clock::system().new_uuid())
+}
+
 impl Scope {
-    async fn run(self, client: &Client, batch_id: &str, request: &Request) -> Result<(), Failure> {
+    async fn run(self, client: &Client, request: &Request) -> Result<(), Failure> {
+        let batch_id = &self.batch_id;
         let (matched, first) = self.count(client).await?;
         let mut output = Output::new();
         if self.dry_run {

@@ -14,8 +14,20 @@ use super::{Run, input};
 pub(super) struct Signal {
     #[command(flatten)]
     run: Run,
+    #[command(flatten)]
+    said: Said,
+    /// De-duplicates: the same request id is one signal
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// A signal: its name and what it says.
+#[derive(Debug, Args)]
+pub(super) struct Said {
     /// The signal's name
-    name: String,
+    pub(super) name: String,
     /// What it says: JSON, @FILE, or @- for standard input
     #[arg(
         value_name = "JSON|@FILE",
@@ -24,26 +36,25 @@ pub(super) struct Signal {
         allow_negative_numbers = true
     )]
     input: String,
-    /// De-duplicates: the same request id is one signal
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
-    #[command(flatten)]
-    form: Form,
+}
+
+impl Said {
+    /// What is sent to a run.
+    pub(super) fn body(&self, request_id: Option<String>) -> Result<SignalBody, Failure> {
+        let input = input::parse("the signal's input", &self.input)?;
+        Ok(SignalBody { input, headers: Map::new(), request_id })
+    }
 }
 
 impl Signal {
     pub(super) async fn run(self, client: &Client) -> Result<(), Failure> {
-        let body = SignalBody {
-            input: input::parse("the signal's input", &self.input)?,
-            headers: Map::new(),
-            request_id: self.request_id,
-        };
-        let taken: Acknowledged = client.post_run(&self.run, &["signals", &self.name], &body).await?;
+        let body = self.said.body(self.request_id)?;
+        let taken: Acknowledged = client.post_run(&self.run, &["signals", &self.said.name], &body).await?;
         let mut output = Output::new();
         if self.form.is_json() {
             return output.json(&taken);
         }
         let Acknowledged { workflow_id, run_id } = taken;
-        output.line(format_args!("{} has the signal {} (run {run_id})", workflow_id.bold(), self.name))
+        output.line(format_args!("{} has the signal {} (run {run_id})", workflow_id.bold(), self.said.name))
     }
 }

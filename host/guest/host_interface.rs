@@ -126,8 +126,7 @@ impl Host for GuestState {
     ) -> wasmtime::Result<u64> {
         let function = "continue-as-new";
         lift::check_name("a workflow type", &workflow_type)?;
-        let (input, headers) = (lift::payload(input), lift::headers(headers));
-        let bytes = input.size() + lift::headers_bytes(&headers);
+        let (input, headers, bytes) = lift::input(input, headers);
         let command = Command::WorkflowContinuedAsNew(Box::new(WorkflowContinuedAsNew {
             new_run_id: self.activation(function)?.new_run_id(),
             workflow_type,
@@ -151,8 +150,7 @@ impl Host for GuestState {
         let function = "start-detached-workflow";
         lift::check_name("a workflow type", &workflow_type)?;
         lift::check_name("a workflow id", &workflow_id)?;
-        let (input, headers) = (lift::payload(input), lift::headers(headers));
-        let bytes = input.size() + lift::headers_bytes(&headers);
+        let (input, headers, bytes) = lift::input(input, headers);
         let command = Command::DetachedWorkflowStarted(Box::new(DetachedWorkflowStarted {
             workflow_type,
             workflow_id: WorkflowId(workflow_id),
@@ -171,8 +169,8 @@ impl Host for GuestState {
         headers: Vec<types::Header>,
     ) -> wasmtime::Result<u64> {
         lift::check_signal(&name)?;
-        let (to, input, headers) = (lift::external(to)?, lift::payload(input), lift::headers(headers));
-        let bytes = input.size() + lift::headers_bytes(&headers);
+        let to = lift::external(to)?;
+        let (input, headers, bytes) = lift::input(input, headers);
         let signal = Arc::new(SignalReceived { name, input, headers });
         let command = Command::ExternalSignalInitiated(Box::new(ExternalSignalInitiated { to, signal }));
         Ok(self.command("signal-external-workflow", bytes, command)?.0)

@@ -96,6 +96,16 @@ pub(in crate::guest) fn payload(payload: types::Payload) -> Payload {
     Payload { metadata: payload.metadata, data: payload.data }
 }
 
+/// An input with what travels beside it, and the bytes of both.
+pub(in crate::guest) fn input(
+    input: types::Payload,
+    headers: Vec<types::Header>,
+) -> (Payload, Vec<(String, Payload)>, usize) {
+    let (input, headers) = (payload(input), self::headers(headers));
+    let bytes = input.size() + headers_bytes(&headers);
+    (input, headers, bytes)
+}
+
 pub(in crate::guest) fn headers(list: Vec<types::Header>) -> Vec<(String, Payload)> {
     list.into_iter().map(|(name, value)| (name, payload(value))).collect()
 }
