@@ -109,6 +109,13 @@ impl fmt::Display for WorkflowId {
 pub struct RunId(pub [u8; 16]);
 
 impl RunId {
+    /// No run that began at `time` or later has a lesser id: ids are UUIDv7, which begin with 48 bits of milliseconds.
+    #[must_use]
+    pub const fn at_least(time: Timestamp) -> Self {
+        let ms = if time.0 < 0 { 0 } else { time.0.unsigned_abs() };
+        Self(((ms as u128) << 80).to_be_bytes())
+    }
+
     /// The id of a run that this one begins by event `event_id` at `time`: a UUIDv7 (RFC 9562) that
     /// sorts behind this one's, its random part drawn from the run's own seed.
     #[must_use]

@@ -186,10 +186,10 @@ impl Condition {
         Self::Compare(field, Comparison::Equal, value)
     }
 
-    /// A time is that one or later.
+    /// A field has that value or a greater one.
     #[must_use]
-    pub const fn from(field: Field, time: Timestamp) -> Self {
-        Self::Compare(field, Comparison::GreaterOrEqual, Value::Time(time))
+    pub const fn at_least(field: Field, value: Value) -> Self {
+        Self::Compare(field, Comparison::GreaterOrEqual, value)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows that a host did not come to write before it stopped: its orders' runs go on, but no list would
 //! show them.
 
-use everfold_core::ids::Timestamp;
+use everfold_core::ids::{RunId, Timestamp};
 use everfold_core::query::{Condition, Field, Query, Value};
 
 use super::order::{namespace, workflow_id};
@@ -38,7 +38,9 @@ impl OrdersApp {
         let workflow_type = Value::Text(self.shop.workflow_type.clone());
         let of_orders = Condition::equal(Field::WorkflowType, workflow_type);
         let since = newest.map(|newest| Timestamp(newest.0.saturating_sub(OVERLAP_MS)));
-        let since = since.map(|since| Condition::from(Field::StartTime, since));
+        // By their ids: only runs of that time are read, however many there are before.
+        let since =
+            since.map(|since| Condition::at_least(Field::RunId, Value::RunId(RunId::at_least(since))));
         let mut request = ListRequest {
             namespace: namespace(),
             query: Query::all([of_orders]).narrowed(since),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use everfold_core::ids::{Namespace, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
-use everfold_core::query::{Condition, Field, Query, Value};
+use everfold_core::query::{Condition, Direction, Field, Order, OrderBy, Query, Value};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -376,10 +376,13 @@ fn open_runs(store: &Arc<dyn Store>, request: &CheckRequest, workflow_type: &str
 fn closed_runs(store: &Arc<dyn Store>, request: &CheckRequest, workflow_type: &str, from: Timestamp) -> Rows {
     let (store, namespace) = (Arc::clone(store), request.namespace.clone());
     let ids: BTreeSet<WorkflowId> = request.workflow_ids.iter().cloned().collect();
-    let query = Query::all([
+    let conditions = [
         Condition::equal(Field::WorkflowType, Value::Text(workflow_type.to_owned())),
-        Condition::from(Field::CloseTime, from),
-    ]);
+        Condition::at_least(Field::CloseTime, Value::Time(from)),
+    ];
+    // In the order of their ends, of which there is an index.
+    let order = Order { by: OrderBy::CloseTime, direction: Direction::Descending };
+    let query = Query { order, ..Query::all(conditions) };
     let pages = stream::try_unfold(None, move |after: Option<RunPlace>| {
         let (store, namespace, query) = (Arc::clone(&store), namespace.clone(), query.clone());
         async move {

@@ -98,7 +98,7 @@ impl PageToken {
     }
 }
 
-/// What tells one query from others.
+/// What tells one query from others, for as long as a token lives: the next release may write it otherwise.
 fn tag(query: &Query) -> [u8; 4] {
     let digest = Sha256::digest(format!("{query:?}"));
     [digest[0], digest[1], digest[2], digest[3]]
@@ -130,7 +130,7 @@ pub(in crate::server) async fn list(
         equal(Field::Status, query.status.map(Value::Status)),
         equal(Field::Digest, query.digest.map(Value::Digest)),
         equal(Field::Blocked, query.blocked.map(Value::Bool)),
-        query.started_from.map(|from| Condition::from(Field::StartTime, from)),
+        query.started_from.map(|from| Condition::at_least(Field::StartTime, Value::Time(from))),
         query
             .started_before
             .map(|before| Condition::Compare(Field::StartTime, Comparison::Less, Value::Time(before))),

@@ -4,7 +4,7 @@ use everfold_core::decision::{BlockChange, Blocked, Closed, Decision, Outcome};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
-use everfold_core::query::{Condition, Field, Query};
+use everfold_core::query::{Condition, Field, Query, Value};
 use everfold_core::route::{Candidate, Percent, Route};
 
 use super::Backend;
@@ -87,7 +87,7 @@ fn first(number: u8) -> VersionRow {
 fn fail(n: usize, at: Timestamp) -> Decision {
     let outcome = Outcome::Failure(Failure::application("Broken", "it broke"));
     let closed = Some(Closed { status: RunStatus::Failed, at, outcome });
-    Decision { closed, inbox_known: u64::MAX, ..stand(n, EventId(2)) }
+    Decision { closed, ..stand(n, EventId(2)) }
 }
 
 async fn run_row(store: &impl Store, n: usize) -> RunRow {
@@ -350,7 +350,7 @@ pub(crate) async fn closed_runs_are_listed_by_their_end(backend: &impl Backend) 
     let ends = [(1, 100), (2, 200), (3, 300)];
     commit_each(&store, ends.map(|(n, at)| fail(n, Timestamp(at))).to_vec()).await;
     let closed = async |from: i64| {
-        let query = Query::all([Condition::from(Field::CloseTime, Timestamp(from))]);
+        let query = Query::all([Condition::at_least(Field::CloseTime, Value::Time(Timestamp(from)))]);
         let rows = store.runs(&Namespace::default(), &query, None, 10).await.unwrap();
         rows.into_iter().map(|row| row.workflow_id).collect::<Vec<_>>()
     };

@@ -17,11 +17,20 @@ pub(super) fn statement(
     limit: i64,
 ) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(sql::SELECT_RUN);
-    // In the order of run ids the table is read from its end, and the reading ends with the page: the index of a
-    // namespace would have to be read and sorted as a whole. A workflow id has few runs, and an index.
-    let by_run_id = query.order.by == OrderBy::RunId && !query.condition.as_ref().is_some_and(names_workflow);
-    statement.push(if by_run_id { "COALESCE(namespace, '') = " } else { "namespace = " });
+    // Two orders are read as they stand, and the reading ends with the page: that of run ids from the table's key, that
+    // of ends from its index. The index of a namespace would have to be read and sorted as a whole, which `COALESCE`
+    // keeps from being chosen. A workflow id has few runs, and an index.
+    let names_workflow = query.condition.as_ref().is_some_and(names_workflow);
+    let is_read_in_order = match query.order.by {
+        OrderBy::RunId | OrderBy::CloseTime => !names_workflow,
+        OrderBy::StartTime | OrderBy::WorkflowId | OrderBy::WorkflowType => false,
+    };
+    statement.push(if is_read_in_order { "COALESCE(namespace, '') = " } else { "namespace = " });
     statement.push_bind(namespace.0.clone());
+    if query.order.by == OrderBy::CloseTime {
+        // It is so by the query; this is for the choice of the index.
+        statement.push(" AND closed_at IS NOT NULL");
+    }
     if let Some(condition) = &query.condition {
         statement.push(" AND ");
         push_condition(&mut statement, condition);

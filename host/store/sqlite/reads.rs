@@ -45,6 +45,7 @@ const GIVEN_UP: &str = "9";
 pub(super) struct Reads {
     pool: SqlitePool,
     lists: SqlitePool,
+    longest_list: Duration,
 }
 
 impl Reads {
@@ -53,6 +54,15 @@ impl Reads {
     /// # Errors
     /// When it cannot be opened.
     pub(super) async fn open(database: &Path) -> Result<Self, StoreError> {
+        Self::with_lists(database, LONGEST_TURN, LONGEST_LIST).await
+    }
+
+    /// The same with other bounds for lists.
+    async fn with_lists(
+        database: &Path,
+        longest_turn: Duration,
+        longest_list: Duration,
+    ) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(database)
             .read_only(true)
@@ -62,10 +72,10 @@ impl Reads {
             // A local file has no connections that go stale: no test before each use, no renewal.
             SqlitePoolOptions::new().test_before_acquire(false).idle_timeout(None).max_lifetime(None)
         };
-        let lists = pool().max_connections(LISTS).acquire_timeout(LONGEST_TURN);
+        let lists = pool().max_connections(LISTS).acquire_timeout(longest_turn);
         let lists = lists.connect_with(options.clone()).await.map_err(failed)?;
         let pool = pool().max_connections(CONNECTIONS).connect_with(options).await.map_err(failed)?;
-        Ok(Self { pool, lists })
+        Ok(Self { pool, lists, longest_list })
     }
 
     pub(super) async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, StoreError> {
@@ -238,7 +248,7 @@ impl Reads {
             error => failed(error),
         })?;
         // Also where nobody waits for it any more, a list does not keep its connection for long.
-        let deadline = Instant::now() + LONGEST_LIST;
+        let deadline = Instant::now() + self.longest_list;
         let mut handle = connection.lock_handle().await.map_err(failed)?;
         handle.set_progress_handler(LOOK, move || Instant::now() < deadline);
         drop(handle);
@@ -246,7 +256,7 @@ impl Reads {
         let records: Vec<RunRecord> = found.map_err(|error| match error.as_database_error() {
             Some(given_up) if given_up.code().as_deref() == Some(GIVEN_UP) => StoreError::Busy(format!(
                 "the list took longer than {} s to read: ask for less, or in the order of run ids",
-                LONGEST_LIST.as_secs()
+                self.longest_list.as_secs()
             )),
             Some(_) | None => failed(error),
         })?;
@@ -353,4 +363,41 @@ impl Reads {
 
 fn failed(error: sqlx::Error) -> StoreError {
     StoreError::Database(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SqliteStore;
+    use crate::store::conformance::fixtures::{commit_each, key, start};
+
+    #[tokio::test]
+    async fn lists_have_their_own_turn_and_time_and_runs_are_read_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).await.unwrap();
+        commit_each(&store, (1..=2_000).map(start).collect()).await;
+        let database = folder.path().join("everfold.db");
+        let all = Query::parse("history_length > 7 order by workflow_id").unwrap();
+        let namespace = Namespace::default();
+        let busy = |found: Result<Vec<RunRow>, StoreError>| match found {
+            Err(StoreError::Busy(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+
+        let reads = Reads::with_lists(&database, LONGEST_TURN, Duration::ZERO).await.unwrap();
+        assert!(busy(reads.runs(&namespace, &all, None, 10).await).contains("took longer"));
+        // Its connection is as good as before.
+        let reads = Reads { longest_list: LONGEST_LIST, ..reads };
+        assert_eq!(reads.runs(&namespace, &all, None, 10).await.unwrap(), []);
+
+        let reads = Reads::with_lists(&database, Duration::from_millis(20), LONGEST_LIST).await.unwrap();
+        let mut taken = Vec::new();
+        for _ in 0..LISTS {
+            taken.push(reads.lists.acquire().await.unwrap());
+        }
+        assert!(busy(reads.runs(&namespace, &all, None, 10).await).contains("as may be at once"));
+        assert!(reads.run(&key(7)).await.unwrap().is_some());
+        drop(taken);
+        assert_eq!(reads.runs(&namespace, &all, None, 10).await.unwrap(), []);
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use everfold_core::ids::{Digest, EventId, Namespace, Timestamp};
-use everfold_core::query::Query;
+use everfold_core::ids::{Digest, EventId, Namespace, RunId, Timestamp};
+use everfold_core::query::{Condition, Field, Query, Value};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -184,6 +184,12 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
     let shell = folder.shell();
     let latest = listing::statement(&Namespace::default(), &Query::default(), None, 1).into_sql();
     let latest = latest.as_str();
+    let ended = Query::parse("close_time > '2026-01-01T00:00:00Z' order by close_time desc").unwrap();
+    let ended = listing::statement(&Namespace::default(), &ended, None, 1).into_sql();
+    let ended = ended.as_str();
+    let since = Query::all([Condition::at_least(Field::RunId, Value::RunId(RunId::at_least(Timestamp(1))))]);
+    let since = listing::statement(&Namespace::default(), &since, None, 1).into_sql();
+    let since = since.as_str();
     let queries = [
         // Those of a step.
         (sql::EPOCH, "PRIMARY KEY"),
@@ -213,6 +219,8 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
         (sql::ATTEMPTS_DELETE, "PRIMARY KEY"),
         (sql::INBOX_CLEAR, "inbox_by_run"),
         (latest, "PRIMARY KEY"),
+        (ended, "runs_by_end"),
+        (since, "PRIMARY KEY (run_id>? AND run_id<?)"),
         (sql::LAST_RUN, "runs_by_workflow"),
         (sql::OPEN_RUNS, "runs_open"),
         (sql::OPEN_ON, "COVERING INDEX runs_by_version"),
