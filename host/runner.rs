@@ -38,6 +38,7 @@ mod queries;
 mod residents;
 mod retention;
 mod run;
+mod source;
 mod start;
 mod succession;
 mod survey;

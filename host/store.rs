@@ -270,7 +270,7 @@ pub struct OpenCount {
 pub enum Verdict {
     /// It is on disk.
     Committed {
-        /// The runs in whose inboxes it put something, its own among them.
+        /// The runs that got messages, its own among them where it got answers.
         reached: Vec<RunId>,
     },
     /// Its run is not where the decision expected it, or is closed.

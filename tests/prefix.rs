@@ -178,7 +178,6 @@ async fn leave_prefix(folder: &Path, chain: &Chain, cut: usize, wasm: &str) {
         let folded = &decision.events[0].kind;
         let taken = inbox.iter().find(|(_, waiting)| EventKind::Input(waiting.input.clone()) == *folded);
         decision.inbox_taken = taken.map(|(seq, _)| *seq).into_iter().collect();
-        decision.inbox_known = inbox.len() as u64;
         let verdicts = store.commit(Arc::new(vec![decision])).await.unwrap();
         assert!(matches!(verdicts[..], [Verdict::Committed { .. }]), "{verdicts:?}");
     }

@@ -1,27 +1,22 @@
 //! Decisions: what one step of a run changes, as data. A decision is committed in one transaction,
 //! fenced by the run's expected next event number; only then is anything in it acted on.
 
+pub mod message;
+
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, ExternalWorkflow};
+use crate::command::Command;
 use crate::divergence::Nondeterminism;
-use crate::event::{
-    Event, EventKind, ExternalRequestCompleted, ExternalRequestFailed, Input, Note, WorkflowCancelRequested,
-};
+use crate::event::{Event, EventKind, Input, Note, WorkflowCancelRequested};
 use crate::failure::{CanceledFailure, Failure, FailureKind};
 use crate::fold::Folded;
 use crate::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 use crate::machine::{RunState, RunStatus};
 use crate::payload::Payload;
-
-/// The type of the failure of a request to a run that is not open.
-pub const WORKFLOW_NOT_FOUND: &str = "WorkflowNotFound";
-
-/// The type of the failure of a request to a run in whose inbox too much waits.
-pub const INBOX_FULL: &str = "InboxFull";
+use message::OutgoingMessage;
 
 /// What one step of a run changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,10 +40,10 @@ pub struct Decision {
     pub inbox_put: Vec<InboxInput>,
     /// Inbox rows that this step's input came from.
     pub inbox_taken: Vec<InboxSeq>,
-    /// How many rows of the inbox the run knew before this step, those taken included. A step that closes the run is
-    /// refused where there are more: an input from elsewhere does not overtake what reached the run before it. What
-    /// waits behind the input that closes the run is left unread.
-    pub inbox_known: u64,
+    /// Present where the guest closes the run: how many rows of the inbox the run knew before this step, those taken
+    /// included. Where there are more the step is refused: what closes a run does not overtake what reached it before.
+    /// What waits behind the input that closes the run is left unread.
+    pub inbox_known: Option<u64>,
     /// Attempts that failed or were lost: rows to insert or replace.
     pub attempts: Vec<PendingActivity>,
     /// Whether the run is blocked behind this step.
@@ -57,8 +52,6 @@ pub struct Decision {
     pub request: Option<Request>,
     /// Runs that this step begins.
     pub next_runs: Vec<NextRun>,
-    /// What this step sends to other runs, in order.
-    pub messages: Vec<OutgoingMessage>,
     /// The component that folds the run from here on, when this step moves it to another one.
     pub moved_to: Option<Digest>,
 }
@@ -111,32 +104,6 @@ pub struct NextRun {
     /// How it stands to the run that begins it.
     pub kinship: Kinship,
 }
-
-/// What a run sends to another one: it is put into the other one's inbox in the sender's own transaction, and the
-/// answer into the sender's, so that neither can be lost or doubled.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutgoingMessage {
-    /// Who gets it.
-    pub to: ExternalWorkflow,
-    /// What it gets.
-    pub input: InboxInput,
-    /// The sender's command.
-    pub command_event_id: EventId,
-}
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// It is in the other run's inbox.
-    Delivered,
-    /// No such run is open.
-    NotFound,
-    /// As much waits there as other runs may leave ([`MOST_WAITING`]).
-    InboxFull,
-}
-
-/// How much may wait in a run's inbox before other runs are refused.
-pub const MOST_WAITING: u64 = 10_000;
 
 /// How a run stands to the one that began it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +208,7 @@ pub enum Outcome {
 
 /// What a step's events mean outside the history. Derived from them alone, in their order; an input
 /// that goes to the inbox has its effects too, because what it tells has happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     /// Activities to ask to stop once committed.
     pub activities_canceled: Vec<EventId>,
@@ -251,6 +218,8 @@ pub struct Effects {
     pub timers_started: Vec<(EventId, Timestamp)>,
     /// Timers that fired or were taken back.
     pub timers_closed: Vec<EventId>,
+    /// What goes to other runs, in order.
+    pub messages: Vec<OutgoingMessage>,
 }
 
 /// The place of a row in the inbox: the store numbers rows in the order of their commits.
@@ -380,12 +349,11 @@ impl Decision {
             closed: None,
             inbox_put: Vec::new(),
             inbox_taken: Vec::new(),
-            inbox_known: 0,
+            inbox_known: None,
             attempts: Vec::new(),
             blocked: BlockChange::Keep,
             request: None,
             next_runs: Vec::new(),
-            messages: Vec::new(),
             moved_to: None,
         }
     }
@@ -398,7 +366,6 @@ impl Decision {
         let decision = Self {
             effects: Effects::of(&events),
             closed: events.iter().find_map(Closed::by),
-            messages: events.iter().filter_map(OutgoingMessage::by).collect(),
             events,
             ..Self::empty(key, expected, state.activities().len() as u64)
         };
@@ -481,79 +448,25 @@ impl Effects {
                 self.timers_started.push((event.id, event.time.plus_ms(timer.duration_ms)));
             }
             Command::TimerCanceled(timer) => self.timers_closed.push(timer.started_event_id),
+            Command::ExternalSignalInitiated(request) => {
+                let signal = Input::SignalReceived(Arc::clone(&request.signal));
+                self.messages.push(OutgoingMessage::new(event, &request.to, signal));
+            }
+            Command::ExternalCancelInitiated(request) => {
+                let reason = request.reason.clone();
+                let cancel = Input::WorkflowCancelRequested(WorkflowCancelRequested { reason });
+                self.messages.push(OutgoingMessage::new(event, &request.to, cancel));
+            }
             // Dispatched as it stands in the history.
             Command::ActivityScheduled(_)
             | Command::SignalTaken(_)
             | Command::DetachedWorkflowStarted(_)
-            | Command::ExternalSignalInitiated(_)
-            | Command::ExternalCancelInitiated(_)
             | Command::VersionMarkerRecorded(_)
             | Command::WorkflowContinuedAsNew(_)
             | Command::WorkflowCompleted(_)
             | Command::WorkflowFailed(_)
             | Command::WorkflowCanceled(_) => {}
         }
-    }
-}
-
-impl OutgoingMessage {
-    /// What an event sends, if it sends something.
-    #[must_use]
-    pub fn by(event: &Event) -> Option<Self> {
-        let EventKind::Command(command) = &event.kind else { return None };
-        let (to, input) = match command {
-            Command::ExternalSignalInitiated(request) => {
-                (&request.to, Input::SignalReceived(Arc::clone(&request.signal)))
-            }
-            Command::ExternalCancelInitiated(request) => {
-                let reason = request.reason.clone();
-                (&request.to, Input::WorkflowCancelRequested(WorkflowCancelRequested { reason }))
-            }
-            Command::ActivityScheduled(_)
-            | Command::ActivityCancelRequested(_)
-            | Command::TimerStarted(_)
-            | Command::TimerCanceled(_)
-            | Command::SignalTaken(_)
-            | Command::DetachedWorkflowStarted(_)
-            | Command::VersionMarkerRecorded(_)
-            | Command::WorkflowContinuedAsNew(_)
-            | Command::WorkflowCompleted(_)
-            | Command::WorkflowFailed(_)
-            | Command::WorkflowCanceled(_) => return None,
-        };
-        let input = InboxInput { received_at: event.time, input };
-        Some(Self { to: to.clone(), input, command_event_id: event.id })
-    }
-
-    /// What the sender is told.
-    #[must_use]
-    pub fn answer(&self, delivery: Delivery) -> InboxInput {
-        let Self { to, input, command_event_id } = self;
-        let ExternalWorkflow { workflow_id, run_id } = to;
-        let failure = match (delivery, run_id) {
-            (Delivery::Delivered, _) => None,
-            (Delivery::NotFound, Some(run_id)) => {
-                let message = format!("run {run_id} of workflow {workflow_id} is not open");
-                Some(Failure::non_retryable(WORKFLOW_NOT_FOUND, message))
-            }
-            (Delivery::NotFound, None) => {
-                let message = format!("workflow {workflow_id} has no open run");
-                Some(Failure::non_retryable(WORKFLOW_NOT_FOUND, message))
-            }
-            (Delivery::InboxFull, _) => {
-                let message =
-                    format!("{MOST_WAITING} inputs wait in the inbox of workflow {workflow_id} already");
-                Some(Failure::application(INBOX_FULL, message))
-            }
-        };
-        let command_event_id = *command_event_id;
-        let answer = match failure {
-            None => Input::ExternalRequestCompleted(ExternalRequestCompleted { command_event_id }),
-            Some(failure) => {
-                Input::ExternalRequestFailed(ExternalRequestFailed { command_event_id, failure })
-            }
-        };
-        InboxInput { received_at: input.received_at, input: answer }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use everfold_core::command::Command;
 use everfold_core::decision::{Decision, PendingActivity};
-use everfold_core::event::{Event, EventKind, Input};
+use everfold_core::event::{EventKind, Input};
 use everfold_core::ids::RunKey;
 use tokio::sync::oneshot;
 
@@ -14,7 +14,8 @@ use super::cells::Cell;
 use super::dispatch::Dispatcher;
 use super::load;
 use super::moves::MoveAnswer;
-use super::run::{Committed, Flight, Keep, Message, Phase, Ready, Talk};
+use super::run::{Committed, Flight, Message, Phase, Ready, Talk};
+use super::source::Keep;
 use super::talk::{Answer, Ask, Refusal, Taken};
 use crate::activity::AttemptTask;
 use crate::store::{CommitError, Verdict};
@@ -70,7 +71,7 @@ pub(super) fn after_commit(
             }
             act(parts, &cell.key, flight, decision, names, phase);
         }
-        Ok(Verdict::Fenced) if is_fold_that_closes(&flight, &decision) => {
+        Ok(Verdict::Fenced) if decision.inbox_known.is_some() => {
             *phase = again(parts, cell, flight, decision);
         }
         Ok(Verdict::Fenced) => {
@@ -197,13 +198,6 @@ fn keep_resident(parts: &Arc<Parts>, key: &RunKey, ready: &Ready) {
         parts.telemetry.evicted();
         parts.cells.send_if_present(&victim, Message::Evict);
     }
-}
-
-/// Whether a decision closes its run by what its guest did, and not in its first step.
-fn is_fold_that_closes(flight: &Flight, decision: &Decision) -> bool {
-    let is_input = matches!(decision.events.first(), Some(Event { kind: EventKind::Input(_), .. }));
-    let is_of_the_run = matches!(flight.done, Done::Nothing | Done::Caller { .. });
-    decision.closed.is_some() && is_input && is_of_the_run
 }
 
 /// Something had reached the run that closes here, which comes first: the run is read again, and what was to close it

@@ -10,7 +10,8 @@ use super::Parts;
 use super::act::Done;
 use super::cells::Cell;
 use super::position::{Position, is_signal};
-use super::run::{EVERYTHING, Keep, Message, Phase, Run, Source, Talk};
+use super::run::{Message, Phase, Run, Talk};
+use super::source::{Keep, Source};
 use super::talk::{Answer, Ask, Refusal, Taken};
 
 impl Run {
@@ -81,7 +82,6 @@ impl Run {
         decision.closed = Closed::by(&event);
         decision.events = vec![event];
         decision.request = request;
-        decision.inbox_known = EVERYTHING;
         *self.phase_mut() = Phase::Closed;
         self.submit(parts, cell, decision, None, Keep::Nothing, Done::Caller { reply });
     }

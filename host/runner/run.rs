@@ -22,12 +22,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, Kinship, NewRun, PendingActivity,
-    Request,
+    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
-use everfold_core::ids::{Digest, RunKey};
+use everfold_core::ids::Digest;
 use everfold_core::limits::Limits;
 use everfold_core::machine::{RunState, RunStatus};
 use tokio::sync::oneshot;
@@ -40,6 +39,7 @@ use super::cells::Cell;
 use super::load::{self, Trial};
 use super::moves::{MoveAnswer, Moved};
 use super::position::{Position, is_signal};
+use super::source::{Keep, Source};
 use super::succession;
 use super::talk::{Answer, Ask, Taken};
 use crate::guest::Instance;
@@ -80,7 +80,7 @@ pub(super) enum Message {
 
 /// A run to begin.
 pub(super) struct Start {
-    pub(super) started: WorkflowStarted,
+    pub(super) started: Arc<WorkflowStarted>,
     pub(super) new_run: NewRun,
     /// What it is sent at once: it waits in the inbox behind its beginning.
     pub(super) signal: Option<Box<InboxInput>>,
@@ -99,8 +99,6 @@ pub(super) type Committed = Result<Verdict, Arc<CommitError>>;
 
 /// Decisions of one run that may be on their way to the disk when another one follows.
 const MOST_IN_FLIGHT: usize = 64;
-/// More than an inbox holds: a step that closes its run whatever waits there.
-pub(super) const EVERYTHING: u64 = u64::MAX;
 /// Bytes of payloads in them.
 const MOST_BYTES_IN_FLIGHT: usize = 4 * 1024 * 1024;
 
@@ -159,32 +157,6 @@ pub(super) struct Flight {
     is_plain: bool,
     /// Of its payloads.
     bytes: usize,
-}
-
-/// Which input of a decision must not be lost if its commit does not happen: nobody else has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// None: it is in the inbox, or a caller is told.
-    Nothing,
-    /// The one that was folded.
-    Folded,
-    /// The one that was to be put into the inbox.
-    Waiting,
-}
-
-/// Where an input comes from.
-pub(super) enum Source {
-    Mailbox,
-    Inbox(InboxSeq),
-    Start {
-        new_run: NewRun,
-        signal: Option<Box<InboxInput>>,
-        reply: oneshot::Sender<Result<Started, ApiError>>,
-    },
-    Caller {
-        request: Option<Request>,
-        reply: oneshot::Sender<Answer>,
-    },
 }
 
 impl Run {
@@ -350,7 +322,7 @@ impl Run {
             healer: None,
             moved: None,
         }));
-        let input = Input::WorkflowStarted(Arc::new(started));
+        let input = Input::WorkflowStarted(started);
         self.fold(parts, cell, input, Source::Start { new_run, signal, reply });
     }
 
@@ -488,11 +460,10 @@ impl Run {
                 if blocked.is_some() {
                     decision.blocked = BlockChange::Clear;
                 }
-                decision.inbox_known = match &decision.closed {
-                    // Its successor takes over whatever waits.
-                    Some(Closed { status: RunStatus::ContinuedAsNew, .. }) => EVERYTHING,
-                    Some(_) | None => backlog.len() as u64 + u64::from(matches!(source, Source::Inbox(_))),
-                };
+                // Where it goes on as another run, that one takes over whatever waits.
+                if decision.closed.as_ref().is_some_and(|closed| closed.status != RunStatus::ContinuedAsNew) {
+                    decision.inbox_known = source.known(backlog.len());
+                }
                 if let Some(moved) = moved {
                     moved.record_in(&mut decision);
                 }
@@ -592,42 +563,4 @@ fn begun_on(digest: Digest, mut input: Input) -> Input {
         Arc::make_mut(started).digest = digest;
     }
     input
-}
-
-impl Source {
-    /// Completes the decision by where its input came from; says whom to answer, and what to keep in case the
-    /// commit does not happen: `own` of an input that nobody else has.
-    pub(super) fn into_done(self, decision: &mut Decision, key: &RunKey, own: Keep) -> (Done, Keep) {
-        match self {
-            Self::Mailbox => (Done::Nothing, own),
-            Self::Inbox(seq) => {
-                decision.inbox_taken = vec![seq];
-                (Done::Nothing, Keep::Nothing)
-            }
-            Self::Caller { request, reply } => {
-                decision.request = request;
-                (Done::Caller { reply }, Keep::Nothing)
-            }
-            Self::Start { new_run, signal, reply } => {
-                if let Some(signal) = signal {
-                    // What goes on as another run in its first step hands over what it was begun with.
-                    let successor =
-                        decision.next_runs.iter_mut().find(|next| next.kinship == Kinship::Successor);
-                    match successor {
-                        Some(successor) => successor.inputs.push(*signal),
-                        None => decision.inbox_put.push(*signal),
-                    }
-                }
-                let workflow_id = new_run.workflow_id.clone();
-                decision.new_run = Some(new_run);
-                (
-                    Done::Start {
-                        started: Started { workflow_id, run_id: key.run_id, is_duplicate: false },
-                        reply,
-                    },
-                    Keep::Nothing,
-                )
-            }
-        }
-    }
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use everfold_core::decision::{IfOpen, InboxInput, NewRun, Outcome};
 use everfold_core::event::{Input, SignalReceived, WorkflowStarted};
-use everfold_core::ids::{Digest, RunId, RunKey, WorkflowId};
+use everfold_core::ids::{Digest, RunId, RunKey, Seed, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::api::{
-    ApiError, IdConflictPolicy, IdReusePolicy, RunRef, RunResult, SignalRequest, StartRequest, Started,
-    StopRequest,
+    ApiError, IdConflictPolicy, IdReusePolicy, RunRef, RunResult, StartRequest, Started, StopRequest,
 };
 use super::run::{Message, Start};
 use super::talk::check_signal;
@@ -84,83 +83,58 @@ impl Host {
     async fn start_as(&self, key: RunKey, request: StartRequest) -> Result<Started, ApiError> {
         self.check_start(&request)?;
         let parts = &self.parts;
+        let admitted = parts.admit_start()?;
         let workflow_id = request.workflow_id.clone().unwrap_or_else(|| {
             WorkflowId(request.request_id.clone().unwrap_or_else(|| parts.clock.new_uuid().to_string()))
         });
         let digest = self.digest_for(&request, &workflow_id).await?;
+        let conflict = request.id_conflict;
+        let start = Beginning::new(&key, request, workflow_id, digest, parts.clock.new_seed());
+        let mut admitted = Some(admitted);
         loop {
-            let admitted = parts.admit_start()?;
-            let began = self.begin(&key, &request, &workflow_id, digest).await;
-            // What is done to an open run is a write of its own.
-            drop(admitted);
+            let began = self.begin(&key, &start).await;
             let Err(ApiError::AlreadyStarted { run_id, .. }) = began else { return began };
-            if let Some(started) = self.instead(&request, &workflow_id, run_id).await? {
+            // What is done to an open run is a write of its own.
+            drop(admitted.take());
+            if let Some(started) = self.instead(&start, conflict, run_id).await? {
                 return Ok(started);
             }
+            admitted = Some(parts.admit_start()?);
         }
     }
 
     /// Begins a run, if its workflow id has none that is open.
-    async fn begin(
-        &self,
-        key: &RunKey,
-        request: &StartRequest,
-        workflow_id: &WorkflowId,
-        digest: Digest,
-    ) -> Result<Started, ApiError> {
+    async fn begin(&self, key: &RunKey, start: &Beginning) -> Result<Started, ApiError> {
         let parts = &self.parts;
+        let Beginning { started, new_run, signal } = start.clone();
         let now = parts.clock.now();
-        let started = WorkflowStarted {
-            workflow_type: request.workflow_type.clone(),
-            workflow_id: workflow_id.clone(),
-            namespace: request.namespace.clone(),
-            run_id: key.run_id,
-            original_run_id: key.run_id,
-            digest,
-            input: request.input.clone(),
-            headers: request.headers.clone(),
-            seed: parts.clock.new_seed(),
-            attempt: 1,
-            continued_from_run_id: None,
-        };
-        let new_run = NewRun {
-            workflow_id: workflow_id.clone(),
-            workflow_type: request.workflow_type.clone(),
-            digest,
-            started_at: now,
-            request_id: request.request_id.clone(),
-            id_reuse: request.id_reuse,
-            if_open: match (request.id_conflict, &request.signal) {
-                (_, Some(_)) => IfOpen::Signalled,
-                (IdConflictPolicy::UseExisting, None) => IfOpen::Used,
-                (IdConflictPolicy::Fail | IdConflictPolicy::TerminateExisting, None) => IfOpen::Refused,
-            },
-        };
-        let signal = request.signal.clone().map(|signal| Input::SignalReceived(Arc::new(signal)));
-        let signal = signal.map(|input| Box::new(InboxInput { received_at: now, input }));
+        let new_run = NewRun { started_at: now, ..new_run };
+        let signal =
+            signal.map(|signal| InboxInput { received_at: now, input: Input::SignalReceived(signal) });
         let (reply, answered) = oneshot::channel();
-        parts.send(key, Message::Start(Box::new(Start { started, new_run, signal, reply })));
+        let start = Start { started, new_run, signal: signal.map(Box::new), reply };
+        parts.send(key, Message::Start(Box::new(start)));
         answered.await.unwrap_or_else(|_| Err(ApiError::Busy("the host is stopping".to_owned())))
     }
 
     /// What becomes of a start whose workflow id has an open run; none if that has closed, and it may begin.
     async fn instead(
         &self,
-        request: &StartRequest,
-        workflow_id: &WorkflowId,
+        start: &Beginning,
+        conflict: IdConflictPolicy,
         run_id: RunId,
     ) -> Result<Option<Started>, ApiError> {
-        let workflow_id = workflow_id.clone();
-        let namespace = request.namespace.clone();
+        let Beginning { started, new_run, signal } = start;
+        let workflow_id = new_run.workflow_id.clone();
+        let namespace = started.namespace.clone();
         let run = RunRef { namespace, workflow_id: workflow_id.clone(), run_id: Some(run_id) };
-        match (request.id_conflict, request.signal.clone()) {
+        match (conflict, signal) {
             (IdConflictPolicy::Fail, _) => Err(ApiError::AlreadyStarted { workflow_id, run_id }),
             (IdConflictPolicy::UseExisting, None) => {
                 Ok(Some(Started { workflow_id, run_id, is_duplicate: true }))
             }
-            (IdConflictPolicy::UseExisting, Some(SignalReceived { name, input, headers })) => {
-                let request_id = request.request_id.clone();
-                let taken = self.signal(SignalRequest { run, name, input, headers, request_id }).await;
+            (IdConflictPolicy::UseExisting, Some(signal)) => {
+                let taken = self.send_signal(&run, Arc::clone(signal), new_run.request_id.clone()).await;
                 Ok(if_open(taken)?.map(|taken| Started {
                     workflow_id,
                     run_id: taken.run_id,
@@ -227,5 +201,47 @@ fn if_open<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
     match answer {
         Err(ApiError::NotFound(_)) => Ok(None),
         answer => answer.map(Some),
+    }
+}
+
+/// What a run begins with; it is tried again where an open run made way.
+#[derive(Clone, Debug)]
+struct Beginning {
+    started: Arc<WorkflowStarted>,
+    new_run: NewRun,
+    signal: Option<Arc<SignalReceived>>,
+}
+
+impl Beginning {
+    fn new(key: &RunKey, request: StartRequest, workflow_id: WorkflowId, digest: Digest, seed: Seed) -> Self {
+        let if_open = match (request.id_conflict, &request.signal) {
+            (_, Some(_)) => IfOpen::Signalled,
+            (IdConflictPolicy::UseExisting, None) => IfOpen::Used,
+            (IdConflictPolicy::Fail | IdConflictPolicy::TerminateExisting, None) => IfOpen::Refused,
+        };
+        let new_run = NewRun {
+            workflow_id: workflow_id.clone(),
+            workflow_type: request.workflow_type.clone(),
+            digest,
+            // When it is tried.
+            started_at: Timestamp(0),
+            request_id: request.request_id,
+            id_reuse: request.id_reuse,
+            if_open,
+        };
+        let started = WorkflowStarted {
+            workflow_type: request.workflow_type,
+            workflow_id,
+            namespace: request.namespace,
+            run_id: key.run_id,
+            original_run_id: key.run_id,
+            digest,
+            input: request.input,
+            headers: request.headers,
+            seed,
+            attempt: 1,
+            continued_from_run_id: None,
+        };
+        Self { started: Arc::new(started), new_run, signal: request.signal.map(Arc::new) }
     }
 }

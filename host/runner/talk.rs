@@ -61,8 +61,18 @@ impl Host {
     pub async fn signal(&self, request: SignalRequest) -> Result<Acknowledged, ApiError> {
         let SignalRequest { run, name, input, headers, request_id } = request;
         check_signal(&self.parts.limits, &name, &input)?;
-        let signal = Input::SignalReceived(Arc::new(SignalReceived { name, input, headers }));
-        self.talk(&run, Ask::Take(signal), Operation::Signal, request_id).await
+        let signal = Arc::new(SignalReceived { name, input, headers });
+        self.send_signal(&run, signal, request_id).await
+    }
+
+    /// The same with a signal that was checked.
+    pub(super) async fn send_signal(
+        &self,
+        run: &RunRef,
+        signal: Arc<SignalReceived>,
+        request_id: Option<String>,
+    ) -> Result<Acknowledged, ApiError> {
+        self.talk(run, Ask::Take(Input::SignalReceived(signal)), Operation::Signal, request_id).await
     }
 
     /// Asks a run to cancel; the request is on disk when this returns. Asking again changes nothing.

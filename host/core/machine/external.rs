@@ -32,11 +32,6 @@ impl ExternalRequests {
         self.open.is_empty()
     }
 
-    /// Those that are not answered, in the order in which they were made.
-    pub fn iter(&self) -> impl Iterator<Item = EventId> {
-        self.open.iter().copied()
-    }
-
     pub(super) fn is_open(&self, id: EventId) -> bool {
         self.open.contains(&id)
     }

@@ -128,7 +128,6 @@ pub(crate) fn close(n: usize, expected: EventId) -> Decision {
     Decision {
         events: vec![Event { id: expected, time: at, kind: EventKind::Command(command) }],
         closed: Some(Closed { status: RunStatus::Completed, at, outcome: Outcome::Result(result) }),
-        inbox_known: 1_000,
         ..Decision::empty(key(n), expected, 0)
     }
 }

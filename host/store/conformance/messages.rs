@@ -1,7 +1,8 @@
 //! Messages from run to run: delivered and answered in the sender's own step.
 
 use everfold_core::command::ExternalWorkflow;
-use everfold_core::decision::{Decision, Delivery, InboxInput, Kinship, MOST_WAITING, OutgoingMessage};
+use everfold_core::decision::message::{Delivery, MOST_WAITING, OutgoingMessage};
+use everfold_core::decision::{Decision, InboxInput, Kinship};
 use everfold_core::ids::{EventId, RunId, RunKey};
 
 use super::Backend;
@@ -23,9 +24,15 @@ fn answer(number: u64, n: usize, delivery: Delivery) -> InboxInput {
     message(number, n, None).answer(delivery)
 }
 
+/// The same step, which sends.
+fn sending(messages: Vec<OutgoingMessage>, mut step: Decision) -> Decision {
+    step.effects.messages = messages;
+    step
+}
+
 /// A step of the first run that sends.
 fn send(expected: u64, messages: Vec<OutgoingMessage>) -> Decision {
-    Decision { messages, ..stand(1, EventId(expected)) }
+    sending(messages, stand(1, EventId(expected)))
 }
 
 /// What waits for a run.
@@ -82,7 +89,7 @@ pub(crate) async fn a_step_that_closes_its_run_hears_no_answers(backend: &impl B
     let store = backend.open().await.unwrap();
     commit_each(&store, vec![start(1), start(2)]).await;
     let messages = vec![message(1, 2, None), message(2, 9, None), message(3, 1, None)];
-    let last = Decision { messages, ..close(1, EventId(2)) };
+    let last = sending(messages, close(1, EventId(2)));
     assert_eq!(commit(&store, last).await, reached(&[2]));
     assert_eq!(waiting(&store, &key(2)).await, [inbox_input(1)]);
     assert_eq!(waiting(&store, &key(1)).await, []);
@@ -91,7 +98,7 @@ pub(crate) async fn a_step_that_closes_its_run_hears_no_answers(backend: &impl B
 pub(crate) async fn a_run_does_not_close_on_what_it_has_not_seen(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     commit_each(&store, vec![start(1), start(2)]).await;
-    let last = |inbox_known| Decision { inbox_known, ..close(2, EventId(2)) };
+    let last = |known| Decision { inbox_known: Some(known), ..close(2, EventId(2)) };
     commit(&store, send(2, vec![message(1, 2, None)])).await;
     assert_eq!(commit(&store, last(0)).await, Verdict::Fenced);
     assert_eq!(waiting(&store, &key(2)).await, [inbox_input(1)], "nothing is lost");
@@ -107,7 +114,7 @@ pub(crate) async fn what_a_step_begins_is_there_for_what_it_sends(backend: &impl
     assert_eq!(commit(&store, step).await, reached(&[1, 3]));
     assert_eq!(waiting(&store, &key(3)).await, [inbox_input(7), inbox_input(1)]);
     // Whoever goes on as a new run and writes to itself writes to the new one.
-    let last = Decision { messages: vec![message(2, 1, None)], ..continue_as_new(2, vec![inbox_input(8)]) };
+    let last = sending(vec![message(2, 1, None)], continue_as_new(2, vec![inbox_input(8)]));
     assert_eq!(commit(&store, last).await, reached(&[2]));
     assert_eq!(waiting(&store, &key(2)).await, [inbox_input(8), inbox_input(2)]);
 }

@@ -60,7 +60,6 @@ pub(super) fn continue_as_new(expected: u64, carried: Vec<InboxInput>) -> Decisi
     Decision {
         events: vec![Event { id: EventId(expected), time: at, kind }],
         closed: Some(Closed { status: RunStatus::ContinuedAsNew, at, outcome }),
-        inbox_known: u64::MAX,
         next_runs: vec![next_run(2, 1, carried, Kinship::Successor)],
         ..Decision::empty(key(1), EventId(expected), 0)
     }

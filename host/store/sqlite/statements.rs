@@ -6,9 +6,10 @@
 
 use std::slice;
 
+use everfold_core::decision::message::{Delivery, MOST_WAITING, OutgoingMessage};
 use everfold_core::decision::{
-    BlockChange, Blocked, Decision, Delivery, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq, Kinship,
-    MOST_WAITING, NewRun, NextRun, Operation, OutgoingMessage, PendingActivity, Request,
+    BlockChange, Blocked, Decision, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq, Kinship, NewRun,
+    NextRun, Operation, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
@@ -368,7 +369,7 @@ impl<'c> Statements<'c> {
     fn send(&mut self, decision: &Decision) -> Result<Vec<RunId>> {
         let from = &decision.key;
         let mut reached = Vec::new();
-        for message in &decision.messages {
+        for message in &decision.effects.messages {
             let OutgoingMessage { to, input, command_event_id: _ } = message;
             let open_run = params![from.namespace.0, to.workflow_id.0];
             let open: Option<(RunId, i64)> =
@@ -415,7 +416,8 @@ impl<'c> Statements<'c> {
                 key.run_id.0,
                 key.namespace.0,
                 expected,
-                integer(decision.inbox_known),
+                // Whatever waits, where the step does not say.
+                decision.inbox_known.map_or(i64::MAX, integer),
             ])?,
         };
         Ok(if rows == 0 { Verdict::Fenced } else { Verdict::COMMITTED })
