@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub use committer::{Committed, Committer, OnDone};
 pub use condition::Condition;
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteMemory, SqliteStore};
 
 /// Told once what became of a batch, when the store holds it no more. It hands on, it does not work, and it never panics.
 pub type OnCommitted = Box<dyn FnOnce(Result<Vec<Verdict>, CommitError>) + Send>;

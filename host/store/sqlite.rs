@@ -2,9 +2,11 @@
 //!
 //! Writes go through one thread on rusqlite ([`writer`]), reads through a pool of sqlx ([`reads`]), but for those of
 //! a run that is to be folded, which are done where they are asked for, on rusqlite ([`loads`]).
+//! The database is a file, or in memory ([`database`]), which is for tests.
 //! Both use the same libsqlite3-sys. rusqlite writes because a lone commit took 168 µs on it where
 //! sqlx took 372 µs, which hands every statement from one thread to another.
 
+mod database;
 mod folder;
 mod listing;
 mod loads;
@@ -26,7 +28,7 @@ use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::query::Query;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{RwLockReadGuard, watch};
 
 use super::{
     CommitError, ComponentRow, Condition, Epoch, NewComponent, OnCommitted, OpenCount, OpenRun,
@@ -34,20 +36,51 @@ use super::{
     RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
+pub use database::SqliteMemory;
+use database::{Database, TakenMemory, Turns};
 use folder::DataFolder;
 use loads::Loads;
 use reads::Reads;
 use writer::{Taken, Writer};
 
-/// A store in one SQLite file. Dropping it waits for the batches under way and frees the folder.
+/// A store in one SQLite database. Dropping it waits for the batches under way and frees the place.
 #[derive(Debug)]
 pub struct SqliteStore {
-    reads: Reads,
-    loads: Loads,
+    readers: Readers,
     writer: Writer,
     taken: Taken,
-    /// Dropped last: nothing of this process uses the folder behind its lock.
-    folder: DataFolder,
+    /// Dropped last: nothing of this process uses the place behind its lock.
+    place: Place,
+}
+
+/// Where the store is; nobody else has it.
+#[derive(Debug)]
+enum Place {
+    Folder(DataFolder),
+    Memory(TakenMemory),
+}
+
+/// Who reads, each in his turn.
+#[derive(Debug)]
+struct Readers {
+    reads: Reads,
+    loads: Loads,
+    turns: Turns,
+}
+
+/// A reader whose turn it is.
+struct Reading<'r> {
+    reads: &'r Reads,
+    loads: &'r Loads,
+    _turn: Option<RwLockReadGuard<'r, ()>>,
+}
+
+impl Readers {
+    /// Waits for the turn of one who reads.
+    async fn turn(&self) -> Reading<'_> {
+        let _turn = self.turns.reading().await;
+        Reading { reads: &self.reads, loads: &self.loads, _turn }
+    }
 }
 
 impl SqliteStore {
@@ -57,12 +90,27 @@ impl SqliteStore {
     /// `InUse`, `SchemaTooNew`, or `Database` when the folder or the file cannot be used.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let folder = DataFolder::take(data_dir)?;
-        let database = folder.database();
-        schema::migrate(&database).await?;
-        let (writer, taken) = Writer::open(&database, Clock::system().now()).await?;
-        let reads = Reads::open(&database).await?;
-        let loads = Loads::new(&database);
-        Ok(Self { reads, loads, writer, taken, folder })
+        let database = Database::File(folder.database());
+        Self::open_at(&database, Place::Folder(folder)).await
+    }
+
+    /// Opens the store in a place in memory, and begins a new epoch. What was committed is there as long as
+    /// the place; nothing is ever on a disk.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub async fn open_in_memory(memory: &SqliteMemory) -> Result<Self, StoreError> {
+        let taken = memory.take()?;
+        Self::open_at(&Database::Memory(memory.clone()), Place::Memory(taken)).await
+    }
+
+    async fn open_at(database: &Database, place: Place) -> Result<Self, StoreError> {
+        schema::migrate(database).await?;
+        let (writer, taken) = Writer::open(database, Clock::system().now()).await?;
+        let reads = Reads::open(database).await?;
+        let loads = Loads::new(database);
+        let readers = Readers { reads, loads, turns: database.turns() };
+        Ok(Self { readers, writer, taken, place })
     }
 }
 
@@ -85,15 +133,15 @@ impl Store for SqliteStore {
     }
 
     async fn components(&self, namespace: &Namespace) -> Result<Vec<ComponentRow>, StoreError> {
-        self.reads.components(namespace).await
+        self.readers.turn().await.reads.components(namespace).await
     }
 
     async fn component_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        self.reads.component_bytes(digest).await
+        self.readers.turn().await.reads.component_bytes(digest).await
     }
 
     async fn routes(&self, namespace: &Namespace) -> Result<Vec<RouteRow>, StoreError> {
-        self.reads.routes(namespace).await
+        self.readers.turn().await.reads.routes(namespace).await
     }
 
     async fn route(
@@ -101,11 +149,11 @@ impl Store for SqliteStore {
         namespace: &Namespace,
         workflow_type: &str,
     ) -> Result<Option<RouteRow>, StoreError> {
-        self.reads.route(namespace, workflow_type).await
+        self.readers.turn().await.reads.route(namespace, workflow_type).await
     }
 
     async fn routed(&self) -> Result<Vec<Digest>, StoreError> {
-        self.reads.routed().await
+        self.readers.turn().await.reads.routed().await
     }
 
     async fn set_route(&self, change: RouteChange) -> Result<bool, StoreError> {
@@ -117,7 +165,7 @@ impl Store for SqliteStore {
         namespace: &Namespace,
         workflow_type: &str,
     ) -> Result<Vec<VersionRow>, StoreError> {
-        self.reads.versions(namespace, workflow_type).await
+        self.readers.turn().await.reads.versions(namespace, workflow_type).await
     }
 
     async fn standing(
@@ -126,7 +174,7 @@ impl Store for SqliteStore {
         workflow_type: &str,
         digest: Digest,
     ) -> Result<Standing, StoreError> {
-        self.reads.standing(namespace, workflow_type, digest).await
+        self.readers.turn().await.reads.standing(namespace, workflow_type, digest).await
     }
 
     async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
@@ -140,15 +188,15 @@ impl Store for SqliteStore {
         after: Option<&WorkflowId>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        self.reads.open_runs(namespace, filter, after, limit).await
+        self.readers.turn().await.reads.open_runs(namespace, filter, after, limit).await
     }
 
     async fn run(&self, key: &RunKey) -> Result<Option<RunRow>, StoreError> {
-        self.reads.run(key).await
+        self.readers.turn().await.reads.run(key).await
     }
 
     async fn open_run(&self, key: &RunKey) -> Result<Option<OpenRun>, StoreError> {
-        self.loads.open_run(key)
+        self.readers.turn().await.loads.open_run(key)
     }
 
     async fn latest_run(
@@ -156,7 +204,7 @@ impl Store for SqliteStore {
         namespace: &Namespace,
         workflow_id: &WorkflowId,
     ) -> Result<Option<RunRow>, StoreError> {
-        self.reads.latest_run(namespace, workflow_id).await
+        self.readers.turn().await.reads.latest_run(namespace, workflow_id).await
     }
 
     async fn request(
@@ -165,7 +213,7 @@ impl Store for SqliteStore {
         workflow_id: &WorkflowId,
         request: &Request,
     ) -> Result<Option<RunId>, StoreError> {
-        self.reads.request(namespace, workflow_id, request).await
+        self.readers.turn().await.reads.request(namespace, workflow_id, request).await
     }
 
     async fn runs(
@@ -175,19 +223,19 @@ impl Store for SqliteStore {
         after: Option<&RunPlace>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
-        self.reads.runs(namespace, query, after, limit).await
+        self.readers.turn().await.reads.runs(namespace, query, after, limit).await
     }
 
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.reads.history(key, after, limit).await
+        self.readers.turn().await.reads.history(key, after, limit).await
     }
 
     async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError> {
-        self.reads.inbox(key).await
+        self.readers.turn().await.reads.inbox(key).await
     }
 
     async fn attempts(&self, key: &RunKey) -> Result<Vec<PendingActivity>, StoreError> {
-        self.reads.attempts(key).await
+        self.readers.turn().await.reads.attempts(key).await
     }
 
     async fn needing_attention(
@@ -195,11 +243,11 @@ impl Store for SqliteStore {
         after: Option<RunKey>,
         limit: usize,
     ) -> Result<Vec<RunKey>, StoreError> {
-        self.reads.needing_attention(after, limit).await
+        self.readers.turn().await.reads.needing_attention(after, limit).await
     }
 
     async fn survey(&self) -> Result<Vec<OpenCount>, StoreError> {
-        self.reads.survey().await
+        self.readers.turn().await.reads.survey().await
     }
 
     async fn timers_due(
@@ -208,7 +256,7 @@ impl Store for SqliteStore {
         after: Option<TimerRow>,
         limit: usize,
     ) -> Result<Vec<TimerRow>, StoreError> {
-        self.reads.timers_due(until, after, limit).await
+        self.readers.turn().await.reads.timers_due(until, after, limit).await
     }
 
     async fn remove_closed(&self, before: Timestamp, bounds: RemovalBounds) -> Result<Removed, StoreError> {
@@ -218,7 +266,13 @@ impl Store for SqliteStore {
     async fn close(&self) -> Result<(), StoreError> {
         self.writer.close().await?;
         // Nothing is written any more; who still reads does not disturb the next owner.
-        self.folder.release()
+        match &self.place {
+            Place::Folder(folder) => folder.release(),
+            Place::Memory(memory) => {
+                memory.release();
+                Ok(())
+            }
+        }
     }
 
     fn was_closed_in_order(&self) -> bool {

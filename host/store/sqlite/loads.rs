@@ -2,13 +2,12 @@
 //! was parked is read with each input that it gets, and four queries through the pool of [`reads`](super::reads) cost
 //! it more than all the rest, since each is handed to another thread and back.
 
-use std::path::{Path, PathBuf};
-
 use everfold_core::ids::RunKey;
 use everfold_core::machine::RunStatus;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, Params, Row, params};
 
+use super::database::Database;
 use super::reads::{CACHE, MAPPED};
 use crate::store::rows::{self, AttemptRecord, BlockedRecord, InboxRecord, RunRecord};
 use crate::store::{OpenRun, RunRow, StoreError, sql};
@@ -16,13 +15,13 @@ use crate::store::{OpenRun, RunRow, StoreError, sql};
 /// Read-only connections: as many as threads have read at once. There are few that fold.
 #[derive(Debug)]
 pub(super) struct Loads {
-    database: PathBuf,
+    database: Database,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Loads {
-    pub(super) fn new(database: &Path) -> Self {
-        Self { database: database.to_owned(), idle: Mutex::default() }
+    pub(super) fn new(database: &Database) -> Self {
+        Self { database: database.clone(), idle: Mutex::default() }
     }
 
     /// All that is kept of a run, as of one moment; none if it is not open.
@@ -42,12 +41,13 @@ impl Loads {
     }
 }
 
-fn connect(database: &Path) -> rusqlite::Result<Connection> {
+fn connect(database: &Database) -> rusqlite::Result<Connection> {
     // One thread at a time uses it, so that SQLite's own mutex is not needed.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(database, flags)?;
+    let connection = database.connect(flags)?;
     connection.pragma_update(None, "cache_size", CACHE)?;
-    connection.pragma_update_and_check(None, "mmap_size", MAPPED, |_| Ok(()))?;
+    // Memory is not mapped, and gives no answer.
+    connection.pragma_update(None, "mmap_size", MAPPED)?;
     Ok(connection)
 }
 

@@ -1,7 +1,6 @@
 //! The readers: a few read-only connections. In WAL mode they neither wait for the writer nor hold
 //! it up, and each query sees every commit that was answered before it.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity, Request};
@@ -11,8 +10,9 @@ use everfold_core::machine::RunStatus;
 use everfold_core::query::Query;
 use futures::TryStreamExt as _;
 use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::SqlitePoolOptions;
 
+use super::database::Database;
 use super::listing;
 use crate::store::rows::{
     self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RouteRecord, RunRecord, SurveyRecord,
@@ -53,18 +53,18 @@ impl Reads {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub(super) async fn open(database: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(database: &Database) -> Result<Self, StoreError> {
         Self::with_lists(database, LONGEST_TURN, LONGEST_LIST).await
     }
 
     /// The same with other bounds for lists.
     async fn with_lists(
-        database: &Path,
+        database: &Database,
         longest_turn: Duration,
         longest_list: Duration,
     ) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(database)
+        let options = database
+            .options()
             .read_only(true)
             .pragma("cache_size", CACHE)
             .pragma("mmap_size", MAPPED);
@@ -376,7 +376,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(folder.path()).await.unwrap();
         commit_each(&store, (1..=2_000).map(start).collect()).await;
-        let database = folder.path().join("everfold.db");
+        let database = Database::File(folder.path().join("everfold.db"));
         let all = Query::parse("history_length > 7 order by workflow_id").unwrap();
         let namespace = Namespace::default();
         let busy = |found: Result<Vec<RunRow>, StoreError>| match found {

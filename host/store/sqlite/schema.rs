@@ -1,11 +1,10 @@
 //! The schema: brought up to this binary's version before anything else opens the database.
 
-use std::path::Path;
-
 use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::database::Database;
 use crate::store::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -14,9 +13,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 ///
 /// # Errors
 /// `SchemaTooNew` when a newer binary made the schema; nothing is changed then.
-pub(super) async fn migrate(database: &Path) -> Result<(), StoreError> {
-    let options = SqliteConnectOptions::new()
-        .filename(database)
+pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
+    let options = database
+        .options()
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
@@ -51,6 +50,8 @@ fn failed(error: &sqlx::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

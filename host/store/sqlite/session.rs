@@ -11,7 +11,6 @@
 //! log that may begin anew needs no more room, then a transaction of one row.
 
 use std::cell::Cell;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use everfold_core::ids::Timestamp;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use super::database::{Database, Turns};
 use super::statements::Statements;
 use super::writer::{Order, Taken};
 use crate::store::condition::Reporter;
@@ -52,10 +52,10 @@ fn committed(_: &Wal, pages: i32) -> rusqlite::Result<()> {
 }
 
 /// Opens the one connection that writes, on the thread that will use it.
-pub(super) fn connect(database: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(database: &Database) -> rusqlite::Result<Connection> {
     // One thread uses it, so that SQLite's own mutex is not needed.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(database, flags)?;
+    let connection = database.connect(flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     // In WAL mode FULL flushes the log at each commit: what is answered is on disk.
@@ -87,6 +87,7 @@ pub(super) struct Session<'c> {
     statements: Statements<'c>,
     epoch: Epoch,
     stage: Stage,
+    turns: Turns,
     reporter: Reporter,
     /// The length of the log at which the next checkpoint is made.
     checkpoint_at: i32,
@@ -109,10 +110,11 @@ impl<'c> Session<'c> {
         connection: &'c Connection,
         statements: Statements<'c>,
         epoch: Epoch,
+        turns: Turns,
         reporter: Reporter,
     ) -> Self {
         let (stage, checkpoint_at, probes) = (Stage::Open, CHECKPOINT_PAGES, 0);
-        Self { connection, statements, epoch, stage, reporter, checkpoint_at, probes }
+        Self { connection, statements, epoch, stage, turns, reporter, checkpoint_at, probes }
     }
 
     /// Serves until the orders end or a commit is uncertain.
@@ -219,6 +221,8 @@ impl<'c> Session<'c> {
         &mut self,
         work: impl FnOnce(&mut Statements<'c>) -> rusqlite::Result<T>,
     ) -> Result<T, CommitError> {
+        let turns = self.turns.clone();
+        let _turn = turns.writing();
         self.statements.begin.execute([]).map_err(|error| rolled_back(&error))?;
         let done = match self.statements.epoch() {
             Ok(epoch) if epoch == self.epoch => {
@@ -307,9 +311,9 @@ mod tests {
     use crate::store::sqlite::schema;
 
     /// A migrated database.
-    async fn database() -> (tempfile::TempDir, std::path::PathBuf) {
+    async fn database() -> (tempfile::TempDir, Database) {
         let folder = tempfile::tempdir().unwrap();
-        let database = folder.path().join("everfold.db");
+        let database = Database::File(folder.path().join("everfold.db"));
         schema::migrate(&database).await.unwrap();
         (folder, database)
     }
@@ -341,7 +345,7 @@ mod tests {
         let taken = take_over(&connection, Timestamp(0)).unwrap();
         let statements = Statements::prepare(&connection).unwrap();
         let (reporter, condition) = Reporter::new();
-        let mut session = Session::new(&connection, statements, taken.epoch, reporter);
+        let mut session = Session::new(&connection, statements, taken.epoch, database.turns(), reporter);
         let mut large = advance(1, EventId(2), 1);
         // Nothing that compression makes small.
         let noise = |n: u64| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).wrapping_mul(n) as u8;

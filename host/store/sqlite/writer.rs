@@ -6,7 +6,6 @@
 //! thread's handle; what the thread does is in [`session`](super::session).
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
@@ -15,6 +14,7 @@ use everfold_core::decision::Decision;
 use everfold_core::ids::Timestamp;
 use tokio::sync::{oneshot, watch};
 
+use super::database::Database;
 use super::session::{Session, connect, take_over};
 use super::statements::Statements;
 use crate::store::condition::{Condition, Reporter};
@@ -84,12 +84,14 @@ impl Writer {
     ///
     /// # Errors
     /// When the database cannot be opened or written.
-    pub(super) async fn open(database: &Path, now: Timestamp) -> Result<(Self, Taken), StoreError> {
-        let database = database.to_owned();
+    pub(super) async fn open(database: &Database, now: Timestamp) -> Result<(Self, Taken), StoreError> {
+        let database = database.clone();
         let (opened, has_opened) = oneshot::channel();
         let writer = Self::spawn(move |orders, reporter| {
+            let turns = database.turns();
             let start = || {
                 let connection = connect(&database)?;
+                let _turn = turns.writing();
                 let taken = take_over(&connection, now)?;
                 Ok((connection, taken))
             };
@@ -98,7 +100,7 @@ impl Writer {
                     Ok(statements) => {
                         // Nobody waits any more if the opening was given up; the orders end then too.
                         let _ = opened.send(Ok(taken));
-                        Session::new(&connection, statements, taken.epoch, reporter).serve(&orders);
+                        Session::new(&connection, statements, taken.epoch, turns, reporter).serve(&orders);
                     }
                     Err(error) => _ = opened.send(Err(error)),
                 },
