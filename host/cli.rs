@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod completions;
 mod deploy;
+mod described;
 mod export;
 mod failure;
 mod history;

@@ -12,9 +12,11 @@ mod rows;
 mod sql;
 mod sqlite;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use everfold_core::attributes::Details;
 use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
@@ -184,6 +186,12 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&RunPlace>,
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError>;
+
+    /// What runs are described by, of those of them that are described by anything.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn details(&self, run_ids: &[RunId]) -> Result<BTreeMap<RunId, Details>, StoreError>;
 
     /// A run's events behind `after`, in order: whole rows, at least one event if there is one, at
     /// most about `limit` events.

@@ -198,6 +198,7 @@ fn new_run(started: &WorkflowStarted, at: Timestamp) -> NewRun {
         request_id: None,
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
+        details: started.details(),
     }
 }
 
@@ -463,6 +464,20 @@ async fn messenger() {
         workflow_type: "messenger",
         input: json!([{ "workflow_id": "nobody", "signal": ["add", 1] }, ask, ask]),
         answers: Vec::new(),
+        drive: Drive::Nothing,
+    };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn described() {
+    let change = json!({ "search_attributes": { "step": 1, "tags": ["a"] }, "memo": { "note": "n" } });
+    let go_on = json!({ "search_attributes": { "step": 2 }, "memo": { "why": null }, "continues": true });
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "described",
+        input: json!({ "changes": [change, go_on, { "search_attributes": { "tags": null } }] }),
+        answers: noop(),
         drive: Drive::Nothing,
     };
     restarts_at_every_prefix(sample).await;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use everfold::guest::{Allocation, Engine, EngineSettings, Instance, LoadedComponent};
+use everfold_core::attributes::{Memo, SearchAttributes};
 use everfold_core::divergence::{Replaying, Strictness};
 use everfold_core::event::{ActivityCompleted, Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, activations};
@@ -51,6 +52,8 @@ fn started(component: &LoadedComponent, workflow_type: &str, input: &Value) -> I
         seed: Seed([3; 32]),
         attempt: 1,
         continued_from_run_id: None,
+        search_attributes: SearchAttributes::default(),
+        memo: Memo::default(),
     }))
 }
 

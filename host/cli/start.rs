@@ -7,6 +7,7 @@ use owo_colors::OwoColorize as _;
 
 use super::Run;
 use super::client::Client;
+use super::described::Described;
 use super::failure::Failure;
 use super::input;
 use super::output::{Form, Output};
@@ -45,6 +46,8 @@ pub(super) struct Start {
         requires = "signal"
     )]
     signal_input: String,
+    #[command(flatten)]
+    described: Described,
     /// A version other than the one that new runs start on, or its first digits
     #[arg(long, value_name = "DIGEST")]
     digest: Option<Prefix>,
@@ -109,6 +112,7 @@ impl Start {
             input: signal_input,
             headers: serde_json::Map::new(),
         });
+        let (search_attributes, memo) = self.described.read()?;
         let body = StartBody {
             workflow_type: self.workflow_type,
             workflow_id: self.id,
@@ -119,6 +123,8 @@ impl Start {
             id_reuse_policy: self.id_reuse_policy.map(Into::into),
             id_conflict_policy: self.id_conflict_policy.map(Into::into),
             signal,
+            search_attributes,
+            memo,
         };
         let body = serde_json::to_value(body).map_err(anyhow::Error::from)?;
         let started: Started = client.post(&["workflows"], &body).await?;

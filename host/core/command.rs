@@ -5,6 +5,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::{AttributeValue, Changes};
 use crate::event::{ActivityTimeouts, SignalReceived};
 use crate::failure::Failure;
 use crate::ids::{EventId, RunId, WorkflowId};
@@ -54,6 +55,12 @@ pub enum Command {
     /// Ask another run to cancel.
     #[n(12)]
     ExternalCancelInitiated(#[n(0)] Box<ExternalCancelInitiated>),
+    /// Change what the run can be found by.
+    #[n(17)]
+    SearchAttributesUpserted(#[n(0)] SearchAttributesUpserted),
+    /// Change what is written on the run.
+    #[n(18)]
+    MemoUpserted(#[n(0)] MemoUpserted),
 }
 
 /// An activity that the guest asked for.
@@ -277,6 +284,22 @@ pub struct ExternalCancelInitiated {
     pub reason: String,
 }
 
+/// A change of what the run can be found by.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct SearchAttributesUpserted {
+    /// New values by name; an absent one removes what is there.
+    #[n(0)]
+    pub search_attributes: Changes<AttributeValue>,
+}
+
+/// A change of what is written on the run.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct MemoUpserted {
+    /// New payloads by name; an absent one removes what is there.
+    #[n(0)]
+    pub memo: Changes<Payload>,
+}
+
 impl Command {
     /// Bytes of its payload; 0 where it has none of its own size.
     #[must_use]
@@ -287,6 +310,9 @@ impl Command {
             Self::WorkflowContinuedAsNew(next) => next.input.size(),
             Self::DetachedWorkflowStarted(started) => started.input.size(),
             Self::ExternalSignalInitiated(request) => request.signal.input.size(),
+            Self::MemoUpserted(upserted) => {
+                upserted.memo.iter().flat_map(|(_, value)| value).map(Payload::size).sum()
+            }
             Self::ActivityCancelRequested(_)
             | Self::TimerStarted(_)
             | Self::TimerCanceled(_)
@@ -294,6 +320,7 @@ impl Command {
             | Self::WorkflowCanceled(_)
             | Self::SignalTaken(_)
             | Self::ExternalCancelInitiated(_)
+            | Self::SearchAttributesUpserted(_)
             | Self::VersionMarkerRecorded(_) => 0,
         }
     }
@@ -315,6 +342,8 @@ impl Command {
             Self::VersionMarkerRecorded(_) => "VersionMarkerRecorded",
             Self::ExternalSignalInitiated(_) => "ExternalSignalInitiated",
             Self::ExternalCancelInitiated(_) => "ExternalCancelInitiated",
+            Self::SearchAttributesUpserted(_) => "SearchAttributesUpserted",
+            Self::MemoUpserted(_) => "MemoUpserted",
         }
     }
 
@@ -336,7 +365,9 @@ impl Command {
             Self::TimerStarted(_)
             | Self::WorkflowCompleted(_)
             | Self::WorkflowFailed(_)
-            | Self::WorkflowCanceled(_) => String::new(),
+            | Self::WorkflowCanceled(_)
+            | Self::SearchAttributesUpserted(_)
+            | Self::MemoUpserted(_) => String::new(),
         }
     }
 
@@ -356,6 +387,8 @@ impl Command {
             | Self::DetachedWorkflowStarted(_)
             | Self::ExternalSignalInitiated(_)
             | Self::ExternalCancelInitiated(_)
+            | Self::SearchAttributesUpserted(_)
+            | Self::MemoUpserted(_)
             | Self::VersionMarkerRecorded(_) => false,
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::Details;
 use crate::command::Command;
 use crate::divergence::Nondeterminism;
 use crate::event::{Event, EventKind, Input, Note, WorkflowCancelRequested};
@@ -54,6 +55,8 @@ pub struct Decision {
     pub next_runs: Vec<NextRun>,
     /// The component that folds the run from here on, when this step moves it to another one.
     pub moved_to: Option<Digest>,
+    /// All that the run is described by from here on, when this step changes it.
+    pub details: Option<Box<Details>>,
 }
 
 /// A caller's request that is done once.
@@ -116,7 +119,7 @@ pub enum Kinship {
 }
 
 /// The row of a run that a decision creates.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewRun {
     /// Its workflow id: at most one open run of a namespace bears it.
     pub workflow_id: WorkflowId,
@@ -132,6 +135,8 @@ pub struct NewRun {
     pub id_reuse: IdReusePolicy,
     /// What the start is content with if a run is open under the workflow id.
     pub if_open: IfOpen,
+    /// What it is described by when it begins; absent where there is nothing.
+    pub details: Option<Box<Details>>,
 }
 
 /// What a start is content with if a run is open under its workflow id. It is not begun in any case; this is for
@@ -355,6 +360,7 @@ impl Decision {
             request: None,
             next_runs: Vec::new(),
             moved_to: None,
+            details: None,
         }
     }
 
@@ -366,6 +372,7 @@ impl Decision {
         let decision = Self {
             effects: Effects::of(&events),
             closed: events.iter().find_map(Closed::by),
+            details: events.iter().any(changes_details).then(|| Box::new(state.details().clone())),
             events,
             ..Self::empty(key, expected, state.activities().len() as u64)
         };
@@ -397,6 +404,11 @@ impl Decision {
     pub fn next(&self) -> EventId {
         EventId(self.expected.0 + self.events.len() as u64)
     }
+}
+
+/// Whether an event changes what its run is described by.
+const fn changes_details(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Command(Command::SearchAttributesUpserted(_) | Command::MemoUpserted(_)))
 }
 
 impl Effects {
@@ -462,6 +474,8 @@ impl Effects {
             | Command::SignalTaken(_)
             | Command::DetachedWorkflowStarted(_)
             | Command::VersionMarkerRecorded(_)
+            | Command::SearchAttributesUpserted(_)
+            | Command::MemoUpserted(_)
             | Command::WorkflowContinuedAsNew(_)
             | Command::WorkflowCompleted(_)
             | Command::WorkflowFailed(_)
@@ -509,6 +523,8 @@ impl Closed {
             | Command::DetachedWorkflowStarted(_)
             | Command::ExternalSignalInitiated(_)
             | Command::ExternalCancelInitiated(_)
+            | Command::SearchAttributesUpserted(_)
+            | Command::MemoUpserted(_)
             | Command::VersionMarkerRecorded(_) => return None,
         })
     }

@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::attributes::{Details, Memo, SearchAttributes};
 use crate::command::Command;
 use crate::failure::Failure;
 use crate::ids::{Digest, EventId, Namespace, RunId, Seed, Timestamp, WorkflowId};
@@ -117,6 +118,26 @@ pub struct WorkflowStarted {
     #[n(10)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued_from_run_id: Option<RunId>,
+    /// What it can be found by.
+    #[n(20)]
+    #[serde(default, skip_serializing_if = "SearchAttributes::is_empty")]
+    pub search_attributes: SearchAttributes,
+    /// What is written on it.
+    #[n(21)]
+    #[serde(default, skip_serializing_if = "Memo::is_empty")]
+    pub memo: Memo,
+}
+
+impl WorkflowStarted {
+    /// What the run is described by when it begins; absent where there is nothing.
+    #[must_use]
+    pub fn details(&self) -> Option<Box<Details>> {
+        if self.search_attributes.is_empty() && self.memo.is_empty() {
+            return None;
+        }
+        let (search_attributes, memo) = (self.search_attributes.clone(), self.memo.clone());
+        Some(Box::new(Details { search_attributes, memo }))
+    }
 }
 
 /// The request to stop a run.

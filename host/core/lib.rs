@@ -5,6 +5,7 @@
 //! step leaves behind. It has no async, clock, randomness, I/O, wasmtime or SQL: time and randomness
 //! come in as arguments, everything that goes out is data, and only ordered maps are iterated.
 
+pub mod attributes;
 pub mod command;
 pub mod compression;
 pub mod decision;

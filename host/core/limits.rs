@@ -71,6 +71,16 @@ impl Limits {
                 self.check_external(state)?;
             }
             Command::ExternalCancelInitiated(_) => self.check_external(state)?,
+            Command::SearchAttributesUpserted(upserted) => {
+                let mut behind = state.details().search_attributes.clone();
+                behind.change(&upserted.search_attributes);
+                behind.check()?;
+            }
+            Command::MemoUpserted(upserted) => {
+                let mut behind = state.details().memo.clone();
+                behind.change(&upserted.memo);
+                behind.check()?;
+            }
             Command::ActivityCancelRequested(_)
             | Command::TimerStarted(_)
             | Command::TimerCanceled(_)

@@ -213,6 +213,8 @@ fn call(event: &Event, activities: &mut BTreeMap<EventId, String>) -> Option<Cal
         | Command::DetachedWorkflowStarted(_)
         | Command::ExternalSignalInitiated(_)
         | Command::ExternalCancelInitiated(_)
+        | Command::SearchAttributesUpserted(_)
+        | Command::MemoUpserted(_)
         | Command::VersionMarkerRecorded(_) => Some(call),
     }
 }

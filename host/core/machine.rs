@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::Details;
 use crate::command::Command;
 use crate::event::{Event, EventKind, Input, Note, WorkflowStarted};
 use crate::ids::{Digest, EventId, Timestamp};
@@ -106,6 +107,7 @@ pub struct RunState {
     signals: Signals,
     external: ExternalRequests,
     versions: Versions,
+    details: Details,
     digest: Option<Digest>,
 }
 
@@ -130,6 +132,7 @@ impl RunState {
             signals: Signals::new(),
             external: ExternalRequests::new(),
             versions: Versions::new(),
+            details: Details::new(),
             digest: None,
         }
     }
@@ -198,6 +201,12 @@ impl RunState {
     #[must_use]
     pub const fn versions(&self) -> &Versions {
         &self.versions
+    }
+
+    /// What the run can be found by, and what is written on it.
+    #[must_use]
+    pub const fn details(&self) -> &Details {
+        &self.details
     }
 
     /// Notes that the run follows the code before a change: its history has no marker where its code
@@ -283,6 +292,10 @@ impl RunState {
                     return Err(IllegalEvent::new("the run has already started"));
                 }
                 self.digest = Some(started.digest);
+                self.details = Details {
+                    search_attributes: started.search_attributes.clone(),
+                    memo: started.memo.clone(),
+                };
                 self.started = Some(Arc::clone(started));
             }
             Input::WorkflowCancelRequested(_) => self.cancel_requested = true,
@@ -316,6 +329,10 @@ impl RunState {
                 self.external.initiate(id);
             }
             Command::DetachedWorkflowStarted(_) => {}
+            Command::SearchAttributesUpserted(upserted) => {
+                self.details.search_attributes.change(&upserted.search_attributes);
+            }
+            Command::MemoUpserted(upserted) => self.details.memo.change(&upserted.memo),
             Command::WorkflowContinuedAsNew(_) => self.status = RunStatus::ContinuedAsNew,
             Command::WorkflowCompleted(_) => self.status = RunStatus::Completed,
             Command::WorkflowFailed(_) => self.status = RunStatus::Failed,

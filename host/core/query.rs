@@ -5,11 +5,15 @@
 //! condition  = all { "or" all }
 //! all        = single { "and" single }
 //! single     = "not" single | "(" condition ")" | comparison
-//! comparison = field ( "=" | "!=" | "<" | "<=" | ">" | ">=" | "starts_with" ) value
-//!            | field [ "not" ] "in" "(" value { "," value } ")"
-//!            | field "is" [ "not" ] "null"
+//! comparison = name ( "=" | "!=" | "<" | "<=" | ">" | ">=" | "starts_with" ) value
+//!            | name [ "not" ] "in" "(" value { "," value } ")"
+//!            | name "is" [ "not" ] "null"
+//! name       = field | search attribute
 //! value      = "text" | 'text' | number | true | false
 //! ```
+//!
+//! A name that is no field is a search attribute. Its values compare with those of their own type only; of a list each
+//! text counts: it equals a text if one of its own does.
 //!
 //! Words of the language may be written in capitals. In a text the quote that began it is written twice, as SQL has
 //! it. Times are texts (RFC 3339). What is not there (the closing time of an open run) compares to nothing: neither a
@@ -25,7 +29,7 @@ use crate::machine::RunStatus;
 pub use parse::QueryError;
 
 /// Which runs, in which order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
     /// All runs if absent.
     pub condition: Option<Condition>,
@@ -34,7 +38,7 @@ pub struct Query {
 }
 
 /// What holds of a run, or does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
     /// All of these hold.
     All(Vec<Self>),
@@ -48,6 +52,19 @@ pub enum Condition {
     In(Field, Vec<Value>),
     /// The field is not there.
     IsNull(Field),
+    /// A search attribute is such.
+    Attribute(String, Test),
+}
+
+/// What holds of a search attribute, or does not. Its values are texts, numbers, truth values or times.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test {
+    /// It is of the value's type, and compares so.
+    Compare(Comparison, Value),
+    /// It is one of these values, which are of one type.
+    In(Vec<Value>),
+    /// It is not there.
+    IsNull,
 }
 
 /// A run's fields. Names are those of JSON where it has them.
@@ -111,8 +128,8 @@ pub enum Comparison {
     StartsWith,
 }
 
-/// A value of a field's kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A value of a field's or a search attribute's kind.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A text.
     Text(String),
@@ -124,8 +141,10 @@ pub enum Value {
     Digest(Digest),
     /// A time.
     Time(Timestamp),
-    /// A number.
+    /// A whole number.
     Number(i64),
+    /// Any other number.
+    Float(f64),
     /// A truth value.
     Bool(bool),
 }

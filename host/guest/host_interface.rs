@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use everfold_core::command::{
     ActivityCancelRequested, Command, DetachedWorkflowStarted, ExternalCancelInitiated,
-    ExternalSignalInitiated, TimerCanceled, TimerStarted, VersionChoice, WorkflowCanceled, WorkflowCompleted,
-    WorkflowContinuedAsNew, WorkflowFailed,
+    ExternalSignalInitiated, MemoUpserted, SearchAttributesUpserted, TimerCanceled, TimerStarted,
+    VersionChoice, WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
 };
 use everfold_core::event::SignalReceived;
 use everfold_core::ids::{EventId, WorkflowId};
@@ -29,7 +29,7 @@ pub(super) const TYPES_INTERFACE: &str = "everfold:workflow/types@0.1.0";
 pub(super) const WORKFLOW_INTERFACE: &str = "everfold:workflow/workflow@0.1.0";
 
 /// The functions of the interface. wasmtime cannot list what a linker has.
-pub(super) const FUNCTIONS: [&str; 16] = [
+pub(super) const FUNCTIONS: [&str; 18] = [
     "schedule-activity",
     "request-cancel-activity",
     "start-timer",
@@ -42,6 +42,8 @@ pub(super) const FUNCTIONS: [&str; 16] = [
     "start-detached-workflow",
     "signal-external-workflow",
     "request-cancel-external-workflow",
+    "upsert-search-attributes",
+    "upsert-memo",
     "get-version",
     "log",
     "report-panic",
@@ -186,6 +188,17 @@ impl Host for GuestState {
         let bytes = reason.len();
         let command = Command::ExternalCancelInitiated(Box::new(ExternalCancelInitiated { to, reason }));
         Ok(self.command("request-cancel-external-workflow", bytes, command)?.0)
+    }
+
+    fn upsert_search_attributes(&mut self, changes: Vec<types::Header>) -> wasmtime::Result<u64> {
+        let (search_attributes, bytes) = lift::search_attributes(changes)?;
+        let command = Command::SearchAttributesUpserted(SearchAttributesUpserted { search_attributes });
+        Ok(self.command("upsert-search-attributes", bytes, command)?.0)
+    }
+
+    fn upsert_memo(&mut self, changes: Vec<types::Header>) -> wasmtime::Result<u64> {
+        let (memo, bytes) = lift::memo(changes)?;
+        Ok(self.command("upsert-memo", bytes, Command::MemoUpserted(MemoUpserted { memo }))?.0)
     }
 
     fn get_version(&mut self, change_id: String, minimum: i32, maximum: i32) -> wasmtime::Result<i32> {

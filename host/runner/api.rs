@@ -1,5 +1,6 @@
 //! What callers say to the runner and what it answers: the types of the host's public interface.
 
+use everfold_core::attributes::Details;
 use everfold_core::decision::{Blocked, Outcome, PendingActivity};
 use everfold_core::event::{Event, SignalReceived};
 use everfold_core::failure::Failure;
@@ -55,6 +56,8 @@ pub struct StartRequest {
     pub id_conflict: IdConflictPolicy,
     /// A signal that the new run is begun with, or that the open one is sent.
     pub signal: Option<SignalReceived>,
+    /// What it is described by.
+    pub details: Details,
 }
 
 /// What a start makes of a run that is open under its workflow id.
@@ -184,6 +187,8 @@ pub struct RunSummary {
     pub closed_at: Option<Timestamp>,
     /// Why it is blocked, if it is.
     pub blocked: Option<Blocked>,
+    /// What it is described by.
+    pub details: Details,
 }
 
 /// A run as its caller sees it.
@@ -219,6 +224,8 @@ pub struct Description {
     pub cancel_requested: bool,
     /// Inputs that wait in its inbox.
     pub inbox_length: u64,
+    /// What it is described by.
+    pub details: Details,
 }
 
 /// An open activity.

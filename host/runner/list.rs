@@ -1,5 +1,8 @@
 //! The list of runs.
 
+use everfold_core::attributes::Details;
+use everfold_core::ids::RunId;
+
 use super::api::{ApiError, ListRequest, RunPage, RunPlace, RunSummary};
 use super::{Host, internal};
 use crate::store::RunRow;
@@ -17,22 +20,30 @@ impl Host {
         let is_last = rows.len() <= limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| !is_last).map(|row| RunPlace::of(row, query.order.by));
-        Ok(RunPage { runs: rows.into_iter().map(RunSummary::from).collect(), next })
+        let details = self.details_of(&rows).await?;
+        let runs = rows.into_iter().zip(details).map(|(row, details)| summary(row, details));
+        Ok(RunPage { runs: runs.collect(), next })
+    }
+
+    /// What each of these runs is described by.
+    pub(super) async fn details_of(&self, rows: &[RunRow]) -> Result<Vec<Details>, ApiError> {
+        let run_ids: Vec<RunId> = rows.iter().map(|row| row.key.run_id).collect();
+        let mut found = self.parts.store.details(&run_ids).await.map_err(|error| internal(&error))?;
+        Ok(run_ids.iter().map(|run_id| found.remove(run_id).unwrap_or_default()).collect())
     }
 }
 
-impl From<RunRow> for RunSummary {
-    fn from(row: RunRow) -> Self {
-        Self {
-            key: row.key,
-            workflow_id: row.workflow_id,
-            workflow_type: row.workflow_type,
-            digest: row.digest,
-            status: row.status,
-            history_length: row.next_event_id.0 - 1,
-            started_at: row.started_at,
-            closed_at: row.closed_at,
-            blocked: row.blocked,
-        }
+fn summary(row: RunRow, details: Details) -> RunSummary {
+    RunSummary {
+        key: row.key,
+        workflow_id: row.workflow_id,
+        workflow_type: row.workflow_type,
+        digest: row.digest,
+        status: row.status,
+        history_length: row.next_event_id.0 - 1,
+        started_at: row.started_at,
+        closed_at: row.closed_at,
+        blocked: row.blocked,
+        details,
     }
 }

@@ -35,6 +35,7 @@ impl Host {
             unread_signals: Vec::new(),
             cancel_requested: false,
             inbox_length: 0,
+            details: self.details_of(std::slice::from_ref(&row)).await?.pop().unwrap_or_default(),
             key: row.key.clone(),
         };
         if row.status != RunStatus::Running {

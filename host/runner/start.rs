@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everfold_core::attributes::Details;
 use everfold_core::decision::{IfOpen, InboxInput, NewRun, Outcome};
 use everfold_core::event::{Input, SignalReceived, WorkflowStarted};
 use everfold_core::ids::{Digest, RunId, RunKey, Seed, Timestamp, WorkflowId};
@@ -167,6 +168,8 @@ impl Host {
                 return Err(ApiError::InvalidInput(message.to_owned()));
             }
         }
+        let Details { search_attributes, memo } = &request.details;
+        search_attributes.check().and_then(|()| memo.check()).map_err(ApiError::InvalidInput)?;
         let ids = [
             ("workflow_id", request.workflow_id.as_ref().map(|id| id.0.as_str())),
             ("workflow_type", Some(request.workflow_type.as_str())),
@@ -228,7 +231,9 @@ impl Beginning {
             request_id: request.request_id,
             id_reuse: request.id_reuse,
             if_open,
+            details: request.details.clone().into_some(),
         };
+        let Details { search_attributes, memo } = request.details;
         let started = WorkflowStarted {
             workflow_type: request.workflow_type,
             workflow_id,
@@ -241,6 +246,8 @@ impl Beginning {
             seed,
             attempt: 1,
             continued_from_run_id: None,
+            search_attributes,
+            memo,
         };
         Self { started: Arc::new(started), new_run, signal: request.signal.map(Arc::new) }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use everfold_core::attributes::Details;
 use everfold_core::command::{Command, VersionChoice};
 use everfold_core::decision::{
     BlockKind, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun,
@@ -87,6 +88,10 @@ fn next_run(
         VersionChoice::FollowRoute => route(parts, event, started, workflow_type, workflow_id)?,
     };
     let now = parts.clock.now();
+    let details = match kinship {
+        Kinship::Successor => state.details().clone(),
+        Kinship::Detached => Details::new(),
+    };
     let first = WorkflowStarted {
         workflow_type: workflow_type.to_owned(),
         workflow_id: workflow_id.clone(),
@@ -102,7 +107,10 @@ fn next_run(
             Kinship::Successor => Some(started.run_id),
             Kinship::Detached => None,
         },
+        search_attributes: details.search_attributes,
+        memo: details.memo,
     };
+    let details = first.details();
     let carried = match kinship {
         Kinship::Successor => state.signals().unread(),
         Kinship::Detached => Vec::new(),
@@ -119,6 +127,7 @@ fn next_run(
             request_id: None,
             id_reuse: IdReusePolicy::default(),
             if_open: IfOpen::default(),
+            details,
         },
         inputs: inputs.map(|input| InboxInput { received_at: now, input }).collect(),
         kinship,

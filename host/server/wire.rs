@@ -70,6 +70,15 @@ pub struct StartBody {
     /// A signal that the new run begins with, or that the open one is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<StartSignal>,
+    /// What it can be found by, by name: texts, numbers, truth values, times (RFC 3339 texts), lists of texts. The names
+    /// are not those of a run's fields; limits and types: docs/query.md.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub search_attributes: Map<String, Value>,
+    /// What is written on it, by name: any values.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub memo: Map<String, Value>,
 }
 
 /// The signal of a start.
@@ -182,6 +191,14 @@ pub struct Description {
     pub cancel_requested: bool,
     /// Inputs that wait in its inbox.
     pub inbox_length: u64,
+    /// What it can be found by.
+    #[serde(default)]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub search_attributes: Map<String, Value>,
+    /// What is written on it.
+    #[serde(default)]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub memo: Map<String, Value>,
 }
 
 /// Why a run is blocked: a fault of its code.
@@ -307,6 +324,14 @@ pub struct RunSummary {
     /// Why it is blocked, or null.
     #[schema(required)]
     pub blocked: Option<Blocked>,
+    /// What it can be found by.
+    #[serde(default)]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub search_attributes: Map<String, Value>,
+    /// What is written on it.
+    #[serde(default)]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub memo: Map<String, Value>,
 }
 
 /// A page of a run's history.

@@ -8,6 +8,7 @@ pub(super) mod talk;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use everfold_core::attributes::{Details, Memo, SearchAttributes};
 use everfold_core::ids::{Namespace, RunId, WorkflowId};
 use everfold_core::payload::Payload;
 use serde::Deserialize;
@@ -107,4 +108,15 @@ fn payload(value: &Value) -> Answer<Payload> {
 
 fn headers(headers: &Map<String, Value>) -> Answer<Vec<(String, Payload)>> {
     headers.iter().map(|(name, value)| Ok((name.clone(), payload(value)?))).collect()
+}
+
+/// What a run is described by; `null` is nothing.
+fn details(search_attributes: &Map<String, Value>, memo: &Map<String, Value>) -> Answer<Details> {
+    let mut details = Details::new();
+    let named = search_attributes.iter().map(|(name, value)| (name.as_str(), value));
+    let changes = SearchAttributes::read_changes(named).map_err(Problem::invalid_input)?;
+    details.search_attributes.change(&changes);
+    let memo = Memo::read_changes(headers(memo)?).map_err(Problem::invalid_input)?;
+    details.memo.change(&memo);
+    Ok(details)
 }

@@ -84,6 +84,8 @@ macro_rules! conformance_suite {
             succession: a_detached_run_begins_unless_its_workflow_id_is_taken;
             succession: a_request_is_done_once_for_each_operation;
             listing: each_field_is_compared_with_values_of_its_kind;
+            listing: search_attributes_are_compared_with_values_of_their_type;
+            listing: what_runs_are_described_by_is_changed_handed_over_and_removed;
             listing: each_order_goes_both_ways_and_pages_join;
             listing: pages_stay_in_place_while_runs_come_and_go;
             messages: a_message_is_in_one_inbox_and_its_answer_in_the_other;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use everfold_core::attributes::Details;
 use everfold_core::compression::{COMPRESSED, compressed, expanded};
 use everfold_core::decision::{BlockKind, Blocked, Closed, InboxInput, InboxSeq, Outcome, PendingActivity};
 use everfold_core::event::{Event, Input};
@@ -168,6 +169,25 @@ impl TryFrom<RunRecord> for RunRow {
             blocked: record.blocked_kind.map(|kind| record.blocked.decode(&kind)).transpose()?,
             key,
         })
+    }
+}
+
+/// A row of `run_details`.
+#[derive(Debug, FromRow)]
+pub(super) struct DetailsRecord {
+    run_id: Vec<u8>,
+    search_attributes: Vec<u8>,
+    memo: Vec<u8>,
+}
+
+impl TryFrom<DetailsRecord> for (RunId, Details) {
+    type Error = StoreError;
+
+    fn try_from(record: DetailsRecord) -> Result<Self, StoreError> {
+        let what = "what a run is described by";
+        let search_attributes = decode(what, &record.search_attributes)?;
+        let memo = decode(what, &record.memo)?;
+        Ok((run_id(&record.run_id)?, Details { search_attributes, memo }))
     }
 }
 

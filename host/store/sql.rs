@@ -251,6 +251,25 @@ pub(super) const REQUEST_DELETE: &str = "\
 /// Removes a closed run: run id.
 pub(super) const RUN_DELETE: &str = "DELETE FROM runs WHERE run_id = $1 AND closed_at IS NOT NULL";
 
+/// What a run is described by, now or again: run id, namespace, search attributes and memo in CBOR.
+pub(super) const DETAILS_PUT: &str = "\
+    INSERT INTO run_details (run_id, namespace, search_attributes, memo) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (run_id) DO UPDATE SET search_attributes = excluded.search_attributes, memo = excluded.memo";
+
+/// Forgets what a run is described by: run id.
+pub(super) const DETAILS_DELETE: &str = "DELETE FROM run_details WHERE run_id = $1";
+
+/// What runs are described by; their ids and a parenthesis follow.
+pub(super) const DETAILS: &str = "SELECT run_id, search_attributes, memo FROM run_details WHERE run_id IN (";
+
+/// A value that a run is found by: namespace, name, kind, value, run id.
+pub(super) const ATTRIBUTE_PUT: &str = "\
+    INSERT INTO run_attributes (namespace, name, kind, value, run_id) VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT (namespace, name, kind, value, run_id) DO NOTHING";
+
+/// Forgets what a run is found by: run id.
+pub(super) const ATTRIBUTES_DELETE: &str = "DELETE FROM run_attributes WHERE run_id = $1";
+
 /// The rows of a history and their sizes in bytes: run id.
 pub(super) const HISTORY_SIZES: &str =
     "SELECT first_event_id, LENGTH(body) FROM history WHERE run_id = $1 ORDER BY first_event_id";
@@ -269,12 +288,16 @@ pub(super) const REMOVED_DELETE: &str = "DELETE FROM removed_runs WHERE run_id =
 
 macro_rules! select_run {
     ($condition:literal) => {
+        select_run!(from "runs WHERE ", $condition)
+    };
+    (from $tables:literal, $condition:literal) => {
         concat!(
-            "SELECT run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
-                open_activities, started_at, closed_at, outcome, blocked_kind, blocked_event_id, \
-                blocked_reason, blocked_backtrace, blocked_divergence, blocked_since, blocked_retries, \
-                blocked_retry_at \
-            FROM runs WHERE ",
+            "SELECT runs.run_id AS run_id, runs.namespace AS namespace, workflow_id, workflow_type, digest, status, \
+                next_event_id, open_activities, started_at, closed_at, outcome, blocked_kind, \
+                blocked_event_id, blocked_reason, blocked_backtrace, blocked_divergence, blocked_since, \
+                blocked_retries, blocked_retry_at \
+            FROM ",
+            $tables,
             $condition
         )
     };
@@ -282,6 +305,12 @@ macro_rules! select_run {
 
 /// Runs, before the condition.
 pub(super) const SELECT_RUN: &str = select_run!("");
+
+/// Runs that have a value of a search attribute, read in the order of its index, before the rest of the condition.
+pub(super) const SELECT_RUN_DRIVEN: &str = select_run!(
+    from "run_attributes AS driver CROSS JOIN runs ON runs.run_id = driver.run_id WHERE ",
+    "driver.namespace = "
+);
 
 /// A run: run id, namespace.
 pub(super) const RUN: &str = select_run!("run_id = $1 AND namespace = $2");

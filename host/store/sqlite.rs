@@ -7,6 +7,7 @@
 //! sqlx took 372 µs, which hands every statement from one thread to another.
 
 mod database;
+mod details;
 mod folder;
 mod listing;
 mod loads;
@@ -19,10 +20,12 @@ mod statements;
 mod tests;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use everfold_core::attributes::Details;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
@@ -224,6 +227,10 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
         self.readers.turn().await.reads.runs(namespace, query, after, limit).await
+    }
+
+    async fn details(&self, run_ids: &[RunId]) -> Result<BTreeMap<RunId, Details>, StoreError> {
+        self.readers.turn().await.reads.details(run_ids).await
     }
 
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {

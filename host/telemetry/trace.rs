@@ -193,6 +193,7 @@ pub fn propagated(headers: &[(String, Payload)], parent: &WorkflowStarted) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use everfold_core::attributes::{Memo, SearchAttributes};
     use everfold_core::ids::{Digest, Namespace, Seed, WorkflowId};
 
     use super::*;
@@ -212,6 +213,8 @@ mod tests {
             seed: Seed([2; 32]),
             attempt: 1,
             continued_from_run_id: None,
+            search_attributes: SearchAttributes::default(),
+            memo: Memo::default(),
         }
     }
 

@@ -22,6 +22,7 @@ use everfold::runner::api::{
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::Store;
 use everfold::telemetry::Telemetry;
+use everfold_core::attributes::Details;
 use everfold_core::command::Command;
 use everfold_core::decision::Outcome;
 use everfold_core::event::{Event, EventKind, Input};
@@ -269,6 +270,7 @@ pub fn request(workflow_type: &str, id: &str, input: &Value) -> StartRequest {
         id_reuse: IdReusePolicy::default(),
         id_conflict: IdConflictPolicy::default(),
         signal: None,
+        details: Details::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! From its death on nothing more is written, read or answered, and the folder is free for the next
 //! host. What was committed before stays.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use everfold::store::{
     Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace, RunRow, SqliteStore, Standing,
     Store, StoreError, TimerRow, Verdict, VersionRow,
 };
+use everfold_core::attributes::Details;
 use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
@@ -188,6 +190,10 @@ impl Store for Mortal {
         limit: usize,
     ) -> Result<Vec<RunRow>, StoreError> {
         self.alive().await.runs(namespace, query, after, limit).await
+    }
+
+    async fn details(&self, run_ids: &[RunId]) -> Result<BTreeMap<RunId, Details>, StoreError> {
+        self.alive().await.details(run_ids).await
     }
 
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError> {

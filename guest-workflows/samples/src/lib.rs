@@ -2,6 +2,7 @@
 
 mod activities;
 mod cancellation;
+mod described;
 mod external;
 mod sequences;
 mod signals;
@@ -32,6 +33,11 @@ everfold_guest::export! {
     "canceller" => cancellation::canceller,
     /// Sends what it is told to other runs, one after the other, and returns what came of each.
     "messenger" => external::messenger,
+    /// Changes what it is described by as it is told, now and then as a new run, and returns what that is in the end.
+    "described" => described::described {
+        /// Lets it end.
+        signal "go",
+    },
     /// Says and counts each step, then waits.
     "talkative" => talkative::talkative {
         /// Lets it end.

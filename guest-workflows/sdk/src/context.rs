@@ -1,6 +1,7 @@
 //! What a workflow holds of its run: the way to activities, timers, signals, time,
 //! randomness, and to what others may see of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use crate::activity::{Activity, ActivityCall};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::{Cancellation, Shield};
 use crate::continue_as_new::ContinueAsNew;
+use crate::details;
 use crate::external::ExternalWorkflow;
 use crate::failure::Failure;
 use crate::log::Level;
@@ -94,6 +96,43 @@ impl Context {
     #[must_use]
     pub fn external_workflow(&self, workflow_id: &str) -> ExternalWorkflow {
         ExternalWorkflow::new(Rc::clone(&self.run), workflow_id)
+    }
+
+    /// Changes what the run can be found by: a value that serialises to an object, such as
+    /// `&json!({"step": "paid", "total_cents": 1250})` or a struct. A text is found as a whole, one that is an RFC 3339 time
+    /// as a time, a list of texts by each of them; `null` and an empty list remove an attribute. What is not named stays.
+    ///
+    /// Names and values that the host does not take (one of a run's own fields, too long, too many) are a fault of the
+    /// workflow's code and block the run.
+    ///
+    /// # Panics
+    ///
+    /// When the value is no object: a fault of the workflow's code.
+    pub fn upsert_search_attributes<T: Serialize + ?Sized>(&self, changes: &T) {
+        let changes = details::changes(changes, "search attributes");
+        self.run.details().upsert_search_attributes(self.run.host.as_ref(), &changes);
+    }
+
+    /// Changes what is written on the run, in the same way; any value goes, and `null` removes an entry.
+    ///
+    /// # Panics
+    ///
+    /// When the value is no object: a fault of the workflow's code.
+    pub fn upsert_memo<T: Serialize + ?Sized>(&self, changes: &T) {
+        let changes = details::changes(changes, "entries of a memo");
+        self.run.details().upsert_memo(self.run.host.as_ref(), &changes);
+    }
+
+    /// What the run can be found by now: what it began with and what was changed since.
+    #[must_use]
+    pub fn search_attributes(&self) -> BTreeMap<String, Payload> {
+        self.run.details().search_attributes()
+    }
+
+    /// What is written on the run now.
+    #[must_use]
+    pub fn memo(&self) -> BTreeMap<String, Payload> {
+        self.run.details().memo()
     }
 
     /// Which version of a change the run follows; the code knows those of the range, and
@@ -203,9 +242,9 @@ pub struct Info {
     pub execution_timeout: Option<Duration>,
     /// The limit on this run.
     pub run_timeout: Option<Duration>,
-    /// What whoever started it wrote on it.
+    /// What whoever started it wrote on it; [`Context::memo`] has what it is now.
     pub memo: Vec<(String, Payload)>,
-    /// What it can be found by.
+    /// What it could be found by when it began; [`Context::search_attributes`] has what it is now.
     pub search_attributes: Vec<(String, Payload)>,
 }
 

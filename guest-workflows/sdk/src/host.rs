@@ -37,6 +37,10 @@ pub(crate) trait Host {
 
     fn request_cancel_external_workflow(&self, to: &ExternalWorkflow, reason: &str) -> EventId;
 
+    fn upsert_search_attributes(&self, changes: &[(String, Payload)]);
+
+    fn upsert_memo(&self, changes: &[(String, Payload)]);
+
     fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32;
 
     fn log(&self, level: Level, target: &str, message: &str, fields: &[(String, String)]);
@@ -94,6 +98,14 @@ impl Host for ComponentHost {
 
     fn request_cancel_external_workflow(&self, to: &ExternalWorkflow, reason: &str) -> EventId {
         imports::request_cancel_external_workflow(to, reason)
+    }
+
+    fn upsert_search_attributes(&self, changes: &[(String, Payload)]) {
+        imports::upsert_search_attributes(changes);
+    }
+
+    fn upsert_memo(&self, changes: &[(String, Payload)]) {
+        imports::upsert_memo(changes);
     }
 
     fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32 {

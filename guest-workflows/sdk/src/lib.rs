@@ -99,6 +99,7 @@ pub mod collections;
 mod component;
 mod context;
 mod continue_as_new;
+mod details;
 mod export;
 mod external;
 pub mod failure;

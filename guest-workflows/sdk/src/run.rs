@@ -15,6 +15,7 @@ use crate::bindings::everfold::workflow::types::{CancellationType, EventId};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::Canceled;
 use crate::context::Info;
+use crate::details::Details;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::operations::{Operations, Scope};
@@ -70,6 +71,7 @@ pub(crate) struct Run {
     signal_waiters: RefCell<Waiters>,
     queries: RefCell<Queries>,
     cancellation: RefCell<Cancellation>,
+    details: Details,
 }
 
 enum Cancellation {
@@ -83,6 +85,7 @@ impl Run {
         let random = RefCell::new(generator(&started.seed));
         let (info, input) = Info::from_event(started);
         let run = Self {
+            details: Details::new(&info),
             info,
             random,
             host,
@@ -97,6 +100,10 @@ impl Run {
             cancellation: RefCell::new(Cancellation::NotRequested { waiting: Vec::new() }),
         };
         (run, input)
+    }
+
+    pub(crate) const fn details(&self) -> &Details {
+        &self.details
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -7,6 +7,7 @@ mod answer;
 mod host;
 mod prepared;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -92,6 +93,16 @@ impl TestRun {
         Prepared::new().following(change_id, version)
     }
 
+    /// Prepares a run that begins with these search attributes and this memo, both objects.
+    ///
+    /// # Panics
+    ///
+    /// When one is no object.
+    #[must_use]
+    pub fn described_by(search_attributes: &impl Serialize, memo: &impl Serialize) -> Prepared {
+        Prepared::new().described_by(search_attributes, memo)
+    }
+
     fn start_on<I, O, E, F>(
         script: Rc<Script>,
         workflow: impl FnOnce(Context, I) -> F + 'static,
@@ -103,6 +114,7 @@ impl TestRun {
         E: Into<Stop> + 'static,
         F: Future<Output = Result<O, E>> + 'static,
     {
+        script.describe(&started.search_attributes, &started.memo);
         let event = script.input("WorkflowStarted", EventKind::WorkflowStarted(started));
         let host = Box::new(ScriptedHost(Rc::clone(&script)));
         let instance = Instance::start(host, event, |ctx, input| body(workflow, ctx, input));
@@ -128,11 +140,25 @@ impl TestRun {
         started.workflow_type = workflow_type;
         started.continued_from_run_id = Some(started.run_id.clone());
         "run-2".clone_into(&mut started.run_id);
+        started.search_attributes = self.script.search_attributes().into_iter().collect();
+        started.memo = self.script.memo().into_iter().collect();
         let mut next = Self::start_on(Script::new(self.script.now_ms()), workflow, started);
         for signal in self.unread_signals() {
             next.signal_payload(&signal.name, signal.input);
         }
         next
+    }
+
+    /// What the run can be found by now, as JSON.
+    #[must_use]
+    pub fn search_attributes(&self) -> BTreeMap<String, Value> {
+        self.script.search_attributes().into_iter().map(|(name, value)| (name, shown(&value))).collect()
+    }
+
+    /// What is written on the run now, as JSON.
+    #[must_use]
+    pub fn memo(&self) -> BTreeMap<String, Value> {
+        self.script.memo().into_iter().map(|(name, value)| (name, shown(&value))).collect()
     }
 
     /// The run's history so far, one event a line: inputs and commands with their numbers.

@@ -180,6 +180,8 @@ impl Calls {
             id_reuse_policy: None,
             id_conflict_policy: None,
             signal: None,
+            search_attributes: Map::new(),
+            memo: Map::new(),
         })
     }
 }

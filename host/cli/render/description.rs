@@ -6,11 +6,14 @@ use everfold::server::wire::{Blocked, Description, End, PendingActivity};
 use everfold_core::ids::Timestamp;
 use jiff::tz::TimeZone;
 use owo_colors::OwoColorize as _;
+use serde_json::{Map, Value};
 
 use super::{counted, cut, duration, ended, failure, frames, local, one_line, relative, status_style};
 
 /// Columns of a heartbeat's details.
 const LONGEST_DETAILS: usize = 120;
+/// Columns of search attributes, and of a memo.
+const LONGEST_NAMED: usize = 240;
 
 /// The whole text, with a line break behind each line. `parting` is where a blocked run's code parts from
 /// its history.
@@ -29,6 +32,8 @@ pub(in crate::cli) fn text(run: &Description, parting: &[String], now: Timestamp
         ("started", format!("{} ({})", local(run.started_at, zone), relative(run.started_at, now))),
         ("closed", run.closed_at.map_or_else(String::new, |closed| closed_text(run, closed, now, zone))),
         ("history", history_text(run)),
+        ("found by", named_text(&run.search_attributes)),
+        ("memo", named_text(&run.memo)),
         ("unread", signals_text(run)),
         ("cancel", if run.cancel_requested { "requested".to_owned() } else { String::new() }),
     ];
@@ -65,6 +70,12 @@ fn history_text(run: &Description) -> String {
         0 => events,
         waiting => format!("{events}, {waiting} more in the inbox"),
     }
+}
+
+/// Named values in one line: `customer_id = 100, city = "Ulm"`.
+fn named_text(values: &Map<String, Value>) -> String {
+    let each = values.iter().map(|(name, value)| format!("{} = {value}", one_line(name)));
+    cut(&each.collect::<Vec<_>>().join(", "), LONGEST_NAMED)
 }
 
 /// Signals that wait, each name once, with its number where there are several.
@@ -210,7 +221,7 @@ fn details(text: &mut String, run: &Description, now: Timestamp, zone: &TimeZone
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

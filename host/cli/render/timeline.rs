@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use everfold_core::attributes::AttributeValue;
 use everfold_core::command::{Command, ExternalWorkflow};
 use everfold_core::event::{ActivityClosedBadly, Event, EventKind, Input, Note};
 use everfold_core::ids::{EventId, Timestamp};
 use everfold_core::payload::Payload;
 use owo_colors::{OwoColorize as _, Style};
+use serde_json::Value;
 
 use super::{cut, duration, failure, one_line, payload};
 
@@ -146,6 +148,18 @@ impl Timeline {
             }
             Command::VersionMarkerRecorded(marker) => {
                 Line::new(Tone::Asked, &marker.change_id, format!("version {}", marker.version))
+            }
+            Command::SearchAttributesUpserted(upserted) => {
+                let named = upserted.search_attributes.iter().map(|(name, value)| {
+                    (name.clone(), value.as_ref().map_or(Value::Null, AttributeValue::to_json))
+                });
+                Line::new(Tone::Asked, "", Value::from_iter(named).to_string())
+            }
+            Command::MemoUpserted(upserted) => {
+                let named = upserted.memo.iter().map(|(name, value)| {
+                    (name.clone(), value.as_ref().map_or(Value::Null, Payload::to_value))
+                });
+                Line::new(Tone::Asked, "", Value::from_iter(named).to_string())
             }
             Command::WorkflowContinuedAsNew(next) => {
                 let essential = format!("as {} {}", next.new_run_id, payload(&next.input));

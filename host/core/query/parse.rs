@@ -2,7 +2,8 @@
 
 use std::str::FromStr as _;
 
-use super::{Comparison, Condition, Direction, Field, Kind, Order, OrderBy, Query, Value};
+use super::{Comparison, Condition, Direction, Field, Kind, Order, OrderBy, Query, Test, Value};
+use crate::attributes;
 use crate::ids::{Digest, RunId, Timestamp};
 use crate::machine::RunStatus;
 
@@ -55,12 +56,13 @@ impl Query {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Token {
     /// A field, or a word of the language.
     Word(String),
     Text(String),
     Number(i64),
+    Float(f64),
     Symbol(&'static str),
     End,
 }
@@ -78,6 +80,7 @@ impl Token {
             }
             Self::Text(text) => format!("the text \"{text}\""),
             Self::Number(number) => format!("the number {number}"),
+            Self::Float(number) => format!("the number {number:?}"),
             Self::Symbol(symbol) => format!("`{symbol}`"),
             Self::End => "the end".to_owned(),
         }
@@ -103,14 +106,8 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, QueryError> {
                 at,
                 reason: "the text that begins here has no end".to_owned(),
             })?,
-            '-' | '0'..='9' => {
-                let length = rest[1..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |end| end + 1);
-                let number = i64::from_str(&rest[..length]).map_err(|_| QueryError {
-                    at,
-                    reason: "this is no whole number of 64 bits".to_owned(),
-                })?;
-                (Token::Number(number), length)
-            }
+            '-' | '0'..='9' => number(rest)
+                .ok_or_else(|| QueryError { at, reason: "this is no number of 64 bits".to_owned() })?,
             'a'..='z' | 'A'..='Z' | '_' => {
                 let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
                 let length = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
@@ -126,6 +123,27 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, QueryError> {
         tokens.push((at, token));
         rest = &rest[length..];
     }
+}
+
+/// A number and its length: a whole one of 64 bits, or one with a fraction or a power of ten.
+fn number(rest: &str) -> Option<(Token, usize)> {
+    let digits = |from: usize| {
+        rest[from..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |length| from + length)
+    };
+    let whole = digits(usize::from(rest.starts_with('-')));
+    let mut end = whole;
+    if rest[end..].starts_with('.') {
+        end = digits(end + 1);
+    }
+    if rest[end..].starts_with(['e', 'E']) {
+        let sign = usize::from(rest[end + 1..].starts_with(['-', '+']));
+        end = digits(end + 1 + sign);
+    }
+    if end == whole {
+        return Some((Token::Number(rest[..end].parse().ok()?), end));
+    }
+    let number: f64 = rest[..end].parse().ok()?;
+    number.is_finite().then_some((Token::Float(number), end))
 }
 
 /// A text in quotes, and its length with them; a quote in it is written twice.
@@ -222,6 +240,9 @@ impl Parser {
     }
 
     fn comparison(&mut self) -> Result<Condition, QueryError> {
+        if let Some(name) = self.take_attribute() {
+            return self.attribute(name);
+        }
         let field = self.field()?;
         if self.take_word("is") {
             let is_negated = self.take_word("not");
@@ -258,6 +279,102 @@ impl Parser {
             return self.wrong(format!("`{}` cannot be compared so, but by {others}", field.name()));
         }
         Ok(Condition::Compare(field, comparison, self.value(field)?))
+    }
+
+    /// The name of a search attribute, if one comes next.
+    fn take_attribute(&mut self) -> Option<String> {
+        let Token::Word(name) = self.peek() else { return None };
+        let is_attribute =
+            Field::from_name(name).is_none() && attributes::is_name(name) && !attributes::is_word(name);
+        let name = is_attribute.then(|| name.clone())?;
+        self.next += 1;
+        Some(name)
+    }
+
+    fn attribute(&mut self, name: String) -> Result<Condition, QueryError> {
+        if self.take_word("is") {
+            let is_negated = self.take_word("not");
+            if !self.take_word("null") {
+                return self.expected("`null`");
+            }
+            return Ok(negated_if(is_negated, Condition::Attribute(name, Test::IsNull)));
+        }
+        let is_negated = self.take_word("not");
+        if self.take_word("in") {
+            let values = self.attribute_list()?;
+            return Ok(negated_if(is_negated, Condition::Attribute(name, Test::In(values))));
+        }
+        if is_negated {
+            return self.expected("`in`");
+        }
+        let at = self.next;
+        let Some(comparison) = self.take_comparison() else {
+            return self.expected("`=`, `!=`, `<`, `<=`, `>`, `>=`, `starts_with`, `in` or `is`");
+        };
+        let value = self.attribute_value()?;
+        let fits = match comparison {
+            Comparison::Equal | Comparison::NotEqual => true,
+            Comparison::StartsWith => matches!(value, Value::Text(_)),
+            Comparison::Less | Comparison::LessOrEqual | Comparison::Greater | Comparison::GreaterOrEqual => {
+                !matches!(value, Value::Bool(_))
+            }
+        };
+        if !fits {
+            self.next = at;
+            return self.wrong(format!("`{name}` cannot be compared with such a value so"));
+        }
+        Ok(Condition::Attribute(name, Test::Compare(comparison, value)))
+    }
+
+    fn attribute_list(&mut self) -> Result<Vec<Value>, QueryError> {
+        if !self.take_symbol("(") {
+            return self.expected("`(`");
+        }
+        let mut values = vec![self.attribute_value()?];
+        while self.take_symbol(",") {
+            let at = self.next;
+            let value = self.attribute_value()?;
+            if !is_comparable(&values[0], &value) {
+                self.next = at;
+                return self.wrong("the values of a list are of one type");
+            }
+            values.push(value);
+        }
+        if !self.take_symbol(")") {
+            return self.expected("`,` or `)`");
+        }
+        Ok(values)
+    }
+
+    /// A value, of the type that it has itself.
+    fn attribute_value(&mut self) -> Result<Value, QueryError> {
+        self.count_value()?;
+        let value = match self.peek() {
+            Token::Text(text) => match attributes::time(text) {
+                Some(_) if is_finer_than_ms(text) => {
+                    return self.wrong("times have milliseconds here: three digits behind the point at most");
+                }
+                Some(time) => Value::Time(time),
+                None => Value::Text(text.clone()),
+            },
+            Token::Number(number) => Value::Number(*number),
+            Token::Float(number) => Value::Float(*number),
+            token if token.is_word("true") => Value::Bool(true),
+            token if token.is_word("false") => Value::Bool(false),
+            Token::Word(_) | Token::Symbol(_) | Token::End => {
+                return self.expected("a text in quotes, a number, true or false");
+            }
+        };
+        self.take();
+        Ok(value)
+    }
+
+    fn count_value(&mut self) -> Result<(), QueryError> {
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            return self.wrong(format!("a query has at most {MOST_VALUES} values"));
+        }
+        Ok(())
     }
 
     fn field(&mut self) -> Result<Field, QueryError> {
@@ -305,10 +422,7 @@ impl Parser {
 
     /// A value of the field's kind.
     fn value(&mut self, field: Field) -> Result<Value, QueryError> {
-        self.values += 1;
-        if self.values > MOST_VALUES {
-            return self.wrong(format!("a query has at most {MOST_VALUES} values"));
-        }
+        self.count_value()?;
         let kind = field.kind();
         let value = match (kind, self.peek()) {
             (Kind::Text, Token::Text(text)) => Some(Value::Text(text.clone())),
@@ -344,14 +458,17 @@ impl Parser {
             return self.expected("`by`");
         }
         let at = self.next;
-        let field = self.field()?;
-        let Some(by) = field.order() else {
+        let attribute = self.take_attribute();
+        let (name, by) = match attribute {
+            Some(name) => (name, None),
+            None => self.field().map(|field| (field.name().to_owned(), field.order()))?,
+        };
+        let Some(by) = by else {
             self.next = at;
             let fields = Field::ALL.into_iter().filter(|field| field.order().is_some());
             let names: Vec<&str> = fields.map(Field::name).collect();
             return self.wrong(format!(
-                "runs cannot be ordered by `{}`, which changes; they can by {}",
-                field.name(),
+                "runs cannot be ordered by `{name}`, which changes; they can by {}",
                 names.join(", ")
             ));
         };
@@ -372,7 +489,18 @@ fn asks_for_closed(condition: &Condition) -> bool {
         Condition::Not(inner) => matches!(**inner, Condition::IsNull(Field::CloseTime)),
         Condition::All(all) => all.iter().any(asks_for_closed),
         Condition::Any(any) => any.iter().all(asks_for_closed),
-        Condition::IsNull(_) => false,
+        Condition::IsNull(_) | Condition::Attribute(..) => false,
+    }
+}
+
+/// Whether two values of a search attribute are of one type.
+const fn is_comparable(one: &Value, other: &Value) -> bool {
+    match one {
+        Value::Text(_) => matches!(other, Value::Text(_)),
+        Value::Number(_) | Value::Float(_) => matches!(other, Value::Number(_) | Value::Float(_)),
+        Value::Bool(_) => matches!(other, Value::Bool(_)),
+        Value::Time(_) => matches!(other, Value::Time(_)),
+        Value::RunId(_) | Value::Status(_) | Value::Digest(_) => false,
     }
 }
 
@@ -467,6 +595,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_field_is_a_search_attribute_of_its_values_type() {
+        let cases = [
+            ("customer_id = 100", Comparison::Equal, Value::Number(100)),
+            ("customer_id >= -2.5e3", Comparison::GreaterOrEqual, Value::Float(-2_500.0)),
+            ("customer_id starts_with 'a'", Comparison::StartsWith, Value::Text("a".to_owned())),
+            ("customer_id != TRUE", Comparison::NotEqual, Value::Bool(true)),
+            ("customer_id < '1970-01-01T00:00:01Z'", Comparison::Less, Value::Time(Timestamp(1_000))),
+            ("customer_id > '1970'", Comparison::Greater, Value::Text("1970".to_owned())),
+        ];
+        let attribute = |test| Condition::Attribute("customer_id".to_owned(), test);
+        for (query, comparison, value) in cases {
+            let expected = attribute(Test::Compare(comparison, value));
+            assert_eq!(parsed(query).condition, Some(expected), "{query}");
+        }
+        let listed = attribute(Test::In(vec![Value::Number(1), Value::Float(2.5)]));
+        assert_eq!(parsed("customer_id in (1, 2.5)").condition, Some(listed.clone()));
+        let negated = Condition::Not(Box::new(listed));
+        assert_eq!(parsed("customer_id NOT IN (1, 2.5)").condition, Some(negated));
+        assert_eq!(parsed("customer_id is null").condition, Some(attribute(Test::IsNull)));
+    }
+
+    #[test]
     fn nothing_asks_for_everything() {
         assert_eq!(parsed(" "), Query::default());
         let order = Order { by: OrderBy::WorkflowId, direction: Direction::Ascending };
@@ -476,7 +626,20 @@ mod tests {
     #[test]
     fn what_is_no_query_is_refused_with_its_place() {
         let cases = [
-            ("customer = 1", "at character 1: there is no field `customer`; there are workflow_type,"),
+            ("and = 1", "at character 1: there is no field `and`; there are workflow_type,"),
+            ("customer = paid", "at character 12: a text in quotes, a number, true or false is expected"),
+            ("customer like 'a'", "at character 10: `=`, `!=`, `<`,"),
+            ("tags in ('a', 1)", "at character 15: the values of a list are of one type"),
+            ("paid < true", "at character 6: `paid` cannot be compared with such a value so"),
+            ("total starts_with 1", "at character 7: `total` cannot be compared with such a value so"),
+            ("due > '2026-01-01T00:00:00.1234Z'", "at character 7: times have milliseconds here"),
+            ("total > 1.5.2", "at character 12: `.` means nothing here"),
+            ("total > -", "at character 9: this is no number of 64 bits"),
+            ("total > 1e999", "at character 9: this is no number of 64 bits"),
+            (
+                "order by customer_id",
+                "at character 10: runs cannot be ordered by `customer_id`, which changes;",
+            ),
             (
                 "status = running",
                 "at character 10: a status in quotes for `status` is expected here, not `running`",
@@ -491,8 +654,11 @@ mod tests {
             ("start_time > '2026-01-01T00:00:00.1234Z'", "at character 14: times have milliseconds here"),
             ("run_id starts_with '0'", "at character 8: `run_id` cannot be compared so"),
             ("start_time > 'yesterday'", "at character 14: a time in quotes,"),
-            ("history_length > 1.5", "at character 19: `.` means nothing here"),
-            ("history_length = 99999999999999999999", "at character 18: this is no whole number"),
+            (
+                "history_length > 1.5",
+                "at character 18: a whole number for `history_length` is expected here, not the number 1.5",
+            ),
+            ("history_length = 99999999999999999999", "at character 18: this is no number of 64 bits"),
             ("workflow_id = 'x", "at character 15: the text that begins here has no end"),
             ("workflow_id 'x'", "at character 13: `=`, `!=`,"),
             ("workflow_id not 'x'", "at character 17: `in` is expected here"),

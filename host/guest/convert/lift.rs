@@ -1,5 +1,6 @@
 //! Out of a guest into the core. What breaks a rule of the interface is a fault of the guest.
 
+use everfold_core::attributes::{AttributeValue, Changes, MOST_NAMES, Memo, SearchAttributes};
 use everfold_core::command::{ActivityScheduled, CancellationType, ExternalWorkflow};
 use everfold_core::event::ActivityTimeouts;
 use everfold_core::failure::{
@@ -65,6 +66,37 @@ pub(in crate::guest) fn external(to: wit_host::ExternalWorkflow) -> Result<Exter
     check_name("a workflow id", &workflow_id)?;
     let run_id = run_id.map(|run_id| run_id.parse().map_err(Stop::illegal)).transpose()?;
     Ok(ExternalWorkflow { workflow_id: WorkflowId(workflow_id), run_id })
+}
+
+/// Changes of what a run can be found by, and their bytes.
+pub(in crate::guest) fn search_attributes(
+    changes: Vec<types::Header>,
+) -> Result<(Changes<AttributeValue>, usize), Stop> {
+    check_number(changes.len())?;
+    let changes = headers(changes);
+    let bytes = headers_bytes(&changes);
+    let read = |(name, value): &(String, Payload)| match value.decode::<serde_json::Value>() {
+        Ok(value) => Ok((name.clone(), value)),
+        Err(error) => Err(Stop::illegal(format!("search attribute `{name}`: its value is no JSON: {error}"))),
+    };
+    let values: Vec<(String, serde_json::Value)> = changes.iter().map(read).collect::<Result<_, _>>()?;
+    let named = values.iter().map(|(name, value)| (name.as_str(), value));
+    Ok((SearchAttributes::read_changes(named).map_err(Stop::illegal)?, bytes))
+}
+
+/// Changes of what is written on a run, and their bytes.
+pub(in crate::guest) fn memo(changes: Vec<types::Header>) -> Result<(Changes<Payload>, usize), Stop> {
+    check_number(changes.len())?;
+    let changes = headers(changes);
+    let bytes = headers_bytes(&changes);
+    Ok((Memo::read_changes(changes).map_err(Stop::illegal)?, bytes))
+}
+
+fn check_number(changes: usize) -> Result<(), Stop> {
+    if changes <= MOST_NAMES {
+        return Ok(());
+    }
+    Err(Stop::limit(format!("{changes} names are changed at once; at most {MOST_NAMES} are allowed")))
 }
 
 /// A signal's name, by the rules for callers.

@@ -1,5 +1,6 @@
 //! From the core into a guest. Fields that the host has nothing for are absent or empty.
 
+use everfold_core::attributes::AttributeValue;
 use everfold_core::event::{ActivityClosedBadly, Event, Input, WorkflowStarted};
 use everfold_core::failure::{Failure, FailureKind, RetryState, TimeoutType};
 use everfold_core::payload::Payload;
@@ -66,9 +67,14 @@ fn workflow_started(started: &WorkflowStarted) -> wit::WorkflowStarted {
         last_failure: None,
         execution_timeout: None,
         run_timeout: None,
-        memo: Vec::new(),
-        search_attributes: Vec::new(),
+        memo: started.memo.iter().map(|(name, value)| (name.to_owned(), payload(value))).collect(),
+        search_attributes: started.search_attributes.iter().map(search_attribute).collect(),
     }
+}
+
+fn search_attribute((name, value): (&str, &AttributeValue)) -> types::Header {
+    let json = Payload::json_text(value.to_json().to_string().into_bytes());
+    (name.to_owned(), payload(&json))
 }
 
 fn closed_badly(closed: &ActivityClosedBadly) -> wit::ActivityClosedBadly {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use everfold_core::attributes::{Memo, SearchAttributes};
 use everfold_core::command::{ActivityScheduled, Command};
 use everfold_core::event::{
     ActivityClosedBadly, ActivityCompleted, Event, EventKind, Input, WorkflowStarted,
@@ -132,5 +133,7 @@ pub(super) fn started(workflow_type: &str, input: &Value) -> Input {
         seed: Seed([3; 32]),
         attempt: 1,
         continued_from_run_id: None,
+        search_attributes: SearchAttributes::default(),
+        memo: Memo::default(),
     }))
 }

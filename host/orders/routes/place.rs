@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use everfold_core::attributes::{AttributeValue, Details};
 use everfold_core::payload::Payload;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -120,7 +121,15 @@ fn start_request(shop: &Shop, order: &Order) -> Result<StartRequest, Problem> {
         id_reuse: IdReusePolicy::default(),
         id_conflict: IdConflictPolicy::default(),
         signal: None,
+        details: details(order),
     })
+}
+
+/// What an order's run is found by.
+fn details(order: &Order) -> Details {
+    let mut details = Details::new();
+    details.search_attributes.set("customer_id", AttributeValue::Integer(order.customer_id));
+    details
 }
 
 /// Whether two records are of the same order, whenever each was placed.

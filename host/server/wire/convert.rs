@@ -32,6 +32,8 @@ impl From<api::Description> for Description {
                 .collect(),
             cancel_requested: run.cancel_requested,
             inbox_length: run.inbox_length,
+            search_attributes: run.details.search_attributes.to_json(),
+            memo: run.details.memo.to_json(),
         }
     }
 }
@@ -64,6 +66,8 @@ impl From<api::RunSummary> for RunSummary {
             started_at: run.started_at,
             closed_at: run.closed_at,
             blocked: run.blocked.map(Blocked::from),
+            search_attributes: run.details.search_attributes.to_json(),
+            memo: run.details.memo.to_json(),
         }
     }
 }

@@ -10,7 +10,7 @@ use everfold_core::machine::RunStatus;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{NamespaceParameter, check_id, headers, payload};
+use super::{NamespaceParameter, check_id, details, headers, payload};
 use crate::runner::api::{self, ApiError, IdConflictPolicy, RunResult, StartRequest};
 use crate::server::Served;
 use crate::server::extract::{Json, Query, Wait};
@@ -98,6 +98,7 @@ fn start_request(namespace: Namespace, body: StartBody) -> Answer<StartRequest> 
         id_reuse: body.id_reuse_policy.unwrap_or_default(),
         id_conflict: body.id_conflict_policy.unwrap_or(unless_told),
         signal,
+        details: details(&body.search_attributes, &body.memo)?,
     })
 }
 

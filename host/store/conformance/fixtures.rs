@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use everfold_core::attributes::{Memo, SearchAttributes};
 use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::{
     BlockChange, BlockKind, Blocked, Closed, Decision, IdReusePolicy, IfOpen, InboxInput, NewRun, Outcome,
@@ -68,6 +69,8 @@ pub(crate) fn start(n: usize) -> Decision {
         seed: Seed([3; 32]),
         attempt: 1,
         continued_from_run_id: None,
+        search_attributes: SearchAttributes::default(),
+        memo: Memo::default(),
     };
     let kind = EventKind::Input(Input::WorkflowStarted(Arc::new(started)));
     let new_run = NewRun {
@@ -78,6 +81,7 @@ pub(crate) fn start(n: usize) -> Decision {
         request_id: None,
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
+        details: None,
     };
     Decision {
         new_run: Some(new_run),

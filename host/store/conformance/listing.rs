@@ -1,14 +1,18 @@
 //! The list of runs by queries.
 
-use everfold_core::decision::Decision;
-use everfold_core::ids::{EventId, Namespace};
+use everfold_core::attributes::{AttributeValue, Details, Memo, SearchAttributes};
+use everfold_core::decision::{Decision, Kinship};
+use everfold_core::ids::{EventId, Namespace, Timestamp};
+use everfold_core::payload::Payload;
 use everfold_core::query::Query;
+use serde_json::json;
 
 use super::Backend;
 use super::fixtures::{
-    DIGEST, advance, block, close, commit_each, key, start, start_on, started_at, workflow_id,
+    DIGEST, advance, block, close, commit, commit_each, key, start, start_on, started_at, workflow_id,
 };
-use crate::store::{RunPlace, Store};
+use super::succession::next_run;
+use crate::store::{RemovalBounds, RunPlace, Store, Verdict};
 
 /// The numbers of the runs that a query finds, page by page.
 async fn listed_by(store: &impl Store, query: &str, limit: usize) -> Vec<usize> {
@@ -67,6 +71,110 @@ pub(crate) async fn each_field_is_compared_with_values_of_its_kind(backend: &imp
     }
     let elsewhere = Namespace("other".to_owned());
     assert_eq!(store.runs(&elsewhere, &Query::default(), None, 10).await.unwrap(), []);
+}
+
+/// The `n`th run, described by these search attributes.
+fn described(n: usize, attributes: serde_json::Value) -> Decision {
+    let values = attributes.as_object().unwrap().clone();
+    let named = values.iter().map(|(name, value)| (name.as_str(), value));
+    let mut details = Details::new();
+    details.search_attributes.change(&SearchAttributes::read_changes(named).unwrap());
+    let mut decision = start(n);
+    decision.new_run.as_mut().unwrap().details = details.into_some();
+    decision
+}
+
+pub(crate) async fn search_attributes_are_compared_with_values_of_their_type(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let runs = vec![
+        described(1, json!({ "customer_id": 100, "total": 9.5, "paid": true, "city": "Ulm" })),
+        described(2, json!({ "customer_id": 100, "total": 10, "paid": false, "tags": ["new", "vip"] })),
+        described(3, json!({ "customer_id": "100", "due": "2026-01-31T08:00:00Z", "tags": ["new"] })),
+        described(4, json!({ "customer_id": 7, "city": "Ulm", "tags": "vip" })),
+        start(5),
+    ];
+    commit_each(&store, runs).await;
+    let cases: [(&str, &[usize]); 31] = [
+        ("customer_id = 100", &[2, 1]),
+        ("customer_id = 100.0", &[2, 1]),
+        ("customer_id = '100'", &[3]),
+        ("customer_id != 100", &[4]),
+        ("not customer_id = 100", &[4]),
+        ("not customer_id != 100", &[2, 1]),
+        ("customer_id in (7, 8)", &[4]),
+        ("customer_id not in (7, 8)", &[2, 1]),
+        ("customer_id is null", &[5]),
+        ("customer_id is not null", &[4, 3, 2, 1]),
+        ("total > 9", &[2, 1]),
+        ("total >= 9.75", &[2]),
+        ("not total > 9.75", &[1]),
+        ("paid = true", &[1]),
+        ("paid != true", &[2]),
+        ("city starts_with 'U'", &[4, 1]),
+        ("city > 'A' and city < 'V'", &[4, 1]),
+        ("due < '2026-02-01T00:00:00Z'", &[3]),
+        ("due = '2026-01-31T09:00:00+01:00'", &[3]),
+        ("due starts_with '2026'", &[]),
+        ("tags = 'vip'", &[4, 2]),
+        ("tags != 'vip'", &[3]),
+        ("tags in ('vip', 'old')", &[4, 2]),
+        ("tags > 'old'", &[4, 2]),
+        ("not tags > 'old'", &[3]),
+        ("city = 'Ulm' and customer_id = 100", &[1]),
+        ("city = 'Ulm' or tags = 'new'", &[4, 3, 2, 1]),
+        ("city = 'Ulm' and workflow_id = 'order-4'", &[4]),
+        ("customer_id = 100 order by start_time", &[1, 2]),
+        ("status = 'running' and customer_id = 100 order by run_id", &[1, 2]),
+        ("Customer_id = 100", &[]),
+    ];
+    for (query, expected) in cases {
+        for limit in [1, 10] {
+            assert_eq!(listed_by(&store, query, limit).await, expected, "{query}, {limit} a page");
+        }
+    }
+}
+
+pub(crate) async fn what_runs_are_described_by_is_changed_handed_over_and_removed(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let mut memo = Memo::new();
+    memo.change(&vec![("note".to_owned(), Some(Payload::json_text(b"[1]".to_vec())))]);
+    let mut first = described(1, json!({ "step": "new", "tags": ["a", "b", "b"] }));
+    first.new_run.as_mut().unwrap().details.as_mut().unwrap().memo = memo.clone();
+    let told = first.new_run.as_ref().unwrap().details.clone().unwrap();
+    commit_each(&store, vec![first, start(2)]).await;
+    let ids = [key(1).run_id, key(2).run_id, key(9).run_id];
+    let all = store.details(&ids).await.unwrap();
+    assert_eq!(all.into_iter().collect::<Vec<_>>(), [(key(1).run_id, *told)]);
+
+    // A fenced step changes nothing.
+    let mut changed = Details { memo, ..Details::new() };
+    changed.search_attributes.set("step", AttributeValue::Integer(2));
+    let step = |n, expected| Decision {
+        details: Some(Box::new(changed.clone())),
+        ..advance(n, EventId(expected), 1)
+    };
+    assert_eq!(commit(&store, step(1, 7)).await, Verdict::Fenced);
+    assert_eq!(listed(&store, "step = 'new'").await, [1]);
+    commit_each(&store, vec![step(1, 2)]).await;
+    assert_eq!(listed(&store, "step = 'new' or tags is not null").await, [] as [usize; 0]);
+    assert_eq!(listed(&store, "step = 2").await, [1]);
+    assert_eq!(store.details(&ids).await.unwrap()[&key(1).run_id], changed);
+
+    // A run that changes it in its first step, and one that another begins.
+    let mut at_once = described(3, json!({ "step": "new" }));
+    at_once.details = Some(Box::new(changed.clone()));
+    let mut next = next_run(4, 4, Vec::new(), Kinship::Detached);
+    next.new_run.details = Some(Box::new(changed.clone()));
+    let begins = Decision { next_runs: vec![next], ..advance(2, EventId(2), 1) };
+    commit_each(&store, vec![at_once, begins]).await;
+    assert_eq!(listed(&store, "step = 2").await, [4, 3, 1]);
+
+    commit_each(&store, vec![close(1, EventId(3))]).await;
+    assert_eq!(listed(&store, "step = 2 and close_time is not null").await, [1]);
+    let bounds = RemovalBounds { runs: 10, bytes: 1_000_000 };
+    store.remove_closed(Timestamp(i64::MAX), bounds).await.unwrap();
+    assert_eq!(listed(&store, "step = 2").await, [4, 3]);
+    assert!(!store.details(&ids).await.unwrap().contains_key(&key(1).run_id));
 }
 
 pub(crate) async fn each_order_goes_both_ways_and_pages_join(backend: &impl Backend) {

@@ -41,6 +41,7 @@ pub(super) fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Ki
         request_id: None,
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
+        details: None,
     };
     NextRun { run_id: key(n).run_id, new_run, inputs, kinship }
 }

@@ -59,7 +59,6 @@ impl Database {
     }
 }
 
-
 /// Whether somebody writes or some read. A file needs none: its readers see what was committed before.
 #[derive(Clone, Debug)]
 pub(super) struct Turns(Option<Arc<RwLock<()>>>);

@@ -1,22 +1,24 @@
 //! The readers: a few read-only connections. In WAL mode they neither wait for the writer nor hold
 //! it up, and each query sees every commit that was answered before it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use everfold_core::attributes::Details;
 use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use everfold_core::query::Query;
 use futures::TryStreamExt as _;
-use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 
 use super::database::Database;
 use super::listing;
 use crate::store::rows::{
-    self, AttemptRecord, ComponentRecord, InboxRecord, KeyRecord, RouteRecord, RunRecord, SurveyRecord,
-    TimerRecord, VersionRecord, integer,
+    self, AttemptRecord, ComponentRecord, DetailsRecord, InboxRecord, KeyRecord, RouteRecord, RunRecord,
+    SurveyRecord, TimerRecord, VersionRecord, integer,
 };
 use crate::store::{
     ComponentRow, OpenCount, OpenRunFilter, RouteRow, RunPlace, RunRow, Standing, StoreError, TimerRow,
@@ -39,6 +41,9 @@ const LONGEST_LIST: Duration = Duration::from_secs(10);
 const LOOK: i32 = 10_000;
 /// SQLite's code of a statement that was given up (SQLITE_INTERRUPT).
 const GIVEN_UP: &str = "9";
+
+/// Runs of which the details are read at once.
+const RUNS_AT_ONCE: usize = 500;
 
 /// The readers: those of runs, and those of lists.
 #[derive(Debug)]
@@ -63,11 +68,8 @@ impl Reads {
         longest_turn: Duration,
         longest_list: Duration,
     ) -> Result<Self, StoreError> {
-        let options = database
-            .options()
-            .read_only(true)
-            .pragma("cache_size", CACHE)
-            .pragma("mmap_size", MAPPED);
+        let options =
+            database.options().read_only(true).pragma("cache_size", CACHE).pragma("mmap_size", MAPPED);
         let pool = || {
             // A local file has no connections that go stale: no test before each use, no renewal.
             SqlitePoolOptions::new().test_before_acquire(false).idle_timeout(None).max_lifetime(None)
@@ -261,6 +263,24 @@ impl Reads {
             Some(_) | None => failed(error),
         })?;
         records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn details(&self, run_ids: &[RunId]) -> Result<BTreeMap<RunId, Details>, StoreError> {
+        let mut found = BTreeMap::new();
+        for some in run_ids.chunks(RUNS_AT_ONCE) {
+            let mut statement = QueryBuilder::<Sqlite>::new(sql::DETAILS);
+            for (number, run_id) in some.iter().enumerate() {
+                statement.push(if number == 0 { "" } else { ", " }).push_bind(run_id.0.to_vec());
+            }
+            statement.push(")");
+            let records: Vec<DetailsRecord> =
+                statement.build_query_as().fetch_all(&self.pool).await.map_err(failed)?;
+            for record in records {
+                let (run_id, details) = record.try_into()?;
+                found.insert(run_id, details);
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn history(

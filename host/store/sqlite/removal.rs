@@ -5,9 +5,10 @@
 //! is gone nobody finds it; `removed_runs` remembers it until the last piece of its history is gone too. Must
 //! never touch a run that is open.
 
-use everfold_core::ids::Timestamp;
+use everfold_core::ids::{RunId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
+use super::details::DetailStatements;
 use crate::store::rows::integer;
 use crate::store::{Left, RemovalBounds, Removed, sql};
 
@@ -26,6 +27,7 @@ pub(super) struct Removal<'c> {
     removed_put: Statement<'c>,
     removed_first: Statement<'c>,
     removed_delete: Statement<'c>,
+    details: DetailStatements<'c>,
 }
 
 /// What of the batch's bound is left.
@@ -68,6 +70,7 @@ impl<'c> Removal<'c> {
             removed_put: prepare(sql::REMOVED_PUT)?,
             removed_first: prepare(sql::REMOVED_FIRST)?,
             removed_delete: prepare(sql::REMOVED_DELETE)?,
+            details: DetailStatements::prepare(connection)?,
         })
     }
 
@@ -91,6 +94,7 @@ impl<'c> Removal<'c> {
                 return more(runs);
             }
             self.run_delete.execute([run_id])?;
+            self.details.delete(RunId(*run_id))?;
             runs += 1;
             if self.remove_history(*run_id, &mut budget)? == Progress::Partly {
                 self.removed_put.execute([run_id])?;

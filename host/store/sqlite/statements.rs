@@ -18,6 +18,7 @@ use everfold_core::machine::RunStatus;
 use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
+use super::details::DetailStatements;
 use super::removal::Removal;
 use crate::store::rows::{encode, integer, outcome, shown};
 use crate::store::{Epoch, NewComponent, RetiredVersion, Retirement, RouteChange, Verdict, sql};
@@ -63,6 +64,7 @@ pub(super) struct Statements<'c> {
     version_retire: Statement<'c>,
     version_routed: Statement<'c>,
     run_move: Statement<'c>,
+    details: DetailStatements<'c>,
     pub(super) removal: Removal<'c>,
 }
 
@@ -111,6 +113,7 @@ impl<'c> Statements<'c> {
             version_retire: prepare(sql::VERSION_RETIRE)?,
             version_routed: prepare(sql::VERSION_ROUTED)?,
             run_move: prepare(sql::RUN_MOVE)?,
+            details: DetailStatements::prepare(connection)?,
             removal: Removal::prepare(connection)?,
         })
     }
@@ -208,6 +211,9 @@ impl<'c> Statements<'c> {
         if let Some(digest) = &decision.moved_to {
             self.run_move.execute(params![digest.0, key.run_id.0])?;
         }
+        if let Some(details) = &decision.details {
+            self.details.put(key, details)?;
+        }
         if let Some(request) = &decision.request {
             self.remember(key, request)?;
         }
@@ -231,7 +237,7 @@ impl<'c> Statements<'c> {
 
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
         let Decision { key, open_activities, closed, .. } = decision;
-        let NewRun { workflow_id, workflow_type, digest, started_at, request_id, id_reuse, if_open } =
+        let NewRun { workflow_id, workflow_type, digest, started_at, request_id, id_reuse, if_open, details } =
             new_run;
         let operations: &[Operation] = match if_open {
             IfOpen::Refused | IfOpen::Used => &[Operation::Start],
@@ -283,6 +289,10 @@ impl<'c> Statements<'c> {
         if let Some(request_id) = request_id {
             let put = params![key.namespace.0, workflow_id.0, start, request_id, key.run_id.0];
             self.request_put.execute(put)?;
+        }
+        // A step that changes them too has the last word.
+        if let (Some(details), None) = (details, &decision.details) {
+            self.details.put(key, details)?;
         }
         Ok(Verdict::COMMITTED)
     }
@@ -345,6 +355,9 @@ impl<'c> Statements<'c> {
             None::<Vec<u8>>,
         ])?;
         let key = RunKey { namespace: from.namespace.clone(), run_id: *run_id };
+        if let Some(details) = &new_run.details {
+            self.details.put(&key, details)?;
+        }
         for input in inputs {
             self.put_into_inbox(&key, input)?;
         }

@@ -11,6 +11,7 @@ use super::shown;
 use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, FailureLink, Payload};
 use crate::bindings::exports::everfold::workflow::workflow::{Event, EventKind, SignalReceived};
 use crate::continue_as_new::{ContinueAsNew, VersionChoice};
+use crate::details::{self, Described};
 use crate::failure::Failure;
 use crate::host::{ExternalWorkflow, Host, MetricKind, Signal};
 use crate::log::Level;
@@ -85,6 +86,8 @@ pub(super) struct Script {
     external: RefCell<BTreeSet<EventId>>,
     versions: RefCell<BTreeMap<String, Followed>>,
     closed: RefCell<Option<Closed>>,
+    search_attributes: RefCell<Described>,
+    memo: RefCell<Described>,
 }
 
 /// The version of a change that a run follows.
@@ -111,7 +114,23 @@ impl Script {
             external: RefCell::default(),
             versions: RefCell::default(),
             closed: RefCell::default(),
+            search_attributes: RefCell::default(),
+            memo: RefCell::default(),
         })
+    }
+
+    /// Notes what the run is described by when it begins.
+    pub(super) fn describe(&self, search_attributes: &[(String, Payload)], memo: &[(String, Payload)]) {
+        self.search_attributes.borrow_mut().extend(search_attributes.iter().cloned());
+        self.memo.borrow_mut().extend(memo.iter().cloned());
+    }
+
+    pub(super) fn search_attributes(&self) -> Described {
+        self.search_attributes.borrow().clone()
+    }
+
+    pub(super) fn memo(&self) -> Described {
+        self.memo.borrow().clone()
     }
 
     /// Notes which version of a change the run follows.
@@ -335,6 +354,16 @@ impl Host for ScriptedHost {
         self.0.initiate(format!("ExternalCancelInitiated {} {reason}", target(to)).trim_end())
     }
 
+    fn upsert_search_attributes(&self, changes: &[(String, Payload)]) {
+        self.0.command(&format!("SearchAttributesUpserted {}", named(changes)));
+        details::apply(&mut self.0.search_attributes.borrow_mut(), changes, &details::NO_ATTRIBUTE);
+    }
+
+    fn upsert_memo(&self, changes: &[(String, Payload)]) {
+        self.0.command(&format!("MemoUpserted {}", named(changes)));
+        details::apply(&mut self.0.memo.borrow_mut(), changes, &details::NO_ENTRY);
+    }
+
     fn get_version(&self, change_id: &str, minimum: i32, maximum: i32) -> i32 {
         let ask = format!("get-version `{change_id}`");
         self.0.refuse_while_querying(&ask);
@@ -391,6 +420,11 @@ impl Host for ScriptedHost {
         }
         self.0.metrics.borrow_mut().push(line);
     }
+}
+
+/// Named payloads as one JSON object.
+fn named(payloads: &[(String, Payload)]) -> Value {
+    payloads.iter().map(|(name, value)| (name.clone(), shown(value))).collect()
 }
 
 /// Another run as a line of the history names it.

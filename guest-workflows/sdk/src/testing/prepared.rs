@@ -6,23 +6,39 @@ use serde::de::DeserializeOwned;
 use super::{SEED, START_MS, Script, TestRun, encode, started};
 use crate::context::Context;
 use crate::continue_as_new::Stop;
+use crate::details::changes;
+use crate::payload::Payload;
 
 /// A run that is yet to start; [`TestRun::following`] makes one.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// Each change with the version that the run follows.
     versions: Vec<(String, i32)>,
+    search_attributes: Vec<(String, Payload)>,
+    memo: Vec<(String, Payload)>,
 }
 
 impl Prepared {
     pub(super) const fn new() -> Self {
-        Self { versions: Vec::new() }
+        Self { versions: Vec::new(), search_attributes: Vec::new(), memo: Vec::new() }
     }
 
     /// Follows that version of one change more.
     #[must_use]
     pub fn following(mut self, change_id: &str, version: i32) -> Self {
         self.versions.push((change_id.to_owned(), version));
+        self
+    }
+
+    /// Begins with these search attributes and this memo, both objects.
+    ///
+    /// # Panics
+    ///
+    /// When one is no object.
+    #[must_use]
+    pub fn described_by(mut self, search_attributes: &impl Serialize, memo: &impl Serialize) -> Self {
+        self.search_attributes = changes(search_attributes, "search attributes");
+        self.memo = changes(memo, "entries of a memo");
         self
     }
 
@@ -46,6 +62,9 @@ impl Prepared {
         for (change_id, version) in &self.versions {
             script.follow(change_id, *version);
         }
-        TestRun::start_on(script, workflow, started(encode(input), SEED))
+        let mut started = started(encode(input), SEED);
+        started.search_attributes = self.search_attributes;
+        started.memo = self.memo;
+        TestRun::start_on(script, workflow, started)
     }
 }
