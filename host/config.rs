@@ -127,6 +127,9 @@ pub(crate) struct LimitsSection {
     /// Requests of a run to other runs that are not answered; default 2,000.
     #[serde(deserialize_with = "positive")]
     pub(crate) pending_external_requests: usize,
+    /// Children of a run that are open at once; default 2,000.
+    #[serde(deserialize_with = "positive")]
+    pub(crate) pending_children: usize,
     /// Memory of an instance in bytes; default 64 MiB.
     #[serde(deserialize_with = "positive")]
     pub(crate) memory_bytes: usize,
@@ -290,8 +293,14 @@ impl Default for LogSection {
 impl Default for LimitsSection {
     /// DESIGN.md sections 1 and 6.
     fn default() -> Self {
-        let Limits { payload_bytes, history_events, pending_activities, signals, pending_external_requests } =
-            Limits::default();
+        let Limits {
+            payload_bytes,
+            history_events,
+            pending_activities,
+            signals,
+            pending_external_requests,
+            pending_children,
+        } = Limits::default();
         let LoadLimits { writes_under_way, activities_under_way } = LoadLimits::default();
         let ServerLimits { request_bytes_under_way, connections, waiting_requests } = ServerLimits::default();
         Self {
@@ -300,6 +309,7 @@ impl Default for LimitsSection {
             pending_activities,
             signals,
             pending_external_requests,
+            pending_children,
             memory_bytes: 64 * 1024 * 1024,
             activation_time_ms: 1_000,
             component_bytes: 16 * 1024 * 1024,
@@ -386,6 +396,7 @@ impl Settings {
             pending_activities,
             signals,
             pending_external_requests,
+            pending_children,
             live_instances,
             writes_under_way,
             activities_under_way,
@@ -398,6 +409,7 @@ impl Settings {
                 pending_activities,
                 signals,
                 pending_external_requests,
+                pending_children,
             },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
             closed_runs_kept: self.retention.closed_days.map(Days::duration),

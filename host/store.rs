@@ -18,7 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use everfold_core::attributes::Details;
 use everfold_core::decision::{Blocked, Decision, InboxInput, InboxSeq, Outcome, PendingActivity, Request};
-use everfold_core::event::Event;
+use everfold_core::event::{Event, ParentRun, WorkflowTerminated};
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
 use everfold_core::query::{OrderBy, Query};
@@ -200,11 +200,11 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be read.
     async fn history(&self, key: &RunKey, after: EventId, limit: usize) -> Result<Vec<Event>, StoreError>;
 
-    /// A run's inbox in order.
+    /// A run's inbox.
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError>;
+    async fn inbox(&self, key: &RunKey) -> Result<Inbox, StoreError>;
 
     /// A run's rows of attempts, by the number of the scheduling command.
     ///
@@ -363,6 +363,8 @@ pub struct RunRow {
     pub outcome: Option<Outcome>,
     /// Why it is blocked, if it is.
     pub blocked: Option<Blocked>,
+    /// The run whose child it is.
+    pub parent: Option<ParentRun>,
 }
 
 /// The place of a run in a list: what it is ordered by, and its id.
@@ -535,6 +537,18 @@ pub enum Left {
     Later(Option<Timestamp>),
 }
 
+/// What waits for a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inbox {
+    /// Inputs, in order.
+    pub inputs: Vec<(InboxSeq, InboxInput)>,
+    /// That it is to be closed without asking its guest, whatever else waits.
+    pub termination: Option<WorkflowTerminated>,
+}
+
+/// How the row of a termination is marked among those of inputs.
+pub(crate) const TERMINATION: &str = "WorkflowTerminated";
+
 /// All that is kept of an open run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenRun {
@@ -542,8 +556,8 @@ pub struct OpenRun {
     pub row: RunRow,
     /// All its events.
     pub history: Vec<Event>,
-    /// What waits for it, in order.
-    pub inbox: Vec<(InboxSeq, InboxInput)>,
+    /// What waits for it.
+    pub inbox: Inbox,
     /// Its open activities that were attempted, by the number of the scheduling command.
     pub attempts: Vec<PendingActivity>,
 }

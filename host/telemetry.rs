@@ -400,7 +400,11 @@ impl Telemetry {
             | Input::TimerFired(_)
             | Input::SignalReceived(_)
             | Input::ExternalRequestCompleted(_)
-            | Input::ExternalRequestFailed(_) => return,
+            | Input::ExternalRequestFailed(_)
+            | Input::ChildWorkflowStarted(_)
+            | Input::ChildWorkflowStartFailed(_)
+            | Input::ChildWorkflowCompleted(_)
+            | Input::ChildWorkflowFailed(_) => return,
         };
         self.inner.attempting.closing(task, closing, &self.inner.clock);
     }

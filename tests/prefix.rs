@@ -18,7 +18,7 @@ use everfold::runner::HostSettings;
 use everfold::store::{SqliteStore, Store, Verdict};
 use everfold_core::command::Command;
 use everfold_core::decision::{Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun};
-use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
+use everfold_core::event::{Event, EventKind, Input, ParentRun, WorkflowStarted};
 use everfold_core::failure::Failure;
 use everfold_core::fold::{Folded, activations};
 use everfold_core::ids::{RunId, RunKey, Timestamp};
@@ -176,7 +176,8 @@ async fn leave_prefix(folder: &Path, chain: &Chain, cut: usize, wasm: &str) {
         // What waited for the run is what it folded.
         let inbox = store.inbox(&key).await.unwrap();
         let folded = &decision.events[0].kind;
-        let taken = inbox.iter().find(|(_, waiting)| EventKind::Input(waiting.input.clone()) == *folded);
+        let taken =
+            inbox.inputs.iter().find(|(_, waiting)| EventKind::Input(waiting.input.clone()) == *folded);
         decision.inbox_taken = taken.map(|(seq, _)| *seq).into_iter().collect();
         let verdicts = store.commit(Arc::new(vec![decision])).await.unwrap();
         assert!(matches!(verdicts[..], [Verdict::Committed { .. }]), "{verdicts:?}");
@@ -198,6 +199,7 @@ fn new_run(started: &WorkflowStarted, at: Timestamp) -> NewRun {
         request_id: None,
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
+        parent: started.parent.clone(),
         details: started.details(),
     }
 }
@@ -223,6 +225,25 @@ fn next_run(event: &Event, from: &WorkflowStarted, chain: &Chain) -> Option<Next
                 ..from.clone()
             };
             (first, Kinship::Detached)
+        }
+        EventKind::Command(Command::ChildWorkflowInitiated(next)) => {
+            let parent = ParentRun {
+                workflow_id: from.workflow_id.clone(),
+                run_id: from.run_id,
+                command_event_id: event.id,
+                close_policy: next.parent_close_policy,
+            };
+            let first = WorkflowStarted {
+                workflow_type: next.workflow_type.clone(),
+                workflow_id: next.workflow_id.clone(),
+                run_id: next.run_id,
+                original_run_id: next.run_id,
+                input: next.input.clone(),
+                headers: next.headers.clone(),
+                parent: Some(parent),
+                ..from.clone()
+            };
+            (first, Kinship::Child)
         }
         EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => return None,
     };
@@ -385,6 +406,25 @@ async fn numbers_in_one_run_and_in_several() {
         };
         restarts_at_every_prefix(sample).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_family() {
+    let failing = json!({ "workflow_type": "family", "input": { "children": [], "then": "fail" } });
+    let children = [
+        json!({ "workflow_type": "echo", "input": "hello" }),
+        json!({ "workflow_type": "echo", "input": 2, "workflow_id": "named" }),
+        json!({ "workflow_type": "four-steps", "input": { "activity": "noop" } }),
+        failing,
+    ];
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "family",
+        input: json!({ "children": children, "then": "results" }),
+        answers: noop(),
+        drive: Drive::Nothing,
+    };
+    restarts_at_every_prefix(sample).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

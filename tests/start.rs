@@ -190,7 +190,7 @@ async fn a_run_that_is_blocked_from_its_start_keeps_the_signal() {
     test.until("broken", |run| run.blocked.is_some()).await;
     let key = everfold_core::ids::RunKey { namespace: run("broken").namespace, run_id: started.run_id };
     let waiting = everfold::store::Store::inbox(&*test.store, &key).await.unwrap();
-    let types: Vec<_> = waiting.iter().map(|(_, waiting)| waiting.input.type_name()).collect();
+    let types: Vec<_> = waiting.inputs.iter().map(|(_, waiting)| waiting.input.type_name()).collect();
     assert_eq!(types, ["WorkflowStarted", "SignalReceived"]);
     test.stop().await;
 }

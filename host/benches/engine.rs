@@ -52,6 +52,7 @@ fn started(component: &LoadedComponent, workflow_type: &str, input: &Value) -> I
         seed: Seed([3; 32]),
         attempt: 1,
         continued_from_run_id: None,
+        parent: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     }))

@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::{AttributeValue, Changes};
+use crate::decision::IdReusePolicy;
 use crate::event::{ActivityTimeouts, SignalReceived};
 use crate::failure::Failure;
 use crate::ids::{EventId, RunId, WorkflowId};
@@ -55,6 +56,12 @@ pub enum Command {
     /// Ask another run to cancel.
     #[n(12)]
     ExternalCancelInitiated(#[n(0)] Box<ExternalCancelInitiated>),
+    /// Begin a child.
+    #[n(13)]
+    ChildWorkflowInitiated(#[n(0)] Box<ChildWorkflowInitiated>),
+    /// Ask a child to cancel.
+    #[n(14)]
+    ChildCancelRequested(#[n(0)] ChildCancelRequested),
     /// Change what the run can be found by.
     #[n(17)]
     SearchAttributesUpserted(#[n(0)] SearchAttributesUpserted),
@@ -300,6 +307,97 @@ pub struct MemoUpserted {
     pub memo: Changes<Payload>,
 }
 
+/// A child: a run that tells this one of its end.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct ChildWorkflowInitiated {
+    /// Its type.
+    #[n(0)]
+    pub workflow_type: String,
+    /// Its workflow id.
+    #[n(1)]
+    pub workflow_id: WorkflowId,
+    /// Its first run.
+    #[n(2)]
+    pub run_id: RunId,
+    /// Its input.
+    #[n(3)]
+    pub input: Payload,
+    /// Named payloads beside the input.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Payload)>,
+    /// What becomes of it when this run closes.
+    #[n(5)]
+    #[serde(default)]
+    pub parent_close_policy: ParentClosePolicy,
+    /// What becomes of it when it is not waited for any more.
+    #[n(6)]
+    #[serde(default)]
+    pub cancellation_type: CancellationType,
+    /// Whether its workflow id may have been a closed run's.
+    #[n(7)]
+    #[serde(default)]
+    pub id_reuse_policy: IdReusePolicy,
+    /// Which component folds it.
+    #[n(8)]
+    #[serde(default)]
+    pub version: VersionChoice,
+    /// One line for people.
+    #[n(9)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
+}
+
+/// What becomes of a child when the run that began it closes, also by continuing as new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentClosePolicy {
+    /// It is terminated.
+    #[n(0)]
+    #[default]
+    Terminate,
+    /// It is asked to cancel.
+    #[n(1)]
+    RequestCancel,
+    /// It goes on.
+    #[n(2)]
+    Abandon,
+}
+
+impl ParentClosePolicy {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Terminate, Self::RequestCancel, Self::Abandon];
+
+    /// Its name in JSON and in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::RequestCancel => "request_cancel",
+            Self::Abandon => "abandon",
+        }
+    }
+
+    /// The policy of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+/// The request to a child to cancel.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ChildCancelRequested {
+    /// The command that began it.
+    #[n(0)]
+    pub command_event_id: EventId,
+    /// Why.
+    #[n(1)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
 impl Command {
     /// Bytes of its payload; 0 where it has none of its own size.
     #[must_use]
@@ -310,6 +408,7 @@ impl Command {
             Self::WorkflowContinuedAsNew(next) => next.input.size(),
             Self::DetachedWorkflowStarted(started) => started.input.size(),
             Self::ExternalSignalInitiated(request) => request.signal.input.size(),
+            Self::ChildWorkflowInitiated(child) => child.input.size(),
             Self::MemoUpserted(upserted) => {
                 upserted.memo.iter().flat_map(|(_, value)| value).map(Payload::size).sum()
             }
@@ -320,6 +419,7 @@ impl Command {
             | Self::WorkflowCanceled(_)
             | Self::SignalTaken(_)
             | Self::ExternalCancelInitiated(_)
+            | Self::ChildCancelRequested(_)
             | Self::SearchAttributesUpserted(_)
             | Self::VersionMarkerRecorded(_) => 0,
         }
@@ -342,6 +442,8 @@ impl Command {
             Self::VersionMarkerRecorded(_) => "VersionMarkerRecorded",
             Self::ExternalSignalInitiated(_) => "ExternalSignalInitiated",
             Self::ExternalCancelInitiated(_) => "ExternalCancelInitiated",
+            Self::ChildWorkflowInitiated(_) => "ChildWorkflowInitiated",
+            Self::ChildCancelRequested(_) => "ChildCancelRequested",
             Self::SearchAttributesUpserted(_) => "SearchAttributesUpserted",
             Self::MemoUpserted(_) => "MemoUpserted",
         }
@@ -362,6 +464,8 @@ impl Command {
             Self::VersionMarkerRecorded(marker) => marker.change_id.clone(),
             Self::ExternalSignalInitiated(request) => request.signal.name.clone(),
             Self::ExternalCancelInitiated(request) => request.to.workflow_id.0.clone(),
+            Self::ChildWorkflowInitiated(child) => child.workflow_type.clone(),
+            Self::ChildCancelRequested(request) => request.command_event_id.to_string(),
             Self::TimerStarted(_)
             | Self::WorkflowCompleted(_)
             | Self::WorkflowFailed(_)
@@ -387,6 +491,8 @@ impl Command {
             | Self::DetachedWorkflowStarted(_)
             | Self::ExternalSignalInitiated(_)
             | Self::ExternalCancelInitiated(_)
+            | Self::ChildWorkflowInitiated(_)
+            | Self::ChildCancelRequested(_)
             | Self::SearchAttributesUpserted(_)
             | Self::MemoUpserted(_)
             | Self::VersionMarkerRecorded(_) => false,

@@ -1,6 +1,7 @@
 //! Decisions: what one step of a run changes, as data. A decision is committed in one transaction,
 //! fenced by the run's expected next event number; only then is anything in it acted on.
 
+pub mod child;
 pub mod message;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::attributes::Details;
 use crate::command::Command;
 use crate::divergence::Nondeterminism;
-use crate::event::{Event, EventKind, Input, Note, WorkflowCancelRequested};
+use crate::event::{Event, EventKind, Input, Note, ParentRun, WorkflowCancelRequested};
 use crate::failure::{CanceledFailure, Failure, FailureKind};
 use crate::fold::Folded;
 use crate::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
@@ -116,6 +117,8 @@ pub enum Kinship {
     Successor,
     /// It goes its own way. If its workflow id has an open run, it is not begun.
     Detached,
+    /// It tells the one that began it of its end; that one is told whether it was begun.
+    Child,
 }
 
 /// The row of a run that a decision creates.
@@ -135,6 +138,8 @@ pub struct NewRun {
     pub id_reuse: IdReusePolicy,
     /// What the start is content with if a run is open under the workflow id.
     pub if_open: IfOpen,
+    /// The run whose child it is.
+    pub parent: Option<ParentRun>,
     /// What it is described by when it begins; absent where there is nothing.
     pub details: Option<Box<Details>>,
 }
@@ -154,15 +159,19 @@ pub enum IfOpen {
 
 /// Whether a new run may have the workflow id of a closed one. It speaks of the last closed run that the store
 /// still has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum IdReusePolicy {
     /// However that one closed.
+    #[n(0)]
     #[default]
     AllowDuplicate,
     /// If it failed, was cancelled, was terminated or ran out of time.
+    #[n(1)]
     AllowDuplicateFailedOnly,
     /// Never.
+    #[n(2)]
     RejectDuplicate,
 }
 
@@ -225,6 +234,8 @@ pub struct Effects {
     pub timers_closed: Vec<EventId>,
     /// What goes to other runs, in order.
     pub messages: Vec<OutgoingMessage>,
+    /// Requests to children to cancel, with the command that began each.
+    pub children_canceled: Vec<(EventId, InboxInput)>,
 }
 
 /// The place of a row in the inbox: the store numbers rows in the order of their commits.
@@ -447,7 +458,11 @@ impl Effects {
             | Input::WorkflowCancelRequested(_)
             | Input::SignalReceived(_)
             | Input::ExternalRequestCompleted(_)
-            | Input::ExternalRequestFailed(_) => {}
+            | Input::ExternalRequestFailed(_)
+            | Input::ChildWorkflowStarted(_)
+            | Input::ChildWorkflowStartFailed(_)
+            | Input::ChildWorkflowCompleted(_)
+            | Input::ChildWorkflowFailed(_) => {}
         }
     }
 
@@ -469,10 +484,17 @@ impl Effects {
                 let cancel = Input::WorkflowCancelRequested(WorkflowCancelRequested { reason });
                 self.messages.push(OutgoingMessage::new(event, &request.to, cancel));
             }
+            Command::ChildCancelRequested(request) => {
+                let reason = request.reason.clone();
+                let input = Input::WorkflowCancelRequested(WorkflowCancelRequested { reason });
+                let cancel = InboxInput { received_at: event.time, input };
+                self.children_canceled.push((request.command_event_id, cancel));
+            }
             // Dispatched as it stands in the history.
             Command::ActivityScheduled(_)
             | Command::SignalTaken(_)
             | Command::DetachedWorkflowStarted(_)
+            | Command::ChildWorkflowInitiated(_)
             | Command::VersionMarkerRecorded(_)
             | Command::SearchAttributesUpserted(_)
             | Command::MemoUpserted(_)
@@ -523,6 +545,8 @@ impl Closed {
             | Command::DetachedWorkflowStarted(_)
             | Command::ExternalSignalInitiated(_)
             | Command::ExternalCancelInitiated(_)
+            | Command::ChildWorkflowInitiated(_)
+            | Command::ChildCancelRequested(_)
             | Command::SearchAttributesUpserted(_)
             | Command::MemoUpserted(_)
             | Command::VersionMarkerRecorded(_) => return None,

@@ -11,7 +11,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::attributes::{Details, Memo, SearchAttributes};
-use crate::command::Command;
+use crate::command::{Command, ParentClosePolicy};
 use crate::failure::Failure;
 use crate::ids::{Digest, EventId, Namespace, RunId, Seed, Timestamp, WorkflowId};
 use crate::payload::Payload;
@@ -78,6 +78,18 @@ pub enum Input {
     /// There is no such run.
     #[n(9)]
     ExternalRequestFailed(#[n(0)] ExternalRequestFailed),
+    /// A child began.
+    #[n(10)]
+    ChildWorkflowStarted(#[n(0)] ChildWorkflowStarted),
+    /// A child was not begun.
+    #[n(11)]
+    ChildWorkflowStartFailed(#[n(0)] ChildWorkflowClosedBadly),
+    /// A child returned a result.
+    #[n(12)]
+    ChildWorkflowCompleted(#[n(0)] ChildWorkflowCompleted),
+    /// A child closed without a result.
+    #[n(13)]
+    ChildWorkflowFailed(#[n(0)] ChildWorkflowClosedBadly),
 }
 
 /// The run's beginning.
@@ -118,6 +130,10 @@ pub struct WorkflowStarted {
     #[n(10)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued_from_run_id: Option<RunId>,
+    /// The run whose child it is.
+    #[n(11)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRun>,
     /// What it can be found by.
     #[n(20)]
     #[serde(default, skip_serializing_if = "SearchAttributes::is_empty")]
@@ -138,6 +154,23 @@ impl WorkflowStarted {
         let (search_attributes, memo) = (self.search_attributes.clone(), self.memo.clone());
         Some(Box::new(Details { search_attributes, memo }))
     }
+}
+
+/// The run whose child a run is, and how they hang together.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ParentRun {
+    /// Its workflow id.
+    #[n(0)]
+    pub workflow_id: WorkflowId,
+    /// Its id.
+    #[n(1)]
+    pub run_id: RunId,
+    /// Its command that began the child.
+    #[n(2)]
+    pub command_event_id: EventId,
+    /// What becomes of the child when the parent closes.
+    #[n(3)]
+    pub close_policy: ParentClosePolicy,
 }
 
 /// The request to stop a run.
@@ -214,6 +247,39 @@ pub struct ExternalRequestFailed {
     #[n(0)]
     pub command_event_id: EventId,
     /// Why.
+    #[n(1)]
+    pub failure: Failure,
+}
+
+/// A child's beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ChildWorkflowStarted {
+    /// The command that began it.
+    #[n(0)]
+    pub command_event_id: EventId,
+    /// Its first run.
+    #[n(1)]
+    pub run_id: RunId,
+}
+
+/// A child's good end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ChildWorkflowCompleted {
+    /// The command that began it.
+    #[n(0)]
+    pub command_event_id: EventId,
+    /// What it returned.
+    #[n(1)]
+    pub result: Payload,
+}
+
+/// A child's bad end, or that it was not begun.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ChildWorkflowClosedBadly {
+    /// The command that began it, or was to.
+    #[n(0)]
+    pub command_event_id: EventId,
+    /// A child workflow's failure whose cause says why.
     #[n(1)]
     pub failure: Failure,
 }
@@ -308,7 +374,7 @@ impl EventKind {
 
 impl Input {
     /// All names of inputs.
-    pub const TYPES: [&'static str; 10] = [
+    pub const TYPES: [&'static str; 14] = [
         "WorkflowStarted",
         "WorkflowCancelRequested",
         "ActivityCompleted",
@@ -319,6 +385,10 @@ impl Input {
         "SignalReceived",
         "ExternalRequestCompleted",
         "ExternalRequestFailed",
+        "ChildWorkflowStarted",
+        "ChildWorkflowStartFailed",
+        "ChildWorkflowCompleted",
+        "ChildWorkflowFailed",
     ];
 
     /// Bytes of its payload; 0 where it has none of its own size.
@@ -328,13 +398,17 @@ impl Input {
             Self::WorkflowStarted(started) => started.input.size(),
             Self::ActivityCompleted(completed) => completed.result.size(),
             Self::SignalReceived(signal) => signal.input.size(),
+            Self::ChildWorkflowCompleted(completed) => completed.result.size(),
             Self::WorkflowCancelRequested(_)
             | Self::ActivityFailed(_)
             | Self::ActivityTimedOut(_)
             | Self::ActivityCanceled(_)
             | Self::TimerFired(_)
             | Self::ExternalRequestCompleted(_)
-            | Self::ExternalRequestFailed(_) => 0,
+            | Self::ExternalRequestFailed(_)
+            | Self::ChildWorkflowStarted(_)
+            | Self::ChildWorkflowStartFailed(_)
+            | Self::ChildWorkflowFailed(_) => 0,
         }
     }
 
@@ -352,6 +426,10 @@ impl Input {
             Self::SignalReceived(_) => "SignalReceived",
             Self::ExternalRequestCompleted(_) => "ExternalRequestCompleted",
             Self::ExternalRequestFailed(_) => "ExternalRequestFailed",
+            Self::ChildWorkflowStarted(_) => "ChildWorkflowStarted",
+            Self::ChildWorkflowStartFailed(_) => "ChildWorkflowStartFailed",
+            Self::ChildWorkflowCompleted(_) => "ChildWorkflowCompleted",
+            Self::ChildWorkflowFailed(_) => "ChildWorkflowFailed",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::command::{Command, SignalTaken, VersionMarkerRecorded};
 use crate::divergence::{Change, Comparison, Nondeterminism, Replaying};
 use crate::event::{Event, EventKind, Input, SignalReceived};
-use crate::ids::{EventId, RunId, Timestamp};
+use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
 use crate::limits::Limits;
 use crate::machine::version::DEFAULT_VERSION;
 use crate::machine::{IllegalEvent, RunState};
@@ -173,10 +173,20 @@ impl Activation {
         match recorded.map(|event| &event.kind) {
             Some(EventKind::Command(Command::WorkflowContinuedAsNew(next))) => return next.new_run_id,
             Some(EventKind::Command(Command::DetachedWorkflowStarted(started))) => return started.run_id,
+            Some(EventKind::Command(Command::ChildWorkflowInitiated(child))) => return child.run_id,
             Some(EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_)) | None => {}
         }
         match self.state.started() {
             Some(started) => started.run_id.following(&started.seed, id, self.events[0].time),
+            None => unreachable!("the first input of a state is WorkflowStarted"),
+        }
+    }
+
+    /// The workflow id of a child begun next, unless the guest names one itself.
+    #[must_use]
+    pub fn child_workflow_id(&self) -> WorkflowId {
+        match self.state.started() {
+            Some(started) => WorkflowId(format!("{}_{}", started.original_run_id, self.next_call().0)),
             None => unreachable!("the first input of a state is WorkflowStarted"),
         }
     }

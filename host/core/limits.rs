@@ -18,6 +18,8 @@ pub struct Limits {
     pub signals: u64,
     /// Requests to other runs that are not answered.
     pub pending_external_requests: usize,
+    /// Children that are open at once.
+    pub pending_children: usize,
 }
 
 impl Default for Limits {
@@ -29,6 +31,7 @@ impl Default for Limits {
             pending_activities: 2_000,
             signals: 10_000,
             pending_external_requests: 2_000,
+            pending_children: 2_000,
         }
     }
 }
@@ -81,11 +84,18 @@ impl Limits {
                 behind.change(&upserted.memo);
                 behind.check()?;
             }
+            Command::ChildWorkflowInitiated(child) => {
+                self.check_payload("the input of a child workflow", child.input.size())?;
+                if state.children().len() >= self.pending_children {
+                    return Err(format!("a run has at most {} children open at once", self.pending_children));
+                }
+            }
             Command::ActivityCancelRequested(_)
             | Command::TimerStarted(_)
             | Command::TimerCanceled(_)
             | Command::SignalTaken(_)
             | Command::VersionMarkerRecorded(_)
+            | Command::ChildCancelRequested(_)
             | Command::WorkflowFailed(_) => {}
         }
         Ok(())

@@ -30,6 +30,7 @@ const GENEROUS: Limits = Limits {
     pending_activities: usize::MAX,
     signals: u64::MAX,
     pending_external_requests: usize::MAX,
+    pending_children: usize::MAX,
 };
 
 /// How an open operation is imagined to end.
@@ -203,7 +204,9 @@ fn call(event: &Event, activities: &mut BTreeMap<EventId, String>) -> Option<Cal
             let name = activities.get(&request.scheduled_event_id).cloned().unwrap_or_default();
             Some(Call { name, ..call })
         }
-        Command::TimerCanceled(_) => Some(Call { name: String::new(), ..call }),
+        Command::TimerCanceled(_) | Command::ChildCancelRequested(_) => {
+            Some(Call { name: String::new(), ..call })
+        }
         Command::TimerStarted(_)
         | Command::WorkflowCompleted(_)
         | Command::WorkflowFailed(_)
@@ -213,6 +216,7 @@ fn call(event: &Event, activities: &mut BTreeMap<EventId, String>) -> Option<Cal
         | Command::DetachedWorkflowStarted(_)
         | Command::ExternalSignalInitiated(_)
         | Command::ExternalCancelInitiated(_)
+        | Command::ChildWorkflowInitiated(_)
         | Command::SearchAttributesUpserted(_)
         | Command::MemoUpserted(_)
         | Command::VersionMarkerRecorded(_) => Some(call),

@@ -11,6 +11,7 @@
 //! outside it is a host fault, because the runner asks before it folds ([`RunState::awaits`]).
 
 pub mod activity;
+pub mod child;
 pub mod external;
 pub mod signal;
 pub mod timer;
@@ -25,6 +26,7 @@ use crate::command::Command;
 use crate::event::{Event, EventKind, Input, Note, WorkflowStarted};
 use crate::ids::{Digest, EventId, Timestamp};
 use activity::Activities;
+use child::Children;
 use external::ExternalRequests;
 use signal::Signals;
 use timer::Timers;
@@ -76,6 +78,20 @@ impl RunStatus {
         }
     }
 
+    /// What a run did that stands so, for people.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Running => "is running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "was canceled",
+            Self::Terminated => "was terminated",
+            Self::TimedOut => "timed out",
+            Self::ContinuedAsNew => "continued as new",
+        }
+    }
+
     /// The status of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -106,6 +122,7 @@ pub struct RunState {
     timers: Timers,
     signals: Signals,
     external: ExternalRequests,
+    children: Children,
     versions: Versions,
     details: Details,
     digest: Option<Digest>,
@@ -131,6 +148,7 @@ impl RunState {
             timers: Timers::new(),
             signals: Signals::new(),
             external: ExternalRequests::new(),
+            children: Children::new(),
             versions: Versions::new(),
             details: Details::new(),
             digest: None,
@@ -197,6 +215,12 @@ impl RunState {
         &self.external
     }
 
+    /// The children that have not closed.
+    #[must_use]
+    pub const fn children(&self) -> &Children {
+        &self.children
+    }
+
     /// The versions of changes that the run follows.
     #[must_use]
     pub const fn versions(&self) -> &Versions {
@@ -246,6 +270,10 @@ impl RunState {
             Input::SignalReceived(_) => self.started.is_some(),
             Input::ExternalRequestCompleted(closed) => self.external.is_open(closed.command_event_id),
             Input::ExternalRequestFailed(closed) => self.external.is_open(closed.command_event_id),
+            Input::ChildWorkflowStarted(started) => self.children.awaits_start(started.command_event_id),
+            Input::ChildWorkflowStartFailed(failed) => self.children.awaits_start(failed.command_event_id),
+            Input::ChildWorkflowCompleted(closed) => self.children.awaits_end(closed.command_event_id),
+            Input::ChildWorkflowFailed(closed) => self.children.awaits_end(closed.command_event_id),
         }
     }
 
@@ -307,6 +335,12 @@ impl RunState {
             Input::SignalReceived(signal) => self.signals.receive(id, signal),
             Input::ExternalRequestCompleted(closed) => self.external.close(closed.command_event_id)?,
             Input::ExternalRequestFailed(closed) => self.external.close(closed.command_event_id)?,
+            Input::ChildWorkflowStarted(started) => self.children.start(started.command_event_id)?,
+            Input::ChildWorkflowStartFailed(failed) => {
+                self.children.fail_to_start(failed.command_event_id)?
+            }
+            Input::ChildWorkflowCompleted(closed) => self.children.close(closed.command_event_id)?,
+            Input::ChildWorkflowFailed(closed) => self.children.close(closed.command_event_id)?,
         }
         Ok(())
     }
@@ -327,6 +361,10 @@ impl RunState {
             Command::VersionMarkerRecorded(marker) => self.versions.mark(marker),
             Command::ExternalSignalInitiated(_) | Command::ExternalCancelInitiated(_) => {
                 self.external.initiate(id);
+            }
+            Command::ChildWorkflowInitiated(child) => self.children.initiate(id, time, child),
+            Command::ChildCancelRequested(request) => {
+                self.children.request_cancel(request.command_event_id)?;
             }
             Command::DetachedWorkflowStarted(_) => {}
             Command::SearchAttributesUpserted(upserted) => {

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use everfold_core::command::{
-    ActivityCancelRequested, Command, DetachedWorkflowStarted, ExternalCancelInitiated,
+    ActivityCancelRequested, ChildCancelRequested, Command, DetachedWorkflowStarted, ExternalCancelInitiated,
     ExternalSignalInitiated, MemoUpserted, SearchAttributesUpserted, TimerCanceled, TimerStarted,
-    VersionChoice, WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
+    WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
 };
 use everfold_core::event::SignalReceived;
 use everfold_core::ids::{EventId, WorkflowId};
 use everfold_core::payload::Payload;
 
 use super::bindings::everfold::workflow::host::{
-    ExternalWorkflow as WitExternalWorkflow, Host, LogLevel as WitLogLevel, MetricKind as WitMetricKind,
-    Signal, VersionChoice as WitVersionChoice,
+    ChildOptions, ExternalWorkflow as WitExternalWorkflow, Host, LogLevel as WitLogLevel,
+    MetricKind as WitMetricKind, Signal, VersionChoice as WitVersionChoice,
 };
 use super::bindings::everfold::workflow::types;
 use super::convert::{lift, lower};
@@ -29,7 +29,7 @@ pub(super) const TYPES_INTERFACE: &str = "everfold:workflow/types@0.1.0";
 pub(super) const WORKFLOW_INTERFACE: &str = "everfold:workflow/workflow@0.1.0";
 
 /// The functions of the interface. wasmtime cannot list what a linker has.
-pub(super) const FUNCTIONS: [&str; 18] = [
+pub(super) const FUNCTIONS: [&str; 20] = [
     "schedule-activity",
     "request-cancel-activity",
     "start-timer",
@@ -40,6 +40,8 @@ pub(super) const FUNCTIONS: [&str; 18] = [
     "take-signal",
     "continue-as-new",
     "start-detached-workflow",
+    "start-child-workflow",
+    "request-cancel-child-workflow",
     "signal-external-workflow",
     "request-cancel-external-workflow",
     "upsert-search-attributes",
@@ -134,10 +136,7 @@ impl Host for GuestState {
             workflow_type,
             input,
             headers,
-            version: match version {
-                WitVersionChoice::FollowRoute => VersionChoice::FollowRoute,
-                WitVersionChoice::StayPinned => VersionChoice::StayPinned,
-            },
+            version: lift::version(version),
         }));
         Ok(self.command(function, bytes, command)?.0)
     }
@@ -161,6 +160,33 @@ impl Host for GuestState {
             headers,
         }));
         Ok(self.command(function, bytes, command)?.0)
+    }
+
+    fn start_child_workflow(
+        &mut self,
+        workflow_type: String,
+        input: types::Payload,
+        options: ChildOptions,
+    ) -> wasmtime::Result<u64> {
+        let function = "start-child-workflow";
+        let activation = self.activation(function)?;
+        let run_id = activation.new_run_id();
+        let child = lift::child(workflow_type, input, options, run_id, || activation.child_workflow_id())?;
+        let bytes = child.input.size() + lift::headers_bytes(&child.headers);
+        Ok(self.command(function, bytes, Command::ChildWorkflowInitiated(Box::new(child)))?.0)
+    }
+
+    fn request_cancel_child_workflow(
+        &mut self,
+        command_event_id: u64,
+        reason: String,
+    ) -> wasmtime::Result<u64> {
+        lift::check_reason(&reason)?;
+        let bytes = reason.len();
+        let command_event_id = EventId(command_event_id);
+        let request = ChildCancelRequested { command_event_id, reason };
+        let command = Command::ChildCancelRequested(request);
+        Ok(self.command("request-cancel-child-workflow", bytes, command)?.0)
     }
 
     fn signal_external_workflow(

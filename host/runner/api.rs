@@ -2,10 +2,11 @@
 
 use everfold_core::attributes::Details;
 use everfold_core::decision::{Blocked, Outcome, PendingActivity};
-use everfold_core::event::{Event, SignalReceived};
+use everfold_core::event::{Event, ParentRun, SignalReceived};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::machine::child::Child;
 use everfold_core::payload::Payload;
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +219,10 @@ pub struct Description {
     pub pending_activities: Vec<PendingActivityInfo>,
     /// Its open timers: the starting command, and when each fires.
     pub timers: Vec<(EventId, Timestamp)>,
+    /// Its children that have not closed, as far as it knows.
+    pub children: Vec<(EventId, Child)>,
+    /// The run whose child it is.
+    pub parent: Option<ParentRun>,
     /// Signals that its guest has not taken: the event that brought each, and its name.
     pub unread_signals: Vec<(EventId, String)>,
     /// Whether somebody asked it to cancel.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use everfold_core::decision::{Closed, Effects, InboxInput, Request};
 use everfold_core::event::{Event, EventKind, Input, Note, WorkflowTerminated};
-use tokio::sync::oneshot;
 
 use super::Parts;
 use super::act::Done;
@@ -12,7 +11,7 @@ use super::cells::Cell;
 use super::position::{Position, is_signal};
 use super::run::{Message, Phase, Run, Talk};
 use super::source::{Keep, Source};
-use super::talk::{Answer, Ask, Refusal, Taken};
+use super::talk::{Ask, Refusal, Taken};
 
 impl Run {
     /// Does what a caller asks, or tells why not.
@@ -34,7 +33,10 @@ impl Run {
             }
         };
         match talk.ask {
-            Ask::Terminate(reason) => self.terminate(parts, cell, at, reason, talk.request, talk.reply),
+            Ask::Terminate(reason) => {
+                let done = Done::Caller { reply: talk.reply };
+                self.terminate(parts, cell, at, WorkflowTerminated { reason }, talk.request, done);
+            }
             Ask::Take(input) if is_signal(&input) && at.signals >= parts.limits.signals => {
                 let limit = parts.limits.signals;
                 let _ = talk.reply.send(Err(Refusal::Limit(format!("a run takes at most {limit} signals"))));
@@ -64,25 +66,25 @@ impl Run {
     }
 
     /// Closes the run by a note: no guest is asked.
-    fn terminate(
+    pub(super) fn terminate(
         &mut self,
         parts: &Arc<Parts>,
         cell: &Arc<Cell>,
         at: Position,
-        reason: String,
+        termination: WorkflowTerminated,
         request: Option<Request>,
-        reply: oneshot::Sender<Answer>,
+        done: Done,
     ) {
         let event = Event {
             id: at.next,
             time: parts.clock.now().max(at.time),
-            kind: EventKind::Note(Note::WorkflowTerminated(WorkflowTerminated { reason })),
+            kind: EventKind::Note(Note::WorkflowTerminated(termination)),
         };
         let mut decision = at.decision(&cell.key);
         decision.closed = Closed::by(&event);
         decision.events = vec![event];
         decision.request = request;
         *self.phase_mut() = Phase::Closed;
-        self.submit(parts, cell, decision, None, Keep::Nothing, Done::Caller { reply });
+        self.submit(parts, cell, decision, None, Keep::Nothing, done);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use everfold_core::decision::{Blocked, InboxInput, InboxSeq, PendingActivity};
-use everfold_core::event::{Event, Input};
+use everfold_core::event::{Event, Input, WorkflowTerminated};
 use everfold_core::ids::{Digest, EventId, RunKey};
 use everfold_core::machine::RunState;
 
@@ -14,7 +14,7 @@ use super::dispatch::{Dispatcher, Left};
 use super::position::Position;
 use super::run::{BlockedRun, Phase, Ready};
 use crate::activity::AttemptTask;
-use crate::store::{OpenRun, RunRow, Store, StoreError};
+use crate::store::{Inbox, OpenRun, RunRow, Store, StoreError};
 use crate::telemetry::RunNames;
 
 /// Events read at once.
@@ -31,17 +31,24 @@ pub(super) enum Trial {
     OnItsOwn,
 }
 
+/// A run as it was found.
+pub(super) struct Loaded {
+    pub(super) phase: Phase,
+    pub(super) names: Option<Arc<RunNames>>,
+    /// That it is to be closed without asking its guest.
+    pub(super) termination: Option<WorkflowTerminated>,
+}
+
 /// Reads a run and goes on with what it left open.
 ///
 /// # Errors
 /// When the store does not answer or is damaged.
-pub(super) async fn load(
-    parts: &Arc<Parts>,
-    key: &RunKey,
-    trial: Trial,
-) -> Result<(Phase, Option<Arc<RunNames>>), StoreError> {
-    let Some(run) = parts.store.open_run(key).await? else { return Ok((Phase::Closed, None)) };
+pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey, trial: Trial) -> Result<Loaded, StoreError> {
+    let Some(run) = parts.store.open_run(key).await? else {
+        return Ok(Loaded { phase: Phase::Closed, names: None, termination: None });
+    };
     let OpenRun { row, history: recorded, inbox, attempts } = run;
+    let Inbox { inputs: inbox, termination } = inbox;
     let state =
         RunState::of(&recorded).map_err(|error| StoreError::Damaged(format!("run {key}: {error}")))?;
     let names = RunNames::of_history(&recorded).map(|names| names.on(row.digest));
@@ -73,7 +80,7 @@ pub(super) async fn load(
             moved: None,
         })),
     };
-    Ok((phase, names))
+    Ok(Loaded { phase, names, termination })
 }
 
 /// The version on which a blocked run is tried first: the current one of its type, when new runs do not
@@ -149,6 +156,10 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
         | Input::TimerFired(_)
         | Input::SignalReceived(_)
         | Input::ExternalRequestCompleted(_)
-        | Input::ExternalRequestFailed(_) => None,
+        | Input::ExternalRequestFailed(_)
+        | Input::ChildWorkflowStarted(_)
+        | Input::ChildWorkflowStartFailed(_)
+        | Input::ChildWorkflowCompleted(_)
+        | Input::ChildWorkflowFailed(_) => None,
     }
 }

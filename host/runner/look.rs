@@ -32,6 +32,8 @@ impl Host {
             blocked: row.blocked.clone(),
             pending_activities: Vec::new(),
             timers: Vec::new(),
+            children: Vec::new(),
+            parent: row.parent.clone(),
             unread_signals: Vec::new(),
             cancel_requested: false,
             inbox_length: 0,
@@ -45,8 +47,9 @@ impl Host {
         let state = load::state(store, &row).await.map_err(|error| internal(&error))?;
         let mut attempts = store.attempts(&row.key).await.map_err(|error| internal(&error))?;
         let inbox = store.inbox(&row.key).await.map_err(|error| internal(&error))?;
-        description.inbox_length = inbox.len() as u64;
+        description.inbox_length = inbox.inputs.len() as u64;
         description.timers = state.timers().iter().collect();
+        description.children = state.children().iter().map(|(id, child)| (id, child.clone())).collect();
         description.cancel_requested = state.is_cancel_requested();
         description.unread_signals =
             state.signals().unread().into_iter().map(|(id, signal)| (*id, signal.name.clone())).collect();

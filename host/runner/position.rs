@@ -63,6 +63,10 @@ pub(super) const fn is_signal(input: &Input) -> bool {
         | Input::ActivityCanceled(_)
         | Input::TimerFired(_)
         | Input::ExternalRequestCompleted(_)
-        | Input::ExternalRequestFailed(_) => false,
+        | Input::ExternalRequestFailed(_)
+        | Input::ChildWorkflowStarted(_)
+        | Input::ChildWorkflowStartFailed(_)
+        | Input::ChildWorkflowCompleted(_)
+        | Input::ChildWorkflowFailed(_) => false,
     }
 }

@@ -36,7 +36,7 @@ use super::act::{self, Done};
 use super::api::{ApiError, Started};
 use super::block::{self, Fault};
 use super::cells::Cell;
-use super::load::{self, Trial};
+use super::load::{self, Loaded, Trial};
 use super::moves::{MoveAnswer, Moved};
 use super::position::{Position, is_signal};
 use super::source::{Keep, Source};
@@ -279,7 +279,11 @@ impl Run {
                 match parts.runtime.block_on(parts.store.inbox(&cell.key)) {
                     Ok(inbox) => {
                         parts.admission.was_read();
-                        ready.backlog = inbox.into();
+                        ready.backlog = inbox.inputs.into();
+                        if let Some(termination) = inbox.termination {
+                            let at = Position::of_ready(ready);
+                            self.terminate(parts, cell, at, termination, None, Done::Nothing);
+                        }
                     }
                     Err(error) => {
                         parts.admission.was_not_read(&error);
@@ -294,6 +298,15 @@ impl Run {
         }
         if !self.ensure_loaded(parts, cell) {
             parts.send_later(&cell.key, Message::Wake);
+        }
+    }
+
+    /// Where the run stands, if it is open and was read.
+    fn position(&self) -> Option<Position> {
+        match &self.phase {
+            Phase::Ready(ready) => Some(Position::of_ready(ready)),
+            Phase::Blocked(blocked) => Some(blocked.at),
+            Phase::Unloaded | Phase::Closed => None,
         }
     }
 
@@ -359,13 +372,9 @@ impl Run {
             parts.send_later(&cell.key, Message::Attempt { pending: Box::new(pending), reply });
             return;
         }
-        let at = match &self.phase {
-            Phase::Ready(ready) => Position::of(&ready.state),
-            Phase::Blocked(blocked) => blocked.at,
-            Phase::Unloaded | Phase::Closed => {
-                let _ = reply.send(false);
-                return;
-            }
+        let Some(at) = self.position() else {
+            let _ = reply.send(false);
+            return;
         };
         let mut decision = at.decision(&cell.key);
         decision.attempts = vec![pending.clone()];
@@ -394,10 +403,13 @@ impl Run {
             return true;
         }
         match parts.runtime.block_on(load::load(parts, &cell.key, trial)) {
-            Ok((phase, names)) => {
+            Ok(Loaded { phase, names, termination }) => {
                 self.phase = phase;
                 self.names = names.or_else(|| self.names.take());
                 parts.admission.was_read();
+                if let (Some(termination), Some(at)) = (termination, self.position()) {
+                    self.terminate(parts, cell, at, termination, None, Done::Nothing);
+                }
                 true
             }
             Err(error) => {

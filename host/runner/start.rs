@@ -231,6 +231,7 @@ impl Beginning {
             request_id: request.request_id,
             id_reuse: request.id_reuse,
             if_open,
+            parent: None,
             details: request.details.clone().into_some(),
         };
         let Details { search_attributes, memo } = request.details;
@@ -246,6 +247,7 @@ impl Beginning {
             seed,
             attempt: 1,
             continued_from_run_id: None,
+            parent: None,
             search_attributes,
             memo,
         };

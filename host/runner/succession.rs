@@ -1,4 +1,4 @@
-//! Runs that a step begins: the one that goes on from it, and those that go their own way. They are
+//! Runs that a step begins: the one that goes on from it, its children, and those that go their own way. They are
 //! written in the step's own transaction and folded after it.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use everfold_core::command::{Command, VersionChoice};
 use everfold_core::decision::{
     BlockKind, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun,
 };
-use everfold_core::event::{Event, EventKind, Input, WorkflowStarted};
+use everfold_core::event::{Event, EventKind, Input, ParentRun, WorkflowStarted};
 use everfold_core::ids::{Digest, RunId, WorkflowId};
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
@@ -26,7 +26,9 @@ struct Wanted<'a> {
     input: &'a Payload,
     headers: &'a [(String, Payload)],
     version: VersionChoice,
+    id_reuse: IdReusePolicy,
     kinship: Kinship,
+    parent: Option<ParentRun>,
 }
 
 /// Completes a decision by the runs that its events begin. `state` is the one behind the step, and
@@ -59,7 +61,9 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
             input: &next.input,
             headers: &next.headers,
             version: next.version,
+            id_reuse: IdReusePolicy::default(),
             kinship: Kinship::Successor,
+            parent: started.parent.clone(),
         }),
         EventKind::Command(Command::DetachedWorkflowStarted(next)) => Some(Wanted {
             run_id: next.run_id,
@@ -68,7 +72,25 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
             input: &next.input,
             headers: &next.headers,
             version: VersionChoice::FollowRoute,
+            id_reuse: IdReusePolicy::default(),
             kinship: Kinship::Detached,
+            parent: None,
+        }),
+        EventKind::Command(Command::ChildWorkflowInitiated(child)) => Some(Wanted {
+            run_id: child.run_id,
+            workflow_type: &child.workflow_type,
+            workflow_id: &child.workflow_id,
+            input: &child.input,
+            headers: &child.headers,
+            version: child.version,
+            id_reuse: child.id_reuse_policy,
+            kinship: Kinship::Child,
+            parent: Some(ParentRun {
+                workflow_id: started.workflow_id.clone(),
+                run_id: started.run_id,
+                command_event_id: event.id,
+                close_policy: child.parent_close_policy,
+            }),
         }),
         EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
     }
@@ -82,7 +104,8 @@ fn next_run(
     started: &WorkflowStarted,
     digest: Digest,
 ) -> Result<NextRun, Fault> {
-    let Wanted { run_id, workflow_type, workflow_id, input, headers, version, kinship } = wanted;
+    let Wanted { run_id, workflow_type, workflow_id, input, headers, version, id_reuse, kinship, parent } =
+        wanted;
     let digest = match version {
         VersionChoice::StayPinned => digest,
         VersionChoice::FollowRoute => route(parts, event, started, workflow_type, workflow_id)?,
@@ -90,7 +113,7 @@ fn next_run(
     let now = parts.clock.now();
     let details = match kinship {
         Kinship::Successor => state.details().clone(),
-        Kinship::Detached => Details::new(),
+        Kinship::Detached | Kinship::Child => Details::new(),
     };
     let first = WorkflowStarted {
         workflow_type: workflow_type.to_owned(),
@@ -105,15 +128,16 @@ fn next_run(
         attempt: 1,
         continued_from_run_id: match kinship {
             Kinship::Successor => Some(started.run_id),
-            Kinship::Detached => None,
+            Kinship::Detached | Kinship::Child => None,
         },
+        parent: parent.clone(),
         search_attributes: details.search_attributes,
         memo: details.memo,
     };
     let details = first.details();
     let carried = match kinship {
         Kinship::Successor => state.signals().unread(),
-        Kinship::Detached => Vec::new(),
+        Kinship::Detached | Kinship::Child => Vec::new(),
     };
     let signals = carried.into_iter().map(|(_, signal)| Input::SignalReceived(Arc::clone(signal)));
     let inputs = [Input::WorkflowStarted(Arc::new(first))].into_iter().chain(signals);
@@ -125,8 +149,9 @@ fn next_run(
             digest,
             started_at: event.time,
             request_id: None,
-            id_reuse: IdReusePolicy::default(),
+            id_reuse,
             if_open: IfOpen::default(),
+            parent,
             details,
         },
         inputs: inputs.map(|input| InboxInput { received_at: now, input }).collect(),

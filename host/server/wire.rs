@@ -8,6 +8,7 @@ mod convert;
 mod talk;
 mod versions;
 
+use everfold_core::command::ParentClosePolicy;
 use everfold_core::decision::Outcome;
 use everfold_core::divergence::Nondeterminism;
 use everfold_core::event::Event;
@@ -185,6 +186,13 @@ pub struct Description {
     pub pending_activities: Vec<PendingActivity>,
     /// Its open timers.
     pub timers: Vec<Timer>,
+    /// Its children that have not closed.
+    #[serde(default)]
+    pub children: Vec<PendingChild>,
+    /// The run whose child it is, or null.
+    #[serde(default)]
+    #[schema(required)]
+    pub parent: Option<Parent>,
     /// Signals that its code has not taken, in order.
     pub unread_signals: Vec<UnreadSignal>,
     /// Whether somebody asked it to cancel.
@@ -271,6 +279,43 @@ pub struct Timer {
     /// When it fires.
     #[schema(value_type = String, format = DateTime)]
     pub fire_at: Timestamp,
+}
+
+/// A child that has not closed, as far as its parent knows.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PendingChild {
+    /// The command that began it.
+    #[schema(value_type = u64, minimum = 1)]
+    pub initiated_event_id: EventId,
+    /// Its type.
+    pub workflow_type: String,
+    /// Its workflow id.
+    #[schema(value_type = String)]
+    pub workflow_id: WorkflowId,
+    /// Its first run.
+    #[schema(value_type = String, format = "uuid")]
+    pub run_id: RunId,
+    /// When it was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    pub initiated_at: Timestamp,
+    /// Whether its beginning is known.
+    pub started: bool,
+    /// Whether it was asked to cancel.
+    pub cancel_requested: bool,
+}
+
+/// The run whose child a run is.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Parent {
+    /// Its workflow id.
+    #[schema(value_type = String)]
+    pub workflow_id: WorkflowId,
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub run_id: RunId,
+    /// `terminate`, `request_cancel` or `abandon`: what becomes of the child when the parent closes.
+    #[schema(value_type = String)]
+    pub close_policy: ParentClosePolicy,
 }
 
 /// A signal that the run's code has not taken.

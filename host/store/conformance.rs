@@ -4,6 +4,7 @@
 //! function here and its name in the list below.
 
 pub(crate) mod attention;
+pub(crate) mod children;
 pub(crate) mod components;
 pub(crate) mod fixtures;
 pub(crate) mod history;
@@ -95,6 +96,12 @@ macro_rules! conformance_suite {
             messages: a_run_does_not_close_on_what_it_has_not_seen;
             messages: what_a_step_begins_is_there_for_what_it_sends;
             messages: a_full_inbox_takes_no_messages;
+            children: a_child_is_begun_and_its_parent_told;
+            children: a_childs_id_is_used_again_or_not;
+            children: the_end_of_a_child_is_told_to_an_open_parent;
+            children: a_closing_parent_leaves_each_child_to_its_policy;
+            children: a_child_that_goes_on_takes_its_parent_and_its_end_along;
+            children: a_child_is_asked_to_cancel_whichever_run_it_is_at;
             succession: a_closed_runs_id_is_used_again_or_not;
             succession: a_start_that_uses_the_open_run_is_remembered;
             succession: a_start_that_was_done_by_a_signal_begins_nothing;

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use everfold_core::attributes::Details;
+use everfold_core::command::ParentClosePolicy;
 use everfold_core::compression::{COMPRESSED, compressed, expanded};
 use everfold_core::decision::{BlockKind, Blocked, Closed, InboxInput, InboxSeq, Outcome, PendingActivity};
-use everfold_core::event::{Event, Input};
+use everfold_core::event::{Event, Input, ParentRun};
 use everfold_core::failure::Failure;
 use everfold_core::history;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
@@ -13,7 +14,9 @@ use everfold_core::machine::RunStatus;
 use everfold_core::route::{Candidate, Percent, Route};
 use sqlx::FromRow;
 
-use super::{ComponentRow, OpenCount, RouteRow, RunRow, StoreError, TimerRow, VersionRow};
+use super::{
+    ComponentRow, Inbox, OpenCount, RouteRow, RunRow, StoreError, TERMINATION, TimerRow, VersionRow,
+};
 
 /// A number as SQL keeps it. One above 2⁶³ − 1 does not occur; as that limit it equals no other.
 pub(super) fn integer(number: u64) -> i64 {
@@ -115,6 +118,32 @@ pub(super) struct RunRecord {
     pub(super) blocked_kind: Option<String>,
     #[sqlx(flatten)]
     pub(super) blocked: BlockedRecord,
+    pub(super) parent_run_id: Option<Vec<u8>>,
+    #[sqlx(flatten)]
+    pub(super) parent: ParentRecord,
+}
+
+/// The columns of `runs` that are null unless the run is a child.
+#[derive(Debug, FromRow)]
+pub(super) struct ParentRecord {
+    pub(super) parent_workflow_id: Option<String>,
+    pub(super) parent_event_id: Option<i64>,
+    pub(super) parent_close_policy: Option<String>,
+}
+
+impl ParentRecord {
+    fn decode(self, run_id: &[u8]) -> Result<ParentRun, StoreError> {
+        let what = "a child's parent";
+        let absent = || damaged(what, "a column is null");
+        let policy = self.parent_close_policy.ok_or_else(absent)?;
+        Ok(ParentRun {
+            workflow_id: WorkflowId(self.parent_workflow_id.ok_or_else(absent)?),
+            run_id: self::run_id(run_id)?,
+            command_event_id: EventId(unsigned(what, self.parent_event_id.ok_or_else(absent)?)?),
+            close_policy: ParentClosePolicy::from_name(&policy)
+                .ok_or_else(|| damaged(what, format!("unknown policy {policy}")))?,
+        })
+    }
 }
 
 /// The columns of `runs` that are null unless the run is blocked.
@@ -167,6 +196,7 @@ impl TryFrom<RunRecord> for RunRow {
             closed_at: record.closed_at.map(Timestamp),
             outcome: record.outcome.map(|outcome| decode(&what, &outcome)).transpose()?,
             blocked: record.blocked_kind.map(|kind| record.blocked.decode(&kind)).transpose()?,
+            parent: record.parent_run_id.map(|run_id| record.parent.decode(&run_id)).transpose()?,
             key,
         })
     }
@@ -196,17 +226,24 @@ impl TryFrom<DetailsRecord> for (RunId, Details) {
 pub(super) struct InboxRecord {
     pub(super) seq: i64,
     pub(super) received_at: i64,
+    pub(super) input_type: String,
     pub(super) input: Vec<u8>,
 }
 
-impl TryFrom<InboxRecord> for (InboxSeq, InboxInput) {
-    type Error = StoreError;
-
-    fn try_from(record: InboxRecord) -> Result<Self, StoreError> {
-        let input: Input = decode(&format!("inbox row {}", record.seq), &record.input)?;
-        let received_at = Timestamp(record.received_at);
-        Ok((InboxSeq(record.seq), InboxInput { received_at, input }))
+/// The rows of one run's inbox, in order.
+pub(super) fn inbox(records: Vec<InboxRecord>) -> Result<Inbox, StoreError> {
+    let mut inbox = Inbox::default();
+    for InboxRecord { seq, received_at, input_type, input } in records {
+        let what = format!("inbox row {seq}");
+        if input_type == TERMINATION {
+            inbox.termination = Some(decode(&what, &input)?);
+        } else {
+            let input: Input = decode(&what, &input)?;
+            let received_at = Timestamp(received_at);
+            inbox.inputs.push((InboxSeq(seq), InboxInput { received_at, input }));
+        }
     }
+    Ok(inbox)
 }
 
 /// A row of `pending_activities`.

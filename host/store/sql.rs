@@ -39,6 +39,18 @@ pub(super) const WORKFLOW_ID: &str = "SELECT workflow_id FROM runs WHERE run_id 
 pub(super) const OPEN_RUN: &str = "\
     SELECT run_id, inbox_length FROM runs WHERE namespace = $1 AND workflow_id = $2 AND status = 'running'";
 
+/// Whether a run is open: run id.
+pub(super) const IS_OPEN: &str = "SELECT 1 FROM runs WHERE run_id = $1 AND status = 'running'";
+
+/// The open run of a child: its parent's run id, the parent's command.
+pub(super) const OPEN_CHILD: &str = "\
+    SELECT run_id FROM runs WHERE parent_run_id = $1 AND parent_event_id = $2 AND status = 'running'";
+
+/// The open children of a run: its run id → run id, parent-close policy, the parent's workflow id.
+pub(super) const OPEN_CHILDREN: &str = "\
+    SELECT run_id, parent_close_policy, parent_workflow_id FROM runs \
+    WHERE parent_run_id = $1 AND status = 'running' ORDER BY parent_event_id, run_id";
+
 /// The last run of a workflow id and how it closed: namespace, workflow id → run id, status.
 pub(super) const LAST_RUN: &str = "\
     SELECT run_id, status FROM runs WHERE namespace = $1 AND workflow_id = $2 \
@@ -47,8 +59,9 @@ pub(super) const LAST_RUN: &str = "\
 /// A new run. No row: its run id is taken.
 pub(super) const RUN_PUT: &str = "\
     INSERT INTO runs (run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
-        open_activities, inbox_length, started_at, closed_at, outcome) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+        open_activities, inbox_length, started_at, closed_at, outcome, \
+        parent_run_id, parent_workflow_id, parent_event_id, parent_close_policy) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
     ON CONFLICT (run_id) DO NOTHING";
 
 /// The fence of a step that leaves the run open. No row: the run is not where it was expected.
@@ -57,12 +70,13 @@ pub(super) const RUN_ADVANCE: &str = "\
     WHERE run_id = $3 AND namespace = $4 AND next_event_id = $5 AND status = 'running'";
 
 /// The fence of the step that closes the run. No row: the run is not where it was expected, or more waits in its
-/// inbox than it knows of.
+/// inbox than it knows of. Answers with the run's parent, the parent's command, its own type and workflow id.
 pub(super) const RUN_CLOSE: &str = "\
     UPDATE runs SET next_event_id = $1, open_activities = $2, status = $3, closed_at = $4, outcome = $5, \
         inbox_length = 0, blocked_kind = NULL, blocked_event_id = NULL, blocked_reason = NULL, \
         blocked_backtrace = NULL, blocked_divergence = NULL, blocked_since = NULL, blocked_retries = NULL, blocked_retry_at = NULL \
-    WHERE run_id = $6 AND namespace = $7 AND next_event_id = $8 AND status = 'running' AND inbox_length <= $9";
+    WHERE run_id = $6 AND namespace = $7 AND next_event_id = $8 AND status = 'running' AND inbox_length <= $9 \
+    RETURNING parent_run_id, parent_event_id, workflow_type, workflow_id";
 
 /// Blocks a run.
 pub(super) const RUN_BLOCK: &str = "\
@@ -127,7 +141,8 @@ pub(super) const INBOX_CLEAR: &str = "DELETE FROM inbox WHERE run_id = $1";
 pub(super) const INBOX_HAND_OVER: &str = "\
     INSERT INTO inbox (run_id, namespace, received_at, input_type, input) \
     SELECT $1, namespace, received_at, input_type, input FROM inbox \
-    WHERE run_id = $2 AND input_type IN ('SignalReceived', 'WorkflowCancelRequested') ORDER BY seq";
+    WHERE run_id = $2 AND \
+        input_type IN ('SignalReceived', 'WorkflowCancelRequested', 'WorkflowTerminated') ORDER BY seq";
 
 /// A component. No row: it is there already.
 pub(super) const COMPONENT_PUT: &str = "\
@@ -295,7 +310,8 @@ macro_rules! select_run {
             "SELECT runs.run_id AS run_id, runs.namespace AS namespace, workflow_id, workflow_type, digest, status, \
                 next_event_id, open_activities, started_at, closed_at, outcome, blocked_kind, \
                 blocked_event_id, blocked_reason, blocked_backtrace, blocked_divergence, blocked_since, \
-                blocked_retries, blocked_retry_at \
+                blocked_retries, blocked_retry_at, parent_run_id, parent_workflow_id, parent_event_id, \
+                parent_close_policy \
             FROM ",
             $tables,
             $condition
@@ -346,7 +362,7 @@ pub(super) const LAST_STEP: &str = "\
 
 /// A run's inbox: run id, namespace.
 pub(super) const INBOX: &str =
-    "SELECT seq, received_at, input FROM inbox WHERE run_id = $1 AND namespace = $2 ORDER BY seq";
+    "SELECT seq, received_at, input_type, input FROM inbox WHERE run_id = $1 AND namespace = $2 ORDER BY seq";
 
 /// A run's rows of attempts: run id, namespace.
 pub(super) const ATTEMPTS: &str = "\

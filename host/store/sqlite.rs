@@ -6,6 +6,7 @@
 //! Both use the same libsqlite3-sys. rusqlite writes because a lone commit took 168 µs on it where
 //! sqlx took 372 µs, which hands every statement from one thread to another.
 
+mod children;
 mod database;
 mod details;
 mod folder;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use everfold_core::attributes::Details;
-use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
+use everfold_core::decision::{Decision, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::query::Query;
@@ -34,7 +35,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{RwLockReadGuard, watch};
 
 use super::{
-    CommitError, ComponentRow, Condition, Epoch, NewComponent, OnCommitted, OpenCount, OpenRun,
+    CommitError, ComponentRow, Condition, Epoch, Inbox, NewComponent, OnCommitted, OpenCount, OpenRun,
     OpenRunFilter, RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace,
     RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
@@ -237,7 +238,7 @@ impl Store for SqliteStore {
         self.readers.turn().await.reads.history(key, after, limit).await
     }
 
-    async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError> {
+    async fn inbox(&self, key: &RunKey) -> Result<Inbox, StoreError> {
         self.readers.turn().await.reads.inbox(key).await
     }
 

@@ -78,7 +78,11 @@ impl RunNames {
             | Input::TimerFired(_)
             | Input::SignalReceived(_)
             | Input::ExternalRequestCompleted(_)
-            | Input::ExternalRequestFailed(_) => None,
+            | Input::ExternalRequestFailed(_)
+            | Input::ChildWorkflowStarted(_)
+            | Input::ChildWorkflowStartFailed(_)
+            | Input::ChildWorkflowCompleted(_)
+            | Input::ChildWorkflowFailed(_) => None,
         }
     }
 }
@@ -231,7 +235,11 @@ impl Told {
             | Input::ActivityCanceled(_)
             | Input::TimerFired(_)
             | Input::ExternalRequestCompleted(_)
-            | Input::ExternalRequestFailed(_) => Self::Nothing,
+            | Input::ExternalRequestFailed(_)
+            | Input::ChildWorkflowStarted(_)
+            | Input::ChildWorkflowStartFailed(_)
+            | Input::ChildWorkflowCompleted(_)
+            | Input::ChildWorkflowFailed(_) => Self::Nothing,
         }
     }
 }

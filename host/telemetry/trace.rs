@@ -213,6 +213,7 @@ mod tests {
             seed: Seed([2; 32]),
             attempt: 1,
             continued_from_run_id: None,
+            parent: None,
             search_attributes: SearchAttributes::default(),
             memo: Memo::default(),
         }

@@ -219,7 +219,7 @@ impl Shadow {
         let inbox = self.runtime.block_on(self.store.inbox(&row.key)).map_err(Fell::Unread)?;
         let Stood { mut instance, state: reached, changes } = stood;
         let mut state = reached.clone();
-        for (_, waiting) in inbox {
+        for (_, waiting) in inbox.inputs {
             if !state.awaits(&waiting.input) {
                 continue;
             }

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use everfold::store::{
-    CommitError, ComponentRow, Epoch, NewComponent, OpenCount, OpenRun, OpenRunFilter, RemovalBounds,
+    CommitError, ComponentRow, Epoch, Inbox, NewComponent, OpenCount, OpenRun, OpenRunFilter, RemovalBounds,
     Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace, RunRow, SqliteStore, Standing,
     Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use everfold_core::attributes::Details;
-use everfold_core::decision::{Decision, InboxInput, InboxSeq, PendingActivity, Request};
+use everfold_core::decision::{Decision, PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::query::Query;
@@ -200,7 +200,7 @@ impl Store for Mortal {
         self.alive().await.history(key, after, limit).await
     }
 
-    async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError> {
+    async fn inbox(&self, key: &RunKey) -> Result<Inbox, StoreError> {
         self.alive().await.inbox(key).await
     }
 

@@ -2,6 +2,7 @@
 
 mod activities;
 mod cancellation;
+mod children;
 mod described;
 mod external;
 mod sequences;
@@ -35,6 +36,11 @@ everfold_guest::export! {
     "messenger" => external::messenger,
     /// Changes what it is described by as it is told, now and then as a new run, and returns what that is in the end.
     "described" => described::described {
+        /// Lets it end.
+        signal "go",
+    },
+    /// Begins children, and waits for them as it is told.
+    "family" => children::family {
         /// Lets it end.
         signal "go",
     },

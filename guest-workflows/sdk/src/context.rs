@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::activity::{Activity, ActivityCall};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::{Cancellation, Shield};
+use crate::child::{ChildCall, ChildWorkflow, StartChild};
 use crate::continue_as_new::ContinueAsNew;
 use crate::details;
 use crate::external::ExternalWorkflow;
@@ -89,6 +90,24 @@ impl Context {
     pub fn start_detached<I: Serialize + ?Sized>(&self, workflow_type: &str, workflow_id: &str, input: &I) {
         let input = Payload::of(input, "the input of a detached workflow");
         self.run.host.start_detached_workflow(workflow_type, workflow_id, &input);
+    }
+
+    /// Starts a child, and waits until it has begun. Its [result](Child::result) is waited for apart.
+    pub fn start_child<I: Serialize + ?Sized, O>(
+        &self,
+        child: ChildWorkflow<I, O>,
+        input: &I,
+    ) -> StartChild<O> {
+        StartChild::new(Rc::clone(&self.run), child, input)
+    }
+
+    /// Starts a child, and waits for its result.
+    pub fn execute_child<I: Serialize + ?Sized, O>(
+        &self,
+        child: ChildWorkflow<I, O>,
+        input: &I,
+    ) -> ChildCall<O> {
+        ChildCall::new(self.start_child(child, input))
     }
 
     /// Another run of the namespace, to send it a signal or ask it to cancel:

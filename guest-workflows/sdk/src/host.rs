@@ -9,7 +9,9 @@ use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, Failu
 use crate::continue_as_new::ContinueAsNew;
 use crate::log::Level;
 
-pub(crate) use crate::bindings::everfold::workflow::host::{ExternalWorkflow, MetricKind, Signal};
+pub(crate) use crate::bindings::everfold::workflow::host::{
+    ChildOptions, ExternalWorkflow, MetricKind, Signal,
+};
 
 /// The commands and observations of the WIT interface `host`, one method for each function.
 pub(crate) trait Host {
@@ -32,6 +34,10 @@ pub(crate) trait Host {
     fn continue_as_new(&self, next: &ContinueAsNew);
 
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload);
+
+    fn start_child_workflow(&self, workflow_type: &str, input: &Payload, options: &ChildOptions) -> EventId;
+
+    fn request_cancel_child_workflow(&self, command: EventId, reason: &str);
 
     fn signal_external_workflow(&self, to: &ExternalWorkflow, name: &str, input: &Payload) -> EventId;
 
@@ -90,6 +96,14 @@ impl Host for ComponentHost {
 
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload) {
         imports::start_detached_workflow(workflow_type, workflow_id, input, &[]);
+    }
+
+    fn start_child_workflow(&self, workflow_type: &str, input: &Payload, options: &ChildOptions) -> EventId {
+        imports::start_child_workflow(workflow_type, input, options)
+    }
+
+    fn request_cancel_child_workflow(&self, command: EventId, reason: &str) {
+        imports::request_cancel_child_workflow(command, reason);
     }
 
     fn signal_external_workflow(&self, to: &ExternalWorkflow, name: &str, input: &Payload) -> EventId {

@@ -16,7 +16,7 @@ use crate::continue_as_new::Stop;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::payload::Payload;
-use crate::run::{ActivityOutcome, Run, TimerOutcome};
+use crate::run::{ActivityOutcome, ChildOutcome, ChildStart, Run, TimerOutcome};
 use crate::time::Timestamp;
 use crate::workflow::Body;
 
@@ -118,13 +118,23 @@ impl Instance {
                 let failure = Failure::from_links(closed.failure);
                 self.run.close_external(closed.command_event_id, Err(failure));
             }
+            EventKind::ChildWorkflowStarted(started) => {
+                let start = ChildStart::Started { run_id: started.run_id };
+                self.run.close_child_start(started.command_event_id, start);
+            }
+            EventKind::ChildWorkflowStartFailed(failed) => {
+                let start = ChildStart::Failed(Failure::from_links(failed.failure));
+                self.run.close_child_start(failed.command_event_id, start);
+            }
+            EventKind::ChildWorkflowCompleted(closed) => {
+                self.run.close_child(closed.command_event_id, ChildOutcome::Completed(closed.result));
+            }
+            EventKind::ChildWorkflowFailed(closed) => {
+                let outcome = ChildOutcome::ClosedBadly(Failure::from_links(closed.failure));
+                self.run.close_child(closed.command_event_id, outcome);
+            }
             // A workflow written with this SDK cannot have asked for any of these.
-            EventKind::UpdateAdmitted(_)
-            | EventKind::ChildWorkflowStarted(_)
-            | EventKind::ChildWorkflowStartFailed(_)
-            | EventKind::ChildWorkflowCompleted(_)
-            | EventKind::ChildWorkflowFailed(_)
-            | EventKind::Other(_) => {}
+            EventKind::UpdateAdmitted(_) | EventKind::Other(_) => {}
         }
     }
 

@@ -82,6 +82,25 @@
 //! delivered exactly once, in the transaction that records it; where no such run is open, it fails with
 //! [`WORKFLOW_NOT_FOUND`].
 //!
+//! # Children
+//!
+//! A [child](ChildWorkflow) is a run of its own that tells its parent of its beginning and of its end. The two are waited
+//! for apart, or [together](Context::execute_child).
+//!
+//! ```
+//! # use everfold_guest::{ChildWorkflow, Context, Failure, ParentClosePolicy};
+//! const SHIP: ChildWorkflow<u64, String> = ChildWorkflow::new("ship-parcel");
+//! const NEWSLETTER: ChildWorkflow<str, ()> =
+//!     ChildWorkflow::new("newsletter").parent_close_policy(ParentClosePolicy::Abandon);
+//!
+//! async fn sell(ctx: Context, (order, customer): (u64, String)) -> Result<String, Failure> {
+//!     let newsletter = ctx.start_child(NEWSLETTER, customer.as_str()).await?;
+//!     let parcel = ctx.execute_child(SHIP, &order).await?;
+//!     newsletter.signal("shipped", &parcel).await?;
+//!     Ok(parcel)
+//! }
+//! ```
+//!
 //! # Changing a workflow while runs are open
 //!
 //! A run that is moved to new code is replayed on it, and must ask for the same things in the same order.
@@ -95,6 +114,7 @@ mod activity;
 #[doc(hidden)]
 pub mod bindings;
 mod cancellation;
+mod child;
 pub mod collections;
 mod component;
 mod context;
@@ -125,6 +145,10 @@ pub use activity::{
     Activity, ActivityCall, ActivityError, ActivityErrorKind, CancellationType, RetryPolicy, WithAttempt,
 };
 pub use cancellation::{Canceled, Cancellation, Shield};
+pub use child::{
+    Child, ChildCall, ChildError, ChildErrorKind, ChildResult, ChildWorkflow, IdReusePolicy,
+    ParentClosePolicy, StartChild, WORKFLOW_ALREADY_STARTED,
+};
 pub use context::{Context, Info, WorkflowRef};
 pub use continue_as_new::{ContinueAsNew, Stop, VersionChoice};
 pub use external::{ExternalError, ExternalRequest, ExternalWorkflow, WORKFLOW_NOT_FOUND};

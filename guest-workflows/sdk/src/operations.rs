@@ -77,6 +77,29 @@ impl<O> Operations<O> {
         }
     }
 
+    /// Whether an operation is there, open or closed.
+    pub(crate) fn has(&self, id: EventId) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    /// Notes from where an operation is waited for, without polling it.
+    pub(crate) fn enter(&mut self, id: EventId, scope: Scope) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.scope = scope;
+        }
+    }
+
+    /// Marks an open operation as asked to cancel, and says whether it was not before.
+    pub(crate) fn ask_to_cancel(&mut self, id: EventId) -> bool {
+        match self.entries.get_mut(&id) {
+            Some(Entry { state: State::Open(_), request: request @ CancelRequest::NotMade, .. }) => {
+                *request = CancelRequest::Made;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// Closes an operation and gives the waker of whoever waits for it. One that nobody waits for
     /// any more, or that has closed already, is left alone.
     pub(crate) fn close(&mut self, id: EventId, outcome: O) -> Option<Waker> {

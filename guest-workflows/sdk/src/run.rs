@@ -14,6 +14,7 @@ use crate::bindings::everfold::workflow::host::ExternalWorkflow;
 use crate::bindings::everfold::workflow::types::{CancellationType, EventId};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::Canceled;
+use crate::child::Request as ChildRequest;
 use crate::context::Info;
 use crate::details::Details;
 use crate::failure::Failure;
@@ -36,6 +37,24 @@ pub(crate) enum ActivityOutcome {
         attempt: u32,
         failure: Failure,
     },
+    /// The run was cancelled and does not wait for it.
+    Canceled,
+}
+
+/// What became of a child that was to begin.
+pub(crate) enum ChildStart {
+    Started {
+        run_id: String,
+    },
+    Failed(Failure),
+    /// The run was cancelled and does not wait for it.
+    Canceled,
+}
+
+/// How a child closed, as the run saw it.
+pub(crate) enum ChildOutcome {
+    Completed(Payload),
+    ClosedBadly(Failure),
     /// The run was cancelled and does not wait for it.
     Canceled,
 }
@@ -68,6 +87,9 @@ pub(crate) struct Run {
     activities: RefCell<Operations<ActivityOutcome>>,
     timers: RefCell<Operations<TimerOutcome>>,
     external: RefCell<Operations<Result<(), Failure>>>,
+    /// Children whose beginning is not known; each is among `children` too.
+    child_starts: RefCell<Operations<ChildStart>>,
+    children: RefCell<Operations<ChildOutcome>>,
     signal_waiters: RefCell<Waiters>,
     queries: RefCell<Queries>,
     cancellation: RefCell<Cancellation>,
@@ -95,6 +117,8 @@ impl Run {
             activities: RefCell::new(Operations::new()),
             timers: RefCell::new(Operations::new()),
             external: RefCell::new(Operations::new()),
+            child_starts: RefCell::new(Operations::new()),
+            children: RefCell::new(Operations::new()),
             signal_waiters: RefCell::default(),
             queries: RefCell::default(),
             cancellation: RefCell::new(Cancellation::NotRequested { waiting: Vec::new() }),
@@ -227,6 +251,83 @@ impl Run {
         self.external.borrow_mut().remove(id);
     }
 
+    // Children.
+
+    pub(crate) fn start_child(&self, request: &ChildRequest) -> EventId {
+        let id = self.host.start_child_workflow(&request.workflow_type, &request.input, &request.options);
+        let on_cancel = request.options.cancellation_type;
+        self.child_starts.borrow_mut().open(id, on_cancel, self.scope());
+        self.children.borrow_mut().open(id, on_cancel, self.scope());
+        id
+    }
+
+    pub(crate) fn poll_child_start(&self, id: EventId, task: &TaskContext<'_>) -> Poll<ChildStart> {
+        // The child as a whole is where its start is waited for.
+        self.children.borrow_mut().enter(id, self.scope());
+        self.child_starts.borrow_mut().poll(id, self.scope(), task)
+    }
+
+    pub(crate) fn poll_child(&self, id: EventId, task: &TaskContext<'_>) -> Poll<ChildOutcome> {
+        self.children.borrow_mut().poll(id, self.scope(), task)
+    }
+
+    pub(crate) fn close_child_start(&self, id: EventId, start: ChildStart) {
+        if !matches!(start, ChildStart::Started { .. }) {
+            self.children.borrow_mut().remove(id);
+        }
+        let waiting = self.child_starts.borrow_mut().close(id, start);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn close_child(&self, id: EventId, outcome: ChildOutcome) {
+        let waiting = self.children.borrow_mut().close(id, outcome);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Asks a child to cancel, unless it has closed or was asked before.
+    pub(crate) fn cancel_child(&self, id: EventId, reason: &str) {
+        if self.children.borrow_mut().ask_to_cancel(id) {
+            self.host.request_cancel_child_workflow(id, reason);
+        }
+    }
+
+    /// The call of a child was dropped.
+    pub(crate) fn drop_child(&self, id: EventId) {
+        self.child_starts.borrow_mut().remove(id);
+        let unasked = self.children.borrow_mut().remove(id);
+        match unasked {
+            Some(CancellationType::TryCancel | CancellationType::WaitCancellationCompleted)
+                if self.may_ask() =>
+            {
+                self.host.request_cancel_child_workflow(id, "the workflow does not wait for it any more");
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// The run is cancelled: does to each exposed child what its cancellation type says.
+    fn cancel_children(&self, reason: &str) {
+        let children = self.children.borrow_mut().cancel_exposed();
+        for (id, on_cancel) in children {
+            match on_cancel {
+                CancellationType::TryCancel | CancellationType::WaitCancellationCompleted => {
+                    self.host.request_cancel_child_workflow(id, reason);
+                }
+                CancellationType::Abandon => {}
+            }
+            match on_cancel {
+                CancellationType::TryCancel | CancellationType::Abandon => {
+                    if self.child_starts.borrow().has(id) {
+                        self.close_child_start(id, ChildStart::Canceled);
+                    } else {
+                        self.close_child(id, ChildOutcome::Canceled);
+                    }
+                }
+                CancellationType::WaitCancellationCompleted => {}
+            }
+        }
+    }
+
     // Signals and queries.
 
     /// Who waits for which signal.
@@ -292,9 +393,9 @@ impl Run {
         }
     }
 
-    /// Cancels what is open and not shielded, in the order of history: activities, then timers.
+    /// Cancels what is open and not shielded, in the order of history: activities, then children, then timers.
     pub(crate) fn request_cancellation(&self, reason: String) {
-        let requested = Cancellation::Requested(Canceled::new(reason));
+        let requested = Cancellation::Requested(Canceled::new(reason.clone()));
         let waiting = match self.cancellation.replace(requested) {
             Cancellation::NotRequested { waiting } => waiting,
             first @ Cancellation::Requested(_) => {
@@ -315,6 +416,7 @@ impl Run {
                 CancellationType::Abandon => self.close_activity(id, ActivityOutcome::Canceled),
             }
         }
+        self.cancel_children(&reason);
         let timers = self.timers.borrow_mut().cancel_exposed();
         for (id, _) in timers {
             self.host.cancel_timer(id);

@@ -17,9 +17,11 @@ use serde_json::Value;
 
 use crate::bindings::everfold::workflow::types as wit;
 use crate::bindings::exports::everfold::workflow::workflow::{
-    ActivityClosedBadly, ActivityCompleted, EventKind, ExternalRequestCompleted, ExternalRequestFailed,
-    TimerFired, WorkflowCancelRequested, WorkflowStarted,
+    ActivityClosedBadly, ActivityCompleted, ChildWorkflowClosedBadly, ChildWorkflowCompleted,
+    ChildWorkflowStarted, EventKind, ExternalRequestCompleted, ExternalRequestFailed, TimerFired,
+    WorkflowCancelRequested, WorkflowStarted,
 };
+use crate::child::WORKFLOW_ALREADY_STARTED;
 use crate::context::Context;
 use crate::continue_as_new::Stop;
 use crate::external::WORKFLOW_NOT_FOUND;
@@ -30,8 +32,8 @@ use crate::time::whole_ms;
 use crate::workflow::body;
 
 pub use answer::Answer;
+use host::{ChildState, Script, ScriptedHost};
 pub use host::{Closed, OpenActivity, UnreadSignal};
-use host::{Script, ScriptedHost};
 pub use prepared::Prepared;
 
 /// 2026-01-01T00:00:00Z, the moment at which scripted runs start.
@@ -340,6 +342,36 @@ impl TestRun {
         self.fold("ExternalRequestFailed", kind);
     }
 
+    /// Says that a child has begun.
+    pub fn child_started(&mut self, command_event_id: wit::EventId) {
+        self.script.move_child(command_event_id, ChildState::Initiated, Some(ChildState::Started));
+        let run_id = format!("child-run-{command_event_id}");
+        let started = ChildWorkflowStarted { command_event_id, run_id };
+        self.fold("ChildWorkflowStarted", EventKind::ChildWorkflowStarted(started));
+    }
+
+    /// Says that a child's workflow id has an open run.
+    pub fn child_start_failed(&mut self, command_event_id: wit::EventId) {
+        self.script.move_child(command_event_id, ChildState::Initiated, None);
+        let cause = Failure::application(WORKFLOW_ALREADY_STARTED, "the workflow id has an open run");
+        let failed = child_closed_badly(command_event_id, "was not started", cause.non_retryable());
+        self.fold("ChildWorkflowStartFailed", EventKind::ChildWorkflowStartFailed(failed));
+    }
+
+    /// Says that a child returned a result.
+    pub fn child_completed(&mut self, command_event_id: wit::EventId, result: &(impl Serialize + ?Sized)) {
+        self.script.move_child(command_event_id, ChildState::Started, None);
+        let completed = ChildWorkflowCompleted { command_event_id, result: encode(result) };
+        self.fold("ChildWorkflowCompleted", EventKind::ChildWorkflowCompleted(completed));
+    }
+
+    /// Says that a child closed with a failure.
+    pub fn child_failed(&mut self, command_event_id: wit::EventId, failure: Failure) {
+        self.script.move_child(command_event_id, ChildState::Started, None);
+        let failed = child_closed_badly(command_event_id, "failed", failure);
+        self.fold("ChildWorkflowFailed", EventKind::ChildWorkflowFailed(failed));
+    }
+
     /// Asks the run to cancel.
     pub fn request_cancel(&mut self, reason: &str) {
         self.script.note_cancel_request();
@@ -379,6 +411,17 @@ fn started(input: Payload, seed: [u8; 32]) -> WorkflowStarted {
         memo: Vec::new(),
         search_attributes: Vec::new(),
     }
+}
+
+fn child_closed_badly(command_event_id: wit::EventId, how: &str, cause: Failure) -> ChildWorkflowClosedBadly {
+    let child = wit::ChildWorkflowFailure {
+        workflow_type: "child".to_owned(),
+        workflow_id: "child-1".to_owned(),
+        run_id: format!("child-run-{command_event_id}"),
+        started_event_id: command_event_id,
+    };
+    let failure = Failure::new(format!("the child workflow {how}"), wit::FailureKind::ChildWorkflow(child));
+    ChildWorkflowClosedBadly { command_event_id, failure: failure.with_cause(cause).into_links() }
 }
 
 /// The attempt that a scripted activity fails at: the last of several, where that is why it ends.

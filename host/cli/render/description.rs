@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use everfold::server::wire::{Blocked, Description, End, PendingActivity};
+use everfold::server::wire::{Blocked, Description, End, PendingActivity, PendingChild};
 use everfold_core::ids::Timestamp;
 use jiff::tz::TimeZone;
 use owo_colors::OwoColorize as _;
@@ -25,10 +25,12 @@ pub(in crate::cli) fn text(run: &Description, parting: &[String], now: Timestamp
         &mut text,
         &format!("{}  {}{blocked}", run.workflow_id.bold(), status.name().style(status_style(status))),
     );
+    let parent = run.parent.as_ref();
     let facts = [
         ("type", run.workflow_type.clone()),
         ("run", run.run_id.to_string()),
         ("component", run.digest.short()),
+        ("parent", parent.map_or_else(String::new, |parent| parent.workflow_id.to_string())),
         ("started", format!("{} ({})", local(run.started_at, zone), relative(run.started_at, now))),
         ("closed", run.closed_at.map_or_else(String::new, |closed| closed_text(run, closed, now, zone))),
         ("history", history_text(run)),
@@ -116,12 +118,13 @@ fn sentence(run: &Description, now: Timestamp) -> String {
     if let Some(blocked) = &run.blocked {
         return blocked_sentence(blocked, now);
     }
-    match (run.pending_activities.as_slice(), run.timers.as_slice()) {
-        ([], []) if run.inbox_length > 0 => "It is about to take what is in its inbox.".to_owned(),
-        ([], []) => "It waits for nothing that this host will bring: no activity, no timer.".to_owned(),
-        ([activity], []) => format!("It waits for {}.", activity_sentence(activity, now)),
-        ([], [timer]) => format!("It waits for a timer that fires {}.", relative(timer.fire_at, now)),
-        (activities, timers) => {
+    match (run.pending_activities.as_slice(), run.children.as_slice(), run.timers.as_slice()) {
+        ([], [], []) if run.inbox_length > 0 => "It is about to take what is in its inbox.".to_owned(),
+        ([], [], []) => "It waits for nothing that this host will bring: no activity, no timer.".to_owned(),
+        ([activity], [], []) => format!("It waits for {}.", activity_sentence(activity, now)),
+        ([], [child], []) => format!("It waits for {}.", child_sentence(child, now)),
+        ([], [], [timer]) => format!("It waits for a timer that fires {}.", relative(timer.fire_at, now)),
+        (activities, children, timers) => {
             let names: Vec<&str> =
                 activities.iter().map(|activity| activity.activity_type.as_str()).collect();
             let mut parts = Vec::new();
@@ -129,13 +132,29 @@ fn sentence(run: &Description, now: Timestamp) -> String {
                 let count = counted(activities.len() as u64, "activity", "activities");
                 parts.push(format!("{count} ({})", names.join(", ")));
             }
+            if !children.is_empty() {
+                let names: Vec<&str> = children.iter().map(|child| child.workflow_type.as_str()).collect();
+                let count = counted(children.len() as u64, "child", "children");
+                parts.push(format!("{count} ({})", names.join(", ")));
+            }
             if let Some(next) = timers.iter().map(|timer| timer.fire_at).min() {
                 let count = counted(timers.len() as u64, "timer", "timers");
                 parts.push(format!("{count} (the next fires {})", relative(next, now)));
             }
-            format!("It waits for {}.", parts.join(" and "))
+            let last = parts.pop().unwrap_or_default();
+            let but_last = parts.join(", ");
+            let and = if but_last.is_empty() { "" } else { " and " };
+            format!("It waits for {but_last}{and}{last}.")
         }
     }
+}
+
+fn child_sentence(child: &PendingChild, now: Timestamp) -> String {
+    let PendingChild { workflow_type, workflow_id, initiated_at, started, cancel_requested, .. } = child;
+    let stop = if *cancel_requested { ", which was asked to cancel" } else { "" };
+    let since = relative(*initiated_at, now);
+    let how = if *started { "started" } else { "asked for" };
+    format!("child workflow {} ({workflow_id}){stop}: {how} {since}", workflow_type.bold())
 }
 
 fn blocked_sentence(blocked: &Blocked, now: Timestamp) -> String {
@@ -199,7 +218,8 @@ fn heartbeat_text(activity: &PendingActivity, now: Timestamp) -> String {
 
 /// Lists only where the sentence could not say everything.
 fn details(text: &mut String, run: &Description, now: Timestamp, zone: &TimeZone) {
-    if run.pending_activities.len() + run.timers.len() < 2 && run.blocked.is_none() {
+    let open = run.pending_activities.len() + run.children.len() + run.timers.len();
+    if open < 2 && run.blocked.is_none() {
         return;
     }
     if !run.pending_activities.is_empty() {
@@ -208,6 +228,13 @@ fn details(text: &mut String, run: &Description, now: Timestamp, zone: &TimeZone
     for activity in &run.pending_activities {
         let number = format!("#{}", activity.scheduled_event_id);
         line(text, &format!("  {:>5}  {}", number.dimmed(), activity_sentence(activity, now)));
+    }
+    if !run.children.is_empty() {
+        line(text, "\nchildren");
+    }
+    for child in &run.children {
+        let number = format!("#{}", child.initiated_event_id);
+        line(text, &format!("  {:>5}  {}", number.dimmed(), child_sentence(child, now)));
     }
     if !run.timers.is_empty() {
         line(text, "\ntimers");
@@ -327,6 +354,45 @@ mod tests {
           history    7 events
 
         It waits for nothing that this host will bring: no activity, no timer.
+        ");
+    }
+
+    #[test]
+    fn children_are_told_on_both_sides() {
+        let child = |id: u64, started: bool| {
+            json!({
+                "initiated_event_id": id,
+                "workflow_type": "ship",
+                "workflow_id": format!("parcel-{id}"),
+                "run_id": "00000000-0000-0000-0000-000000000000",
+                "initiated_at": "2026-01-01T00:02:00Z",
+                "started": started,
+                "cancel_requested": !started,
+            })
+        };
+        let text = shown(json!({ "children": [child(2, true)] }));
+        assert!(text.contains("It waits for child workflow ship (parcel-2): started 5 s ago."), "{text}");
+        let timer = json!({ "started_event_id": 9, "fire_at": "2026-01-01T03:02:05Z" });
+        let parent = json!({ "workflow_id": "sale-1", "run_id": "00000000-0000-0000-0000-000000000000", "close_policy": "abandon" });
+        let several =
+            json!({ "children": [child(2, true), child(3, false)], "timers": [timer], "parent": parent });
+        insta::assert_snapshot!(shown(several), @r"
+        order-1  running
+          type       order-saga
+          run        00000000-0000-0000-0000-000000000000
+          component  abababababab
+          parent     sale-1
+          started    2026-01-01 00:00:00 (2 min 5 s ago)
+          history    7 events
+
+        It waits for 2 children (ship, ship) and 1 timer (the next fires in 3 h).
+
+        children
+             #2  child workflow ship (parcel-2): started 5 s ago
+             #3  child workflow ship (parcel-3), which was asked to cancel: asked for 5 s ago
+
+        timers
+             #9  fires in 3 h (2026-01-01 03:02:05)
         ");
     }
 

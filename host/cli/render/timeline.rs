@@ -88,10 +88,12 @@ impl Timeline {
         match input {
             Input::WorkflowStarted(started) => {
                 let input = payload(&started.input);
-                let essential = match started.continued_from_run_id {
-                    Some(run_id) => format!("{input} (continued from {run_id})").trim_start().to_owned(),
-                    None => input,
+                let essential = match (&started.continued_from_run_id, &started.parent) {
+                    (Some(run_id), _) => format!("{input} (continued from {run_id})"),
+                    (None, Some(parent)) => format!("{input} (child of {})", parent.workflow_id),
+                    (None, None) => input,
                 };
+                let essential = essential.trim_start().to_owned();
                 Line::new(Tone::Began, &started.workflow_type, essential)
             }
             Input::WorkflowCancelRequested(request) => Line::new(Tone::Bad, "", request.reason.clone()),
@@ -110,6 +112,15 @@ impl Timeline {
                 Line::new(Tone::Good, &self.name(closed.command_event_id), String::new())
             }
             Input::ExternalRequestFailed(closed) => {
+                Line::new(Tone::Bad, &self.name(closed.command_event_id), failure(&closed.failure))
+            }
+            Input::ChildWorkflowStarted(started) => {
+                Line::new(Tone::Good, &self.name(started.command_event_id), started.run_id.to_string())
+            }
+            Input::ChildWorkflowCompleted(completed) => {
+                Line::new(Tone::Good, &self.name(completed.command_event_id), payload(&completed.result))
+            }
+            Input::ChildWorkflowStartFailed(closed) | Input::ChildWorkflowFailed(closed) => {
                 Line::new(Tone::Bad, &self.name(closed.command_event_id), failure(&closed.failure))
             }
         }
@@ -179,6 +190,14 @@ impl Timeline {
                 let to = external(&request.to);
                 self.names.insert(id, to.clone());
                 Line::new(Tone::Asked, &to, request.reason.clone())
+            }
+            Command::ChildWorkflowInitiated(child) => {
+                self.names.insert(id, child.workflow_type.clone());
+                let essential = format!("{} {}", child.workflow_id, payload(&child.input));
+                Line::new(Tone::Asked, &child.workflow_type, essential.trim_end().to_owned())
+            }
+            Command::ChildCancelRequested(request) => {
+                Line::new(Tone::Asked, &self.name(request.command_event_id), request.reason.clone())
             }
             Command::WorkflowCompleted(completed) => Line::new(Tone::Good, "", payload(&completed.result)),
             Command::WorkflowFailed(failed) => Line::new(Tone::Bad, "", failure(&failed.failure)),

@@ -1,13 +1,17 @@
 //! Out of a guest into the core. What breaks a rule of the interface is a fault of the guest.
 
 use everfold_core::attributes::{AttributeValue, Changes, MOST_NAMES, Memo, SearchAttributes};
-use everfold_core::command::{ActivityScheduled, CancellationType, ExternalWorkflow};
+use everfold_core::command::{
+    ActivityScheduled, CancellationType, ChildWorkflowInitiated, ExternalWorkflow, ParentClosePolicy,
+    VersionChoice,
+};
+use everfold_core::decision::IdReusePolicy;
 use everfold_core::event::ActivityTimeouts;
 use everfold_core::failure::{
     ActivityFailure, ApplicationFailure, CanceledFailure, ChildWorkflowFailure, Failure, FailureKind,
     OtherFailure, RetryState, TimeoutFailure, TimeoutType,
 };
-use everfold_core::ids::{EventId, WorkflowId};
+use everfold_core::ids::{EventId, RunId, WorkflowId};
 use everfold_core::payload::Payload;
 use everfold_core::retry::RetryPolicy;
 
@@ -49,15 +53,71 @@ pub(in crate::guest) fn activity(
         task_queue: task_queue.unwrap_or_else(|| DEFAULT_TASK_QUEUE.to_owned()),
         timeouts: activity_timeouts(timeouts),
         retry_policy: self::retry_policy(retry_policy),
-        cancellation_type: match cancellation_type {
-            types::CancellationType::TryCancel => CancellationType::TryCancel,
-            types::CancellationType::WaitCancellationCompleted => CancellationType::WaitCancellationCompleted,
-            types::CancellationType::Abandon => CancellationType::Abandon,
-        },
+        cancellation_type: self::cancellation_type(cancellation_type),
         headers: self::headers(headers),
         idempotency_key: idempotency_key.unwrap_or_else(key),
         summary,
     })
+}
+
+/// A child to be begun; `id` makes its workflow id if the guest names none.
+pub(in crate::guest) fn child(
+    workflow_type: String,
+    input: types::Payload,
+    options: wit_host::ChildOptions,
+    run_id: RunId,
+    id: impl FnOnce() -> WorkflowId,
+) -> Result<ChildWorkflowInitiated, Stop> {
+    let wit_host::ChildOptions {
+        workflow_id,
+        parent_close_policy,
+        cancellation_type,
+        id_reuse_policy,
+        version,
+        headers,
+        summary,
+    } = options;
+    check_name("a workflow type", &workflow_type)?;
+    if let Some(workflow_id) = &workflow_id {
+        check_name("a workflow id", workflow_id)?;
+    }
+    check_summary(&summary)?;
+    Ok(ChildWorkflowInitiated {
+        workflow_type,
+        workflow_id: workflow_id.map_or_else(id, WorkflowId),
+        run_id,
+        input: payload(input),
+        headers: self::headers(headers),
+        parent_close_policy: match parent_close_policy {
+            wit_host::ParentClosePolicy::Terminate => ParentClosePolicy::Terminate,
+            wit_host::ParentClosePolicy::RequestCancel => ParentClosePolicy::RequestCancel,
+            wit_host::ParentClosePolicy::Abandon => ParentClosePolicy::Abandon,
+        },
+        cancellation_type: self::cancellation_type(cancellation_type),
+        id_reuse_policy: match id_reuse_policy {
+            wit_host::IdReusePolicy::AllowDuplicate => IdReusePolicy::AllowDuplicate,
+            wit_host::IdReusePolicy::AllowDuplicateFailedOnly => IdReusePolicy::AllowDuplicateFailedOnly,
+            wit_host::IdReusePolicy::RejectDuplicate => IdReusePolicy::RejectDuplicate,
+        },
+        version: self::version(version),
+        summary,
+    })
+}
+
+/// Which component folds a run that goes on from another, or is its child.
+pub(in crate::guest) const fn version(version: wit_host::VersionChoice) -> VersionChoice {
+    match version {
+        wit_host::VersionChoice::FollowRoute => VersionChoice::FollowRoute,
+        wit_host::VersionChoice::StayPinned => VersionChoice::StayPinned,
+    }
+}
+
+const fn cancellation_type(cancellation: types::CancellationType) -> CancellationType {
+    match cancellation {
+        types::CancellationType::TryCancel => CancellationType::TryCancel,
+        types::CancellationType::WaitCancellationCompleted => CancellationType::WaitCancellationCompleted,
+        types::CancellationType::Abandon => CancellationType::Abandon,
+    }
 }
 
 /// Another run of the namespace.

@@ -1,7 +1,7 @@
 //! From the core into a guest. Fields that the host has nothing for are absent or empty.
 
 use everfold_core::attributes::AttributeValue;
-use everfold_core::event::{ActivityClosedBadly, Event, Input, WorkflowStarted};
+use everfold_core::event::{ActivityClosedBadly, ChildWorkflowClosedBadly, Event, Input, WorkflowStarted};
 use everfold_core::failure::{Failure, FailureKind, RetryState, TimeoutType};
 use everfold_core::payload::Payload;
 
@@ -47,6 +47,23 @@ fn input_kind(input: &Input) -> wit::EventKind {
             command_event_id: closed.command_event_id.0,
             failure: failure(&closed.failure),
         }),
+        Input::ChildWorkflowStarted(started) => Kind::ChildWorkflowStarted(wit::ChildWorkflowStarted {
+            command_event_id: started.command_event_id.0,
+            run_id: started.run_id.to_string(),
+        }),
+        Input::ChildWorkflowStartFailed(failed) => Kind::ChildWorkflowStartFailed(child_closed_badly(failed)),
+        Input::ChildWorkflowCompleted(closed) => Kind::ChildWorkflowCompleted(wit::ChildWorkflowCompleted {
+            command_event_id: closed.command_event_id.0,
+            result: payload(&closed.result),
+        }),
+        Input::ChildWorkflowFailed(closed) => Kind::ChildWorkflowFailed(child_closed_badly(closed)),
+    }
+}
+
+fn child_closed_badly(closed: &ChildWorkflowClosedBadly) -> wit::ChildWorkflowClosedBadly {
+    wit::ChildWorkflowClosedBadly {
+        command_event_id: closed.command_event_id.0,
+        failure: failure(&closed.failure),
     }
 }
 
@@ -61,7 +78,11 @@ fn workflow_started(started: &WorkflowStarted) -> wit::WorkflowStarted {
         input: payload(&started.input),
         headers: headers(&started.headers),
         seed: started.seed.0.to_vec(),
-        parent: None,
+        parent: started.parent.as_ref().map(|parent| wit::WorkflowRef {
+            namespace: started.namespace.0.clone(),
+            workflow_id: parent.workflow_id.0.clone(),
+            run_id: parent.run_id.to_string(),
+        }),
         continued_from_run_id: started.continued_from_run_id.map(|run_id| run_id.to_string()),
         last_completion_result: None,
         last_failure: None,

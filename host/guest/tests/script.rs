@@ -133,6 +133,7 @@ pub(super) fn started(workflow_type: &str, input: &Value) -> Input {
         seed: Seed([3; 32]),
         attempt: 1,
         continued_from_run_id: None,
+        parent: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     }))

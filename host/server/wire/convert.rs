@@ -1,9 +1,15 @@
 //! From the runner's types to the JSON of runs.
 
 use everfold_core::decision;
+use everfold_core::event::ParentRun;
+use everfold_core::ids::EventId;
+use everfold_core::machine::child::Child;
 use everfold_core::payload::Payload;
 
-use super::{Blocked, Description, History, PendingActivity, RunSummary, Standing, Timer, UnreadSignal};
+use super::{
+    Blocked, Description, History, Parent, PendingActivity, PendingChild, RunSummary, Standing, Timer,
+    UnreadSignal,
+};
 use crate::runner::api;
 
 impl From<api::Description> for Description {
@@ -25,6 +31,8 @@ impl From<api::Description> for Description {
                 .into_iter()
                 .map(|(started_event_id, fire_at)| Timer { started_event_id, fire_at })
                 .collect(),
+            children: run.children.into_iter().map(PendingChild::from).collect(),
+            parent: run.parent.map(Parent::from),
             unread_signals: run
                 .unread_signals
                 .into_iter()
@@ -35,6 +43,29 @@ impl From<api::Description> for Description {
             search_attributes: run.details.search_attributes.to_json(),
             memo: run.details.memo.to_json(),
         }
+    }
+}
+
+impl From<(EventId, Child)> for PendingChild {
+    fn from((initiated_event_id, child): (EventId, Child)) -> Self {
+        let Child { workflow_type, workflow_id, run_id, initiated_at, is_started, is_cancel_requested } =
+            child;
+        Self {
+            initiated_event_id,
+            workflow_type,
+            workflow_id,
+            run_id,
+            initiated_at,
+            started: is_started,
+            cancel_requested: is_cancel_requested,
+        }
+    }
+}
+
+impl From<ParentRun> for Parent {
+    fn from(parent: ParentRun) -> Self {
+        let ParentRun { workflow_id, run_id, command_event_id: _, close_policy } = parent;
+        Self { workflow_id, run_id, close_policy }
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn an_inbox_needs_attention_until_it_is_empty(backend: &impl Ba
     commit_each(&store, vec![start(1), put, with_inbox]).await;
     assert_eq!(needing(&store).await, [key(1), key(2)]);
 
-    let seqs: Vec<_> = store.inbox(&key(1)).await.unwrap().into_iter().map(|(seq, _)| seq).collect();
+    let seqs: Vec<_> = store.inbox(&key(1)).await.unwrap().inputs.into_iter().map(|(seq, _)| seq).collect();
     let take = |seq| Decision { inbox_taken: vec![seq], ..stand(1, EventId(2)) };
     // A row that is named twice counts once.
     commit_each(&store, vec![take(seqs[0]), take(seqs[0])]).await;

@@ -69,6 +69,7 @@ pub(crate) fn start(n: usize) -> Decision {
         seed: Seed([3; 32]),
         attempt: 1,
         continued_from_run_id: None,
+        parent: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     };
@@ -81,6 +82,7 @@ pub(crate) fn start(n: usize) -> Decision {
         request_id: None,
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
+        parent: None,
         details: None,
     };
     Decision {

@@ -37,7 +37,7 @@ fn send(expected: u64, messages: Vec<OutgoingMessage>) -> Decision {
 
 /// What waits for a run.
 async fn waiting(store: &impl Store, key: &RunKey) -> Vec<InboxInput> {
-    store.inbox(key).await.unwrap().into_iter().map(|(_, waiting)| waiting).collect()
+    store.inbox(key).await.unwrap().inputs.into_iter().map(|(_, waiting)| waiting).collect()
 }
 
 fn reached(runs: &[usize]) -> Verdict {

@@ -96,7 +96,7 @@ async fn everything(store: &impl Store) -> String {
     let attempts = store.attempts(&key(1)).await.unwrap();
     let attention = store.needing_attention(None, 10).await.unwrap();
     let timers = store.timers_due(Timestamp::MAX, None, 10).await.unwrap();
-    assert_eq!((inbox.len(), attempts.len(), attention.len(), timers.len()), (1, 1, 1, 1));
+    assert_eq!((inbox.inputs.len(), attempts.len(), attention.len(), timers.len()), (1, 1, 1, 1));
     let components = store.components(&Namespace::default()).await.unwrap();
     let bytes = store.component_bytes(Digest([7; 32])).await.unwrap();
     format!("{run:?} {history:?} {inbox:?} {attempts:?} {attention:?} {timers:?} {components:?} {bytes:?}")

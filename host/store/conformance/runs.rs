@@ -45,6 +45,7 @@ pub(crate) async fn a_new_run_is_found_by_its_key_and_by_its_workflow_id(backend
         closed_at: None,
         outcome: None,
         blocked: None,
+        parent: None,
     };
     assert_eq!(row(&store, 1).await, expected);
     let latest = store.latest_run(&Namespace::default(), &workflow_id(1)).await.unwrap();
@@ -132,7 +133,7 @@ pub(crate) async fn a_refused_decision_leaves_nothing_and_disturbs_no_other(back
     let second = row(&store, 2).await;
     assert_eq!((second.next_event_id, second.blocked), (EventId(3), None));
     assert_eq!(store.history(&key(2), EventId(0), 10).await.unwrap().len(), 2);
-    assert_eq!(store.inbox(&key(2)).await.unwrap(), []);
+    assert_eq!(store.inbox(&key(2)).await.unwrap().inputs, []);
     assert_eq!(store.attempts(&key(2)).await.unwrap(), []);
     assert_eq!(store.timers_due(Timestamp::MAX, None, 10).await.unwrap(), []);
     assert_eq!(store.run(&key(4)).await.unwrap(), None);

@@ -41,6 +41,7 @@ pub(super) fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Ki
         request_id: None,
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
+        parent: None,
         details: None,
     };
     NextRun { run_id: key(n).run_id, new_run, inputs, kinship }
@@ -67,14 +68,14 @@ pub(super) fn continue_as_new(expected: u64, carried: Vec<InboxInput>) -> Decisi
 }
 
 async fn inbox(store: &impl Store, n: usize) -> Vec<InboxInput> {
-    store.inbox(&key(n)).await.unwrap().into_iter().map(|(_, input)| input).collect()
+    store.inbox(&key(n)).await.unwrap().inputs.into_iter().map(|(_, input)| input).collect()
 }
 
 pub(crate) async fn a_successor_begins_with_what_waited(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     let put = |inbox_put| Decision { inbox_put, ..stand(1, EventId(2)) };
     commit_each(&store, vec![start(1), put(vec![signal(1), timer_news(9), signal(2), inbox_input(3)])]).await;
-    let (first, _) = store.inbox(&key(1)).await.unwrap()[0].clone();
+    let (first, _) = store.inbox(&key(1)).await.unwrap().inputs[0].clone();
 
     // The step folded the first signal of the inbox; another one was unread in the history.
     let mut step = continue_as_new(2, vec![inbox_input(100), signal(101)]);
@@ -91,7 +92,7 @@ pub(crate) async fn a_successor_begins_with_what_waited(backend: &impl Backend) 
     assert_eq!(closed.outcome, Some(Outcome::ContinuedAs(key(2).run_id)));
 
     // Its inbox counts as any other's.
-    let taken = store.inbox(&key(2)).await.unwrap().into_iter().map(|(seq, _)| seq).collect();
+    let taken = store.inbox(&key(2)).await.unwrap().inputs.into_iter().map(|(seq, _)| seq).collect();
     let step = Decision { inbox_taken: taken, ..advance(2, EventId(1), 1) };
     commit_each(&store, vec![step]).await;
     assert_eq!(store.needing_attention(None, 10).await.unwrap(), []);

@@ -31,7 +31,7 @@ fn timers(n: usize, expected: u64, started: &[(u64, i64)]) -> Decision {
 
 /// The inbox of the `n`th run.
 async fn inbox(store: &impl Store, n: usize) -> (Vec<InboxSeq>, Vec<InboxInput>) {
-    store.inbox(&key(n)).await.unwrap().into_iter().unzip()
+    store.inbox(&key(n)).await.unwrap().inputs.into_iter().unzip()
 }
 
 /// All timers as (time, run, command).
@@ -143,7 +143,7 @@ pub(crate) async fn an_open_run_is_read_with_all_that_waits_for_it(backend: &imp
         assert_eq!(read.attempts, store.attempts(&key(n)).await.unwrap());
     }
     let read = store.open_run(&key(1)).await.unwrap().expect("it is open");
-    assert_eq!((read.history.len(), read.inbox.len(), read.attempts.len()), (4, 2, 1));
+    assert_eq!((read.history.len(), read.inbox.inputs.len(), read.attempts.len()), (4, 2, 1));
     assert!(store.open_run(&key(2)).await.unwrap().is_some_and(|run| run.row.blocked.is_some()));
     assert_eq!(store.open_run(&key(3)).await.unwrap(), None, "it has closed");
     assert_eq!(store.open_run(&key(4)).await.unwrap(), None, "there is none");

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, Params, Row, params};
 
 use super::database::Database;
 use super::reads::{CACHE, MAPPED};
-use crate::store::rows::{self, AttemptRecord, BlockedRecord, InboxRecord, RunRecord};
+use crate::store::rows::{self, AttemptRecord, BlockedRecord, InboxRecord, ParentRecord, RunRecord};
 use crate::store::{OpenRun, RunRow, StoreError, sql};
 
 /// Read-only connections: as many as threads have read at once. There are few that fold.
@@ -66,7 +66,7 @@ impl Records {
         for body in bodies {
             rows::unpack_history(key, &body, &mut history)?;
         }
-        let inbox = inbox.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        let inbox = rows::inbox(inbox)?;
         let attempts = attempts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         Ok(OpenRun { row, history, inbox, attempts })
     }
@@ -126,11 +126,22 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
             blocked_retries: row.get("blocked_retries")?,
             blocked_retry_at: row.get("blocked_retry_at")?,
         },
+        parent_run_id: row.get("parent_run_id")?,
+        parent: ParentRecord {
+            parent_workflow_id: row.get("parent_workflow_id")?,
+            parent_event_id: row.get("parent_event_id")?,
+            parent_close_policy: row.get("parent_close_policy")?,
+        },
     })
 }
 
 fn inbox(row: &Row<'_>) -> rusqlite::Result<InboxRecord> {
-    Ok(InboxRecord { seq: row.get("seq")?, received_at: row.get("received_at")?, input: row.get("input")? })
+    Ok(InboxRecord {
+        seq: row.get("seq")?,
+        received_at: row.get("received_at")?,
+        input_type: row.get("input_type")?,
+        input: row.get("input")?,
+    })
 }
 
 fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {

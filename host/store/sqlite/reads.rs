@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use everfold_core::attributes::Details;
-use everfold_core::decision::{InboxInput, InboxSeq, PendingActivity, Request};
+use everfold_core::decision::{PendingActivity, Request};
 use everfold_core::event::Event;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
@@ -21,8 +21,8 @@ use crate::store::rows::{
     SurveyRecord, TimerRecord, VersionRecord, integer,
 };
 use crate::store::{
-    ComponentRow, OpenCount, OpenRunFilter, RouteRow, RunPlace, RunRow, Standing, StoreError, TimerRow,
-    VersionRow, sql,
+    ComponentRow, Inbox, OpenCount, OpenRunFilter, RouteRow, RunPlace, RunRow, Standing, StoreError,
+    TimerRow, VersionRow, sql,
 };
 
 /// How many queries run at once.
@@ -308,14 +308,14 @@ impl Reads {
         Ok(events)
     }
 
-    pub(super) async fn inbox(&self, key: &RunKey) -> Result<Vec<(InboxSeq, InboxInput)>, StoreError> {
+    pub(super) async fn inbox(&self, key: &RunKey) -> Result<Inbox, StoreError> {
         let records: Vec<InboxRecord> = sqlx::query_as(sql::INBOX)
             .bind(&key.run_id.0[..])
             .bind(&key.namespace.0)
             .fetch_all(&self.pool)
             .await
             .map_err(failed)?;
-        records.into_iter().map(TryInto::try_into).collect()
+        rows::inbox(records)
     }
 
     pub(super) async fn attempts(&self, key: &RunKey) -> Result<Vec<PendingActivity>, StoreError> {

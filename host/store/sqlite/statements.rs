@@ -6,6 +6,7 @@
 
 use std::slice;
 
+use everfold_core::decision::child::ChildStart;
 use everfold_core::decision::message::{Delivery, MOST_WAITING, OutgoingMessage};
 use everfold_core::decision::{
     BlockChange, Blocked, Decision, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq, Kinship, NewRun,
@@ -18,6 +19,7 @@ use everfold_core::machine::RunStatus;
 use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
+use super::children::Ended;
 use super::details::DetailStatements;
 use super::removal::Removal;
 use crate::store::rows::{encode, integer, outcome, shown};
@@ -35,12 +37,15 @@ pub(super) struct Statements<'c> {
     workflow_id: Statement<'c>,
     open_run: Statement<'c>,
     last_run: Statement<'c>,
+    pub(super) is_open: Statement<'c>,
+    pub(super) open_child: Statement<'c>,
+    pub(super) open_children: Statement<'c>,
     run_put: Statement<'c>,
     run_advance: Statement<'c>,
     run_close: Statement<'c>,
     run_block: Statement<'c>,
     run_unblock: Statement<'c>,
-    run_inbox_length: Statement<'c>,
+    pub(super) run_inbox_length: Statement<'c>,
     history_put: Statement<'c>,
     timer_put: Statement<'c>,
     timer_delete: Statement<'c>,
@@ -48,7 +53,7 @@ pub(super) struct Statements<'c> {
     attempt_put: Statement<'c>,
     attempt_delete: Statement<'c>,
     attempts_delete: Statement<'c>,
-    inbox_put: Statement<'c>,
+    pub(super) inbox_put: Statement<'c>,
     inbox_delete: Statement<'c>,
     inbox_clear: Statement<'c>,
     inbox_hand_over: Statement<'c>,
@@ -84,6 +89,9 @@ impl<'c> Statements<'c> {
             workflow_id: prepare(sql::WORKFLOW_ID)?,
             open_run: prepare(sql::OPEN_RUN)?,
             last_run: prepare(sql::LAST_RUN)?,
+            is_open: prepare(sql::IS_OPEN)?,
+            open_child: prepare(sql::OPEN_CHILD)?,
+            open_children: prepare(sql::OPEN_CHILDREN)?,
             run_put: prepare(sql::RUN_PUT)?,
             run_advance: prepare(sql::RUN_ADVANCE)?,
             run_close: prepare(sql::RUN_CLOSE)?,
@@ -193,10 +201,10 @@ impl<'c> Statements<'c> {
 
     /// Writes one decision, or nothing of it.
     pub(super) fn apply(&mut self, decision: &Decision) -> Result<Verdict> {
-        let verdict = match &decision.new_run {
-            Some(new_run) => self.create(decision, new_run)?,
+        let (verdict, ended) = match &decision.new_run {
+            Some(new_run) => (self.create(decision, new_run)?, None),
             None => match self.done_before(decision)? {
-                Some(run_id) => Verdict::SameRequest(run_id),
+                Some(run_id) => (Verdict::SameRequest(run_id), None),
                 None => self.pass_fence(decision)?,
             },
         };
@@ -217,11 +225,21 @@ impl<'c> Statements<'c> {
         if let Some(request) = &decision.request {
             self.remember(key, request)?;
         }
+        let mut reached = Vec::new();
         for next in &decision.next_runs {
-            self.begin(key, next, &decision.inbox_taken)?;
+            self.begin(decision, next, &mut reached)?;
         }
         // What this step begins is there for what it sends.
-        let reached = self.send(decision)?;
+        self.send(decision, &mut reached)?;
+        self.cancel_children(decision, &mut reached)?;
+        if let Some(closed) = &decision.closed {
+            self.leave_children(key, closed, &mut reached)?;
+            if let Some(ended) = ended {
+                self.tell_parent(key, &ended, closed, &mut reached)?;
+            }
+        }
+        reached.sort_unstable();
+        reached.dedup();
         match (&decision.closed, &decision.new_run) {
             (Some(_), None) => self.forget_what_waits(key.run_id)?,
             // What a run begins and closes in its first step was never written.
@@ -237,8 +255,17 @@ impl<'c> Statements<'c> {
 
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
         let Decision { key, open_activities, closed, .. } = decision;
-        let NewRun { workflow_id, workflow_type, digest, started_at, request_id, id_reuse, if_open, details } =
-            new_run;
+        let NewRun {
+            workflow_id,
+            workflow_type,
+            digest,
+            started_at,
+            request_id,
+            id_reuse,
+            if_open,
+            details,
+            parent,
+        } = new_run;
         let operations: &[Operation] = match if_open {
             IfOpen::Refused | IfOpen::Used => &[Operation::Start],
             IfOpen::Signalled => &[Operation::Start, Operation::Signal],
@@ -282,6 +309,10 @@ impl<'c> Statements<'c> {
             started_at.0,
             closed.as_ref().map(|closed| closed.at.0),
             closed.as_ref().and_then(|closed| outcome(closed, &decision.events)),
+            parent.as_ref().map(|parent| parent.run_id.0),
+            parent.as_ref().map(|parent| parent.workflow_id.0.as_str()),
+            parent.as_ref().map(|parent| integer(parent.command_event_id.0)),
+            parent.as_ref().map(|parent| parent.close_policy.name()),
         ])?;
         if rows == 0 {
             return Ok(Verdict::Fenced);
@@ -332,12 +363,24 @@ impl<'c> Statements<'c> {
         self.workflow_id.query_row([key.run_id.0], |row| row.get(0)).optional()
     }
 
-    /// Begins a run that `from` asked for: its row, and what waits in its inbox.
-    fn begin(&mut self, from: &RunKey, next: &NextRun, taken: &[InboxSeq]) -> Result<()> {
+    /// Begins a run that the step asks for: its row, and what waits in its inbox.
+    fn begin(&mut self, decision: &Decision, next: &NextRun, reached: &mut Vec<RunId>) -> Result<()> {
         let NextRun { run_id, new_run, inputs, kinship } = next;
-        let NewRun { workflow_id, workflow_type, digest, started_at, .. } = new_run;
+        let NewRun { workflow_id, workflow_type, digest, started_at, id_reuse, parent, .. } = new_run;
+        let from = &decision.key;
         let open_run = params![from.namespace.0, workflow_id.0];
-        if self.open_run.exists(open_run)? {
+        let open = self.open_run.query_row(open_run, |row| row.get(0).map(RunId)).optional()?;
+        let start = match open {
+            Some(open) => ChildStart::AlreadyRunning(open),
+            None => match self.taken_by(from, workflow_id, *id_reuse)? {
+                Some(closed) => ChildStart::IdTaken(closed),
+                None => ChildStart::Begun,
+            },
+        };
+        if *kinship == Kinship::Child {
+            self.tell_of_start(decision, next, start, reached)?;
+        }
+        if start != ChildStart::Begun {
             return Ok(());
         }
         self.run_put.execute(params![
@@ -353,6 +396,10 @@ impl<'c> Statements<'c> {
             started_at.0,
             None::<i64>,
             None::<Vec<u8>>,
+            parent.as_ref().map(|parent| parent.run_id.0),
+            parent.as_ref().map(|parent| parent.workflow_id.0.as_str()),
+            parent.as_ref().map(|parent| integer(parent.command_event_id.0)),
+            parent.as_ref().map(|parent| parent.close_policy.name()),
         ])?;
         let key = RunKey { namespace: from.namespace.clone(), run_id: *run_id };
         if let Some(details) = &new_run.details {
@@ -362,10 +409,10 @@ impl<'c> Statements<'c> {
             self.put_into_inbox(&key, input)?;
         }
         match kinship {
-            Kinship::Detached => {}
+            Kinship::Detached | Kinship::Child => {}
             Kinship::Successor => {
                 // What this very step folded is not handed over.
-                for InboxSeq(seq) in taken {
+                for InboxSeq(seq) in &decision.inbox_taken {
                     self.inbox_delete.execute(params![seq, from.run_id.0])?;
                 }
                 let rows = self.inbox_hand_over.execute(params![run_id.0, from.run_id.0])?;
@@ -377,11 +424,10 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
-    /// Puts what the step sends into the inboxes of those who get it, and the answers into its own; says whose
-    /// inboxes those are.
-    fn send(&mut self, decision: &Decision) -> Result<Vec<RunId>> {
+    /// Puts what the step sends into the inboxes of those who get it, and the answers into its own; whose
+    /// inboxes those are is added to `reached`.
+    fn send(&mut self, decision: &Decision, reached: &mut Vec<RunId>) -> Result<()> {
         let from = &decision.key;
-        let mut reached = Vec::new();
         for message in &decision.effects.messages {
             let OutgoingMessage { to, input, command_event_id: _ } = message;
             let open_run = params![from.namespace.0, to.workflow_id.0];
@@ -403,37 +449,39 @@ impl<'c> Statements<'c> {
                 reached.push(from.run_id);
             }
         }
-        reached.sort_unstable();
-        reached.dedup();
-        Ok(reached)
+        Ok(())
     }
 
-    fn pass_fence(&mut self, decision: &Decision) -> Result<Verdict> {
+    /// Passes the run's fence; where the step closes a child, says whose.
+    fn pass_fence(&mut self, decision: &Decision) -> Result<(Verdict, Option<Ended>)> {
         let Decision { key, expected, open_activities, .. } = decision;
         let (next, open_activities) = (integer(decision.next().0), integer(*open_activities));
         let expected = integer(expected.0);
-        let rows = match &decision.closed {
-            None => self.run_advance.execute(params![
-                next,
-                open_activities,
-                key.run_id.0,
-                key.namespace.0,
-                expected,
-            ])?,
-            Some(closed) => self.run_close.execute(params![
-                next,
-                open_activities,
-                closed.status.name(),
-                closed.at.0,
-                outcome(closed, &decision.events),
-                key.run_id.0,
-                key.namespace.0,
-                expected,
-                // Whatever waits, where the step does not say.
-                decision.inbox_known.map_or(i64::MAX, integer),
-            ])?,
+        let passed = match &decision.closed {
+            None => {
+                let advance = params![next, open_activities, key.run_id.0, key.namespace.0, expected];
+                (self.run_advance.execute(advance)? > 0).then_some(None)
+            }
+            Some(closed) => {
+                let close = params![
+                    next,
+                    open_activities,
+                    closed.status.name(),
+                    closed.at.0,
+                    outcome(closed, &decision.events),
+                    key.run_id.0,
+                    key.namespace.0,
+                    expected,
+                    // Whatever waits, where the step does not say.
+                    decision.inbox_known.map_or(i64::MAX, integer),
+                ];
+                self.run_close.query_row(close, Ended::of).optional()?
+            }
         };
-        Ok(if rows == 0 { Verdict::Fenced } else { Verdict::COMMITTED })
+        Ok(match passed {
+            Some(ended) => (Verdict::COMMITTED, ended),
+            None => (Verdict::Fenced, None),
+        })
     }
 
     fn append_history(&mut self, key: &RunKey, events: &[Event]) -> Result<()> {
@@ -491,7 +539,12 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
-    fn change_inbox(&mut self, key: &RunKey, put: &[InboxInput], taken: &[InboxSeq]) -> Result<()> {
+    pub(super) fn change_inbox(
+        &mut self,
+        key: &RunKey,
+        put: &[InboxInput],
+        taken: &[InboxSeq],
+    ) -> Result<()> {
         let mut change = 0_i64;
         for InboxSeq(seq) in taken {
             let rows = self.inbox_delete.execute(params![seq, key.run_id.0])?;

@@ -13,7 +13,7 @@ use crate::bindings::exports::everfold::workflow::workflow::{Event, EventKind, S
 use crate::continue_as_new::{ContinueAsNew, VersionChoice};
 use crate::details::{self, Described};
 use crate::failure::Failure;
-use crate::host::{ExternalWorkflow, Host, MetricKind, Signal};
+use crate::host::{ChildOptions, ExternalWorkflow, Host, MetricKind, Signal};
 use crate::log::Level;
 use crate::version::DEFAULT_VERSION;
 
@@ -84,10 +84,18 @@ pub(super) struct Script {
     activities: RefCell<BTreeMap<EventId, OpenActivity>>,
     timers: RefCell<BTreeMap<EventId, u64>>,
     external: RefCell<BTreeSet<EventId>>,
+    children: RefCell<BTreeMap<EventId, ChildState>>,
     versions: RefCell<BTreeMap<String, Followed>>,
     closed: RefCell<Option<Closed>>,
     search_attributes: RefCell<Described>,
     memo: RefCell<Described>,
+}
+
+/// A child that has not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChildState {
+    Initiated,
+    Started,
 }
 
 /// The version of a change that a run follows.
@@ -112,6 +120,7 @@ impl Script {
             activities: RefCell::default(),
             timers: RefCell::default(),
             external: RefCell::default(),
+            children: RefCell::default(),
             versions: RefCell::default(),
             closed: RefCell::default(),
             search_attributes: RefCell::default(),
@@ -232,6 +241,13 @@ impl Script {
         assert!(self.external.borrow_mut().remove(&id), "request {id} to another run is not open");
     }
 
+    /// Moves a child from one state to the next, or closes it.
+    pub(super) fn move_child(&self, id: EventId, from: ChildState, to: Option<ChildState>) {
+        let mut children = self.children.borrow_mut();
+        assert_eq!(children.remove(&id), Some(from), "child {id} does not stand there");
+        children.extend(to.map(|to| (id, to)));
+    }
+
     fn refuse_while_querying(&self, command: &str) {
         assert!(self.mode.get() == Mode::Folding, "a query's answer asked for something: `{command}`");
     }
@@ -343,6 +359,19 @@ impl Host for ScriptedHost {
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload) {
         let input = shown(input);
         self.0.command(&format!("DetachedWorkflowStarted {workflow_type} {workflow_id} {input}"));
+    }
+
+    fn start_child_workflow(&self, workflow_type: &str, input: &Payload, options: &ChildOptions) -> EventId {
+        let workflow_id = options.workflow_id.as_deref().unwrap_or("-");
+        let line = format!("ChildWorkflowInitiated {workflow_type} {workflow_id} {}", shown(input));
+        let id = self.0.command(&line);
+        self.0.children.borrow_mut().insert(id, ChildState::Initiated);
+        id
+    }
+
+    fn request_cancel_child_workflow(&self, command: EventId, reason: &str) {
+        self.0.command(format!("ChildCancelRequested {command} {reason}").trim_end());
+        assert!(self.0.children.borrow().contains_key(&command), "child {command} is not open");
     }
 
     fn signal_external_workflow(&self, to: &ExternalWorkflow, name: &str, input: &Payload) -> EventId {
