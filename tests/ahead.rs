@@ -140,7 +140,7 @@ async fn a_fault_ahead_blocks_the_run_where_it_stands_on_disk_and_loses_no_signa
     assert_eq!(events.len(), 21, "what was folded before it is there");
     let key = test.host.describe(&run("run")).await.unwrap().key;
     let waiting = test.store.inbox(&key).await.unwrap();
-    assert_eq!(signals(&events).len() + waiting.len(), SIGNALS, "the others wait");
+    assert_eq!(signals(&events).len() + waiting.inputs.len(), SIGNALS, "the others wait");
     test.stop().await;
 }
 

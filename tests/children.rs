@@ -160,7 +160,7 @@ fn three() -> [Value; 3] {
 async fn each_went_its_way(test: &TestHost, how: &str) {
     let terminated = test.end("terminated").await;
     assert_eq!(terminated.status, RunStatus::Terminated);
-    assert_eq!(failure_text(&terminated), format!("the workflow was terminated: its parent parent {how}"));
+    assert!(failure_text(&terminated).ends_with(&format!("was terminated: its parent parent {how}")));
     let canceled = test.end("canceled").await;
     assert_eq!(canceled.status, RunStatus::Canceled);
     let abandoned = test.host.describe(&run("abandoned")).await.unwrap();
@@ -261,7 +261,7 @@ async fn children_of_children_are_terminated_to_the_last() {
     test.terminate("parent").await.unwrap();
     assert_eq!(test.end("child").await.status, RunStatus::Terminated);
     let grandchild = test.end("grandchild").await;
-    assert_eq!(failure_text(&grandchild), "the workflow was terminated: its parent child was terminated");
+    assert!(failure_text(&grandchild).ends_with("was terminated: its parent child was terminated"));
     test.stop().await;
 }
 

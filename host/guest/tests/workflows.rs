@@ -262,6 +262,7 @@ fn descriptions_and_idempotency_keys() {
             "canceller",
             "described",
             "echo",
+            "family",
             "fan-out",
             "four-steps",
             "long",

@@ -128,7 +128,8 @@ pub(crate) async fn a_child_that_goes_on_takes_its_parent_and_its_end_along(back
     let store = backend.open().await.unwrap();
     commit_each(&store, vec![start(9)]).await;
     let mut first = child(1, 2, ParentClosePolicy::Terminate);
-    first.new_run.parent.as_mut().expect("it is a child").run_id = key(9).run_id;
+    let parent = first.new_run.parent.as_mut().expect("it is a child");
+    (parent.run_id, parent.workflow_id) = (key(9).run_id, workflow_id(9));
     commit(&store, Decision { next_runs: vec![first.clone()], ..stand(9, EventId(2)) }).await;
     // Its parent closes while the child is on its way to its next run.
     commit(&store, close(9, EventId(2))).await;
