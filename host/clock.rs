@@ -18,6 +18,11 @@ pub trait TimeSource: Send + Sync + 'static {
 
     /// Waits until `at`.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+
+    /// The same for housekeeping: what nobody waits for, and what keeps nobody from skipping time.
+    fn rest_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        self.sleep_until(at)
+    }
 }
 
 /// Time and randomness, handed to whoever needs them.
@@ -54,6 +59,11 @@ impl Clock {
     /// Waits until `at`; returns at once if it has passed.
     pub fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
         self.source.sleep_until(at)
+    }
+
+    /// The same for housekeeping, which a test that skips time does not stop for.
+    pub fn rest_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        self.source.rest_until(at)
     }
 
     /// A new UUIDv7 for a run (RFC 9562): time-ordered, so that keys are inserted at the end.

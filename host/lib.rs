@@ -12,4 +12,5 @@ pub mod runner;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod testing;
 pub mod version;

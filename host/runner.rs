@@ -18,6 +18,7 @@
 //! | `sweep`, `folder` | memory that nobody needs; a folder whose components are deployed |
 //! | `retention` | runs that closed long ago |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
+//! | `under_test` | what only tests do to a host |
 
 mod act;
 mod admission;
@@ -46,6 +47,7 @@ mod suspects;
 mod sweep;
 mod talk;
 mod timers;
+mod under_test;
 mod versions;
 mod watch;
 
@@ -196,7 +198,7 @@ impl Parts {
         let (parts, key) = (Arc::clone(self), key.clone());
         self.runtime.spawn(async move {
             tokio::select! {
-                () = parts.clock.sleep_until(at) => {
+                () = parts.clock.rest_until(at) => {
                     parts.retries.lock().remove(&key);
                     parts.send(&key, Message::Retry);
                 }

@@ -16,20 +16,21 @@ use everfold::guest::EngineSettings;
 use everfold::runner::api::ApiError;
 use everfold::runner::{Host, HostSettings};
 use everfold::store::{CommitError, Store as _};
+use everfold::testing::TestStore;
 use everfold_core::decision::BlockKind;
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use support::mortal::{Failing, Mortal};
-use support::{TestHost, returned, run, signals};
+use support::{Failing, TestHost, returned, run, signals};
 use tokio::sync::mpsc;
 
 const SIGNALS: usize = 60;
 
 async fn samples(folder: &Path, limits: Limits, fails: Failing) -> TestHost {
     let settings = HostSettings { limits, ..HostSettings::default() };
-    let store = Arc::new(Mortal::failing(folder, fails).await);
+    let store = Arc::new(TestStore::open(folder).await.unwrap());
+    store.fail(fails);
     let (engine, clock) = (EngineSettings::default(), Clock::system());
     let test = TestHost::open_on(store, Registry::default(), &settings, engine, clock);
     test.deploy("samples").await;
@@ -161,7 +162,7 @@ async fn beside_a_panic(folder: &Path) -> (TestHost, mpsc::UnboundedReceiver<u32
             Err::<(), _>(context.canceled_failure())
         }
     });
-    let store = Arc::new(Mortal::open(folder).await);
+    let store = Arc::new(TestStore::open(folder).await.unwrap());
     let (settings, engine) = (HostSettings::default(), EngineSettings::default());
     let test = TestHost::open_on(store, registry, &settings, engine, Clock::system());
     test.start("panic-beside-step", "run", &json!("slow")).await;

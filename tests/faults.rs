@@ -14,19 +14,21 @@ use everfold::runner::api::ApiError;
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::CommitError;
 use everfold::telemetry::Telemetry;
+use everfold::testing::TestStore;
 use everfold_core::ids::Namespace;
 use everfold_core::machine::RunStatus;
 use serde_json::json;
-use support::mortal::{Failing, Mortal};
-use support::{PATIENCE, component, request, run};
+use support::{Failing, PATIENCE, component, request, run};
 use tokio::sync::mpsc;
 
 /// A host on a faulty store, and what it says when it must not go on.
 async fn host(folder: &std::path::Path, fails: Failing) -> (Host, mpsc::UnboundedReceiver<String>) {
+    let store = Arc::new(TestStore::open(folder).await.unwrap());
+    store.fail(fails);
     let clock = Clock::system();
     let (fatal, reasons) = mpsc::unbounded_channel();
     let parts = HostParts {
-        store: Arc::new(Mortal::failing(folder, fails).await),
+        store,
         engine: Engine::new(EngineSettings::default(), None).unwrap(),
         attempts: Attempts::new(Registry::default(), clock.clone(), AttemptSettings::default()),
         clock,

@@ -15,14 +15,15 @@ use everfold::guest::EngineSettings;
 use everfold::runner::HostSettings;
 use everfold::runner::api::ApiError;
 use everfold::store::CommitError;
+use everfold::testing::TestStore;
 use everfold_core::machine::RunStatus;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use support::mortal::{Failing, Mortal};
-use support::{TestHost, lines, request, returned, signals};
+use support::{Failing, TestHost, lines, request, returned, signals};
 
 async fn open(folder: &Path, fails: Failing) -> TestHost {
-    let store = Arc::new(Mortal::failing(folder, fails).await);
+    let store = Arc::new(TestStore::open(folder).await.unwrap());
+    store.fail(fails);
     let (settings, engine) = (HostSettings::default(), EngineSettings::default());
     TestHost::open_on(store, Registry::default(), &settings, engine, Clock::system())
 }

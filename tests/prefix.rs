@@ -522,6 +522,29 @@ async fn described() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn program() {
+    let task = |id: u32| json!({ "id": id });
+    let steps = json!([
+        { "run": task(1) },
+        { "together": [task(2), task(3)] },
+        { "race": [task(4), 3_600_000] },
+        { "version": "change" },
+        { "sleep": 20 },
+        { "take_within": ["a", 20] },
+        { "tell": { "to": "nobody", "name": "a", "value": 1 } },
+        { "shielded": task(5) },
+    ]);
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "program",
+        input: json!({ "steps": steps }),
+        answers: vec![("task", Ok(json!("done")))],
+        drive: Drive::Nothing,
+    };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn random() {
     let sample = Sample {
         component: "samples",

@@ -3,7 +3,7 @@
 
 use everfold_core::ids::Timestamp;
 use everfold_core::payload::Payload;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 
@@ -12,6 +12,8 @@ use crate::clock::Clock;
 pub struct Heartbeats {
     clock: Clock,
     last: watch::Sender<Heartbeat>,
+    /// Told of each one; a watch shows the last.
+    told: Option<mpsc::UnboundedSender<Payload>>,
 }
 
 /// The last heartbeat.
@@ -27,11 +29,20 @@ impl Heartbeats {
     /// An attempt that has sent none, and what the attempt before left.
     #[must_use]
     pub fn new(clock: Clock, details: Option<Payload>) -> Self {
-        Self { clock, last: watch::Sender::new(Heartbeat { details, at: None }) }
+        Self { clock, last: watch::Sender::new(Heartbeat { details, at: None }), told: None }
+    }
+
+    /// The same; what each one says is also sent to somebody.
+    pub(crate) fn told(clock: Clock, details: Option<Payload>, told: mpsc::UnboundedSender<Payload>) -> Self {
+        Self { told: Some(told), ..Self::new(clock, details) }
     }
 
     /// Sends one.
     pub(super) fn send(&self, details: Payload) {
+        if let Some(told) = &self.told {
+            // Who does not listen any more need not know.
+            let _ = told.send(details.clone());
+        }
         self.last.send_replace(Heartbeat { details: Some(details), at: Some(self.clock.now()) });
     }
 

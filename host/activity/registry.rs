@@ -40,7 +40,7 @@ pub trait Activity: Send + Sync + 'static {
 
 /// An activity whose types are known to itself alone. The future does nothing, and so cannot panic,
 /// before it is polled.
-pub(super) trait ErasedActivity: Send + Sync {
+pub(crate) trait ErasedActivity: Send + Sync {
     fn run<'a>(
         &'a self,
         context: &'a ActivityContext,
@@ -51,6 +51,8 @@ pub(super) trait ErasedActivity: Send + Sync {
 /// Activities by type.
 pub struct Registry {
     activities: BTreeMap<String, Arc<dyn ErasedActivity>>,
+    /// For all other types.
+    rest: Option<Arc<dyn ErasedActivity>>,
 }
 
 impl Default for Registry {
@@ -72,7 +74,7 @@ impl Registry {
     /// A registry with nothing in it, not even [`NOOP`].
     #[must_use]
     pub const fn empty() -> Self {
-        Self { activities: BTreeMap::new() }
+        Self { activities: BTreeMap::new(), rest: None }
     }
 
     /// Adds an activity. The last one registered under a type is used.
@@ -93,13 +95,22 @@ impl Registry {
         self.activities.insert(activity_type.into(), Arc::new(erased));
     }
 
+    /// Adds a closure for all types that have no activity of their own.
+    pub(crate) fn register_rest<F, Fut>(&mut self, run: F)
+    where
+        F: Fn(ActivityContext, Payload) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Payload, Failure>> + Send + 'static,
+    {
+        self.rest = Some(Arc::new(Rest(run)));
+    }
+
     /// What is registered, in the order of the names.
     pub fn types(&self) -> impl Iterator<Item = &str> {
         self.activities.keys().map(String::as_str)
     }
 
-    pub(super) fn get(&self, activity_type: &str) -> Option<&Arc<dyn ErasedActivity>> {
-        self.activities.get(activity_type)
+    pub(crate) fn get(&self, activity_type: &str) -> Option<&Arc<dyn ErasedActivity>> {
+        self.activities.get(activity_type).or(self.rest.as_ref())
     }
 }
 
@@ -133,6 +144,22 @@ where
         input: &'a Payload,
     ) -> BoxFuture<'a, Result<Payload, Failure>> {
         Box::pin(async move { encode(&(self.run)(context.clone(), decode(input)?).await?) })
+    }
+}
+
+struct Rest<F>(F);
+
+impl<F, Fut> ErasedActivity for Rest<F>
+where
+    F: Fn(ActivityContext, Payload) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Payload, Failure>> + Send,
+{
+    fn run<'a>(
+        &'a self,
+        context: &'a ActivityContext,
+        input: &'a Payload,
+    ) -> BoxFuture<'a, Result<Payload, Failure>> {
+        Box::pin(async move { (self.0)(context.clone(), input.clone()).await })
     }
 }
 

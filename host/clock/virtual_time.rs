@@ -15,6 +15,22 @@ use tokio::sync::{oneshot, watch};
 
 use super::TimeSource;
 
+/// Who sleeps.
+#[derive(Debug)]
+struct Sleeper {
+    wake: oneshot::Sender<()>,
+    why: Why,
+}
+
+/// Why somebody sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Somebody waits for what follows.
+    Work,
+    /// Nobody does.
+    Housekeeping,
+}
+
 /// A clock that a test moves. Clones share one time.
 #[derive(Clone, Debug)]
 pub struct VirtualTime {
@@ -32,7 +48,7 @@ struct Shared {
 struct State {
     now: Timestamp,
     /// By the time at which each wakes, then in the order in which they fell asleep.
-    sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
+    sleepers: BTreeMap<(Timestamp, u64), Sleeper>,
     next_sleeper: u64,
 }
 
@@ -61,7 +77,7 @@ impl VirtualTime {
                 break;
             }
             // A sleeper that was dropped meanwhile has nobody to wake.
-            let _ = first.remove().send(());
+            let _ = first.remove().wake.send(());
         }
         self.shared.sleeping.send_replace(state.sleepers.len());
     }
@@ -70,6 +86,14 @@ impl VirtualTime {
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.shared.state.lock().sleepers.keys().next().map(|(at, _)| *at)
+    }
+
+    /// The same, without those who sleep between two rounds of housekeeping.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let state = self.shared.state.lock();
+        let mut due = state.sleepers.iter().filter(|(_, sleeper)| sleeper.why == Why::Work);
+        due.next().map(|((at, _), _)| *at)
     }
 
     /// Waits until at least `count` sleep.
@@ -86,6 +110,16 @@ impl TimeSource for VirtualTime {
     }
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        self.sleep(at, Why::Work)
+    }
+
+    fn rest_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        self.sleep(at, Why::Housekeeping)
+    }
+}
+
+impl VirtualTime {
+    fn sleep(&self, at: Timestamp, why: Why) -> BoxFuture<'static, ()> {
         let mut state = self.shared.state.lock();
         if at <= state.now {
             return Box::pin(std::future::ready(()));
@@ -93,7 +127,7 @@ impl TimeSource for VirtualTime {
         let key = (at, state.next_sleeper);
         state.next_sleeper += 1;
         let (wake, woken) = oneshot::channel();
-        state.sleepers.insert(key, wake);
+        state.sleepers.insert(key, Sleeper { wake, why });
         self.shared.sleeping.send_replace(state.sleepers.len());
         let bed = Bed { shared: Arc::clone(&self.shared), key };
         Box::pin(async move {
@@ -142,6 +176,12 @@ mod tests {
         late.await.expect("it woke");
         assert_eq!(time.next_wake(), None);
         clock.sleep_until(Timestamp(5_000)).await;
+
+        let _resting = clock.rest_until(Timestamp(6_000));
+        assert_eq!((time.next_wake(), time.next_due()), (Some(Timestamp(6_000)), None));
+        let _working = clock.sleep_until(Timestamp(7_000));
+        assert_eq!((time.next_wake(), time.next_due()), (Some(Timestamp(6_000)), Some(Timestamp(7_000))));
+        time.advance_to(Timestamp(7_000));
 
         drop(clock.sleep_until(Timestamp(9_000)));
         assert_eq!(time.next_wake(), None, "a dropped sleeper is forgotten");

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub(super) struct Cells {
     apart: Lane<Arc<Cell>>,
     /// Told when a thread has emptied a mailbox.
     emptied: Notify,
+    /// How often a cell was queued that was not.
+    turns: AtomicU64,
 }
 
 /// Which threads fold a run.
@@ -64,7 +67,7 @@ enum Folds {
 
 impl Cells {
     pub(super) fn new() -> Self {
-        Self { cells: Mutex::default(), open: Lane::new(), apart: Lane::new(), emptied: Notify::new() }
+        Self { cells: Mutex::default(), open: Lane::new(), apart: Lane::new(), emptied: Notify::new(), turns: AtomicU64::new(0) }
     }
 
     fn lane(&self, folds: Folds) -> &Lane<Arc<Cell>> {
@@ -110,6 +113,7 @@ impl Cells {
     fn queue(&self, cell: &Arc<Cell>, mut mailbox: MutexGuard<'_, Mailbox>) {
         if !mailbox.is_queued {
             mailbox.is_queued = true;
+            self.turns.fetch_add(1, Ordering::Relaxed);
             drop(mailbox);
             self.open.push(Arc::clone(cell));
         }
@@ -125,6 +129,16 @@ impl Cells {
             }
             emptied.await;
         }
+    }
+
+    /// How often a run that had nothing to do was given something.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Whether no run has anything to do.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.cells.lock().values().any(|cell| cell.is_busy())
     }
 
     /// Waits until no run has anything to do.

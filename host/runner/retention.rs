@@ -33,7 +33,7 @@ pub(super) async fn remove_for_ever(parts: Arc<Parts>, kept: Duration) {
             }
             None => now.plus_ms(STORE_PAUSE_MS),
         };
-        parts.clock.sleep_until(next).await;
+        parts.clock.rest_until(next).await;
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn sweep_for_ever(parts: Arc<Parts>) {
             parts.versions.loaded().changed().await;
         } else {
             let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-            parts.clock.sleep_until(parts.clock.now().plus_ms(pause)).await;
+            parts.clock.rest_until(parts.clock.now().plus_ms(pause)).await;
         }
     }
 }

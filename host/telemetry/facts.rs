@@ -87,7 +87,6 @@ impl RunNames {
     }
 }
 
-#[cfg(test)]
 impl RunNames {
     /// The names of a run that nobody started.
     pub(crate) fn of_nobody(workflow_id: &str, workflow_type: &str) -> Arc<Self> {

@@ -5,7 +5,6 @@
 
 pub mod disk;
 pub mod load;
-pub mod mortal;
 pub mod server;
 
 use std::path::{Path, PathBuf};
@@ -20,20 +19,23 @@ use everfold::runner::api::{
     SignalRequest, StartRequest, Started, StopRequest,
 };
 use everfold::runner::{Host, HostParts, HostSettings};
-use everfold::store::Store;
+use everfold::store::{CommitError, Store};
 use everfold::telemetry::Telemetry;
+use everfold::testing::TestStore;
 use everfold_core::attributes::Details;
 use everfold_core::command::Command;
 use everfold_core::decision::Outcome;
 use everfold_core::event::{Event, EventKind, Input};
 use everfold_core::ids::{Namespace, RunId, WorkflowId};
 use everfold_core::payload::Payload;
-use mortal::Mortal;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// Longer than anything here takes; a wait that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which commits fail, and how: those of these numbers, from 0.
+pub type Failing = fn(usize) -> Option<CommitError>;
 
 /// A built component.
 ///
@@ -62,7 +64,7 @@ fn code_cache() -> Option<CodeCache> {
 /// A host and what it stands on. Its tasks have a runtime of their own, which ends with it.
 pub struct TestHost {
     pub host: Host,
-    pub store: Arc<Mortal>,
+    pub store: Arc<TestStore>,
     runtime: Option<Runtime>,
 }
 
@@ -98,12 +100,12 @@ impl TestHost {
         engine: EngineSettings,
         clock: Clock,
     ) -> Self {
-        Self::open_on(Arc::new(Mortal::open(folder).await), registry, settings, engine, clock)
+        Self::open_on(Arc::new(TestStore::open(folder).await.unwrap()), registry, settings, engine, clock)
     }
 
     /// Opens a host on a store.
     pub fn open_on(
-        store: Arc<Mortal>,
+        store: Arc<TestStore>,
         registry: Registry,
         settings: &HostSettings,
         engine: EngineSettings,

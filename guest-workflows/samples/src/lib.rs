@@ -5,6 +5,7 @@ mod cancellation;
 mod children;
 mod described;
 mod external;
+mod program;
 mod sequences;
 mod signals;
 mod talkative;
@@ -43,6 +44,15 @@ everfold_guest::export! {
     "family" => children::family {
         /// Lets it end.
         signal "go",
+    },
+    /// Does what it is told, step by step, and returns what came of each.
+    "program" => program::program {
+        /// A value to take.
+        signal "a",
+        /// Another one.
+        signal "b",
+        /// What came of the steps so far.
+        query "log",
     },
     /// Says and counts each step, then waits.
     "talkative" => talkative::talkative {
