@@ -54,6 +54,7 @@ mod watch;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -171,6 +172,8 @@ struct Parts {
     telemetry: Telemetry,
     survey: Surveyed,
     stopping: CancellationToken,
+    /// Whether all runs that an earlier host left with something to do were woken.
+    has_recovered: AtomicBool,
     runtime: tokio::runtime::Handle,
     on_fatal: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -207,6 +210,13 @@ impl Parts {
         });
     }
 
+    /// Whether every attempt that an earlier host may have lost is counted. Until then this one cannot say that none was
+    /// under way when it stopped.
+    fn knows_what_was_left(&self) -> bool {
+        self.store.was_closed_in_order()
+            || self.has_recovered.load(Ordering::SeqCst) && !self.dispatcher.has_left_lost_ones()
+    }
+
     fn end_process(&self, reason: &str) {
         tracing::error!(reason, "the host cannot go on");
         self.stopping.cancel();
@@ -240,6 +250,7 @@ impl Host {
             telemetry,
             survey: Surveyed::default(),
             stopping: CancellationToken::new(),
+            has_recovered: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             on_fatal,
         });
@@ -288,6 +299,10 @@ impl Host {
         // Runs that loop may keep their thread busy for long; the next host takes them as it finds them.
         if tokio::time::timeout(SETTLE, parts.cells.idle()).await.is_err() {
             tracing::warn!("some runs were still being folded: the next host tries their activities again");
+        } else if !parts.knows_what_was_left() {
+            tracing::warn!(
+                "stopped before all that an earlier host left was looked at: the next host does that"
+            );
         } else if let Err(error) = parts.store.close().await {
             tracing::error!(%error, "the store could not be closed in order");
         }
@@ -334,6 +349,7 @@ async fn recover(parts: Arc<Parts>) {
             }
         }
     }
+    parts.has_recovered.store(true, Ordering::SeqCst);
     if found > 0 {
         tracing::info!(runs = found, "went on with open runs");
     }

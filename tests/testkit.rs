@@ -113,9 +113,15 @@ async fn a_saga_whose_payment_fails_releases_what_it_reserved() {
         environment.called(),
         ["reserve-inventory", "process-payment", "release-inventory-reservation"]
     );
-    let (reserved, released) =
-        (&environment.calls_of("reserve-inventory")[0], &environment.calls_of("release-inventory-reservation")[0]);
-    assert_eq!(released.input["step_key"], json!(reserved.idempotency_key), "by the key under which it was reserved");
+    let (reserved, released) = (
+        &environment.calls_of("reserve-inventory")[0],
+        &environment.calls_of("release-inventory-reservation")[0],
+    );
+    assert_eq!(
+        released.input["step_key"],
+        json!(reserved.idempotency_key),
+        "by the key under which it was reserved"
+    );
     insta::assert_snapshot!(run.history().await, @r#"
     1 WorkflowStarted order-saga {"customer_id":100,"items":[{"sku":"book","quantity":2,"unit_price_cents":1250}],"currency":"EUR","payment_token":"tok_ok","ship_to":{"name":"Ada","country":"DE","postcode":"10115"},"order_id":"o-1"}
     2 ActivityScheduled reserve-inventory {"order_id":"o-1","items":[{"sku":"book","quantity":2}]}
@@ -197,7 +203,9 @@ async fn both_branches_of_a_change_are_taken_by_runs_from_before_and_behind_it()
     let (before, behind) = (before.history().await, behind.history().await);
     assert_eq!(before.activities()[1..3], ["process-payment", "update-inventory"], "{before}");
     assert_eq!(behind.activities()[1..3], ["update-inventory", "process-payment"], "{behind}");
-    assert!(behind.lines().iter().any(|line| line.ends_with("VersionMarkerRecorded inventory-first version=1")));
+    assert!(
+        behind.lines().iter().any(|line| line.ends_with("VersionMarkerRecorded inventory-first version=1"))
+    );
 }
 
 #[tokio::test]
@@ -206,7 +214,10 @@ async fn thirty_days_pass_while_a_test_waits() {
     let month = 30 * DAY;
     let run = environment.start("sleeper", "month", &json!({ "sleep_ms": month.as_millis() as u64 })).await;
     let slept: Value = run.result().await;
-    assert_eq!(slept["after"].as_i64().unwrap() - slept["before"].as_i64().unwrap(), month.as_millis() as i64);
+    assert_eq!(
+        slept["after"].as_i64().unwrap() - slept["before"].as_i64().unwrap(),
+        month.as_millis() as i64
+    );
     assert_eq!(environment.now(), BEGINNING.plus_ms(month.as_millis() as u64));
 }
 
@@ -217,7 +228,10 @@ async fn time_that_is_moved_by_hand_stands_until_it_is() {
     let run = environment.start("sleeper", "run", &json!({ "sleep_ms": 10_000 })).await;
     let stuck = run.end().await.unwrap_err();
     assert!(matches!(stuck, Stuck::Waiting(_)), "{stuck}");
-    assert!(stuck.to_string().contains("it waits for timer 2, which fires at 2026-01-01T00:00:10"), "{stuck}");
+    assert!(
+        stuck.to_string().contains("it waits for timer 2, which fires at 2026-01-01T00:00:10"),
+        "{stuck}"
+    );
     environment.advance(9 * SECOND).await;
     assert_eq!(run.description().await.status, Status::Running);
     environment.advance(SECOND).await;
@@ -292,7 +306,8 @@ async fn a_time_out_of_a_mock_that_never_answers_is_waited_for() {
 async fn what_was_recorded_outlives_the_host_and_calls_are_in_one_list() {
     for how in [Restart::Killed, Restart::InOrder] {
         let environment = order().open().await;
-        environment.mock("process-payment", Mock::returns(json!({ "payment_id": "p-1" })).taking(20 * SECOND));
+        environment
+            .mock("process-payment", Mock::returns(json!({ "payment_id": "p-1" })).taking(20 * SECOND));
         let run = environment.start("order", "order-1", &saga_input()).await;
         environment.until_called("process-payment", 1).await;
         environment.restart(how).await;

@@ -67,7 +67,13 @@ enum Folds {
 
 impl Cells {
     pub(super) fn new() -> Self {
-        Self { cells: Mutex::default(), open: Lane::new(), apart: Lane::new(), emptied: Notify::new(), turns: AtomicU64::new(0) }
+        Self {
+            cells: Mutex::default(),
+            open: Lane::new(),
+            apart: Lane::new(),
+            emptied: Notify::new(),
+            turns: AtomicU64::new(0),
+        }
     }
 
     fn lane(&self, folds: Folds) -> &Lane<Arc<Cell>> {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Dispatcher {
     tasks: TaskTracker,
     /// Set when the host drains: attempts that have not begun do not begin.
     draining: CancellationToken,
+    /// Set when one of these would have counted an attempt that an earlier process lost.
+    left_lost: AtomicBool,
     /// Set when the drain's grace is over: attempts under way are given up.
     interrupted: CancellationToken,
 }
@@ -75,6 +77,11 @@ impl Dispatcher {
     /// How many activities of all runs are under way: scheduled, and not closed.
     pub(super) fn under_way(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether an attempt that an earlier process lost was not counted, because the host drains.
+    pub(super) fn has_left_lost_ones(&self) -> bool {
+        self.left_lost.load(Ordering::SeqCst)
     }
 
     /// Begins the first attempt of an activity that was scheduled just now.
@@ -118,6 +125,7 @@ impl Dispatcher {
         let Begin { not_before, lost, last_failure, cancellation } = begin;
         let dispatcher = &parts.dispatcher;
         if dispatcher.draining.is_cancelled() {
+            dispatcher.left_lost.fetch_or(lost.is_some(), Ordering::SeqCst);
             return;
         }
         let before = dispatcher

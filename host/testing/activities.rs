@@ -207,7 +207,12 @@ impl Activities {
         call
     }
 
-    async fn answer(&self, call: &Call, context: ActivityContext, input: Payload) -> Result<Payload, Failure> {
+    async fn answer(
+        &self,
+        call: &Call,
+        context: ActivityContext,
+        input: Payload,
+    ) -> Result<Payload, Failure> {
         let mock = self.mocks.lock().get(&call.activity_type).cloned();
         let Some(mock) = mock else { return self.natively(call, &context, &input).await };
         if !mock.takes().is_zero() {

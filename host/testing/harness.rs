@@ -133,8 +133,7 @@ impl ActivityHarness {
         let time = VirtualTime::starting_at(BEGINNING);
         let clock = Clock::from_source(time.clone());
         let timeouts = &self.scheduled.timeouts;
-        let sleepers =
-            [timeouts.start_to_close_ms, timeouts.heartbeat_ms].into_iter().flatten().count();
+        let sleepers = [timeouts.start_to_close_ms, timeouts.heartbeat_ms].into_iter().flatten().count();
         let (said, heard) = mpsc::unbounded_channel();
         let heartbeats = Heartbeats::told(clock.clone(), self.heartbeat_details.clone(), said);
         let cancellation = CancellationToken::new();

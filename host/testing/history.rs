@@ -64,7 +64,9 @@ impl History {
         use everfold_core::command::Command;
         use everfold_core::event::EventKind;
         let scheduled = |event: &Event| match &event.kind {
-            EventKind::Command(Command::ActivityScheduled(scheduled)) => Some(scheduled.activity_type.clone()),
+            EventKind::Command(Command::ActivityScheduled(scheduled)) => {
+                Some(scheduled.activity_type.clone())
+            }
             EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
         };
         self.events.iter().filter_map(scheduled).collect()

@@ -122,7 +122,9 @@ impl Mock {
         Self { takes, ..self }
     }
 
-    fn new(respond: impl Fn(ActivityContext, Payload) -> BoxFuture<'static, Answered> + Send + Sync + 'static) -> Self {
+    fn new(
+        respond: impl Fn(ActivityContext, Payload) -> BoxFuture<'static, Answered> + Send + Sync + 'static,
+    ) -> Self {
         Self { respond: Box::new(respond), takes: Duration::ZERO }
     }
 
