@@ -15,15 +15,16 @@ use everfold::guest::EngineSettings;
 use everfold::runner::HostSettings;
 use everfold::runner::api::RunResult;
 use everfold::store::CommitError;
+use everfold::testing::TestStore;
 use everfold_core::decision::Outcome;
 use everfold_core::event::{EventKind, Input};
 use everfold_core::machine::RunStatus;
 use serde_json::{Value, json};
-use support::mortal::{Failing, Mortal};
-use support::{TestHost, lines, returned, run, signals};
+use support::{Failing, TestHost, lines, returned, run, signals};
 
 async fn open(folder: &Path, fails: Failing) -> TestHost {
-    let store = Arc::new(Mortal::failing(folder, fails).await);
+    let store = Arc::new(TestStore::open(folder).await.unwrap());
+    store.fail(fails);
     let (settings, engine) = (HostSettings::default(), EngineSettings::default());
     TestHost::open_on(store, Registry::default(), &settings, engine, Clock::system())
 }
@@ -309,7 +310,7 @@ async fn no_child_is_lost_or_doubled_by_rollbacks_and_kills() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_children_and_bad_options_block_the_parent() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(Mortal::failing(folder.path(), |_| None).await);
+    let store = Arc::new(TestStore::open(folder.path()).await.unwrap());
     let mut settings = HostSettings::default();
     settings.limits.pending_children = 2;
     let engine = EngineSettings::default();

@@ -148,7 +148,7 @@ async fn waiting(test: &TestHost, id: &str) -> Vec<Value> {
         Input::SignalReceived(signal) => Some(signal.input.to_value()),
         _ => None,
     };
-    inbox.iter().filter_map(|(_, waiting)| of(&waiting.input)).collect()
+    inbox.inputs.iter().filter_map(|(_, waiting)| of(&waiting.input)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,6 +98,10 @@ fn order(_: EventId, input: &Input, state: &RunState) -> Option<Vec<Command>> {
         | Input::ActivityCanceled(_)
         | Input::SignalReceived(_)
         | Input::ExternalRequestCompleted(_)
+        | Input::ChildWorkflowStarted(_)
+        | Input::ChildWorkflowStartFailed(_)
+        | Input::ChildWorkflowCompleted(_)
+        | Input::ChildWorkflowFailed(_)
         | Input::ExternalRequestFailed(_) => Vec::new(),
     })
 }
