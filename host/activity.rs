@@ -1,13 +1,17 @@
 //! Activities: native code, registered by name, run one attempt at a time.
 //!
 //! This module owns what happens *within* an attempt: decoding, the context, start-to-close,
-//! cancellation, panics. Whether there is another attempt is the core's retry formula, applied by
+//! cancellation, panics; and the [desk] of each activity, and the [tokens](token) of attempts that are ended from
+//! outside. Whether there is another attempt is the core's retry formula, applied by
 //! the runner; nothing here writes to the store.
 
 mod attempt;
 mod context;
+pub(crate) mod deadline;
+pub(crate) mod desk;
 mod heartbeat;
 mod registry;
+pub(crate) mod token;
 
 use std::sync::Arc;
 
@@ -20,6 +24,7 @@ use crate::telemetry::RunNames;
 
 pub use attempt::{AttemptSettings, Attempts};
 pub use context::{ActivityContext, ActivityInfo, ActivityMetrics};
+pub use desk::{Desk, Wishes};
 pub use heartbeat::{Heartbeat, Heartbeats};
 pub use registry::{Activity, NOOP, Registry};
 
@@ -35,6 +40,8 @@ pub mod failure_type {
     pub const RESULT_TOO_LARGE: &str = "ResultTooLarge";
     /// The activity's code panicked. Tried again.
     pub const PANICKED: &str = "ActivityPanicked";
+    /// What an activity fails with that completes later: it is never recorded.
+    pub(super) const COMPLETES_LATER: &str = "CompletesLater";
 }
 
 /// One attempt to be made.
@@ -48,12 +55,14 @@ pub struct AttemptTask {
     pub scheduled_event_id: EventId,
     /// What was asked for.
     pub scheduled: Arc<ActivityScheduled>,
-    /// When.
+    /// When; behind a reset, when that was.
     pub scheduled_at: Timestamp,
     /// The attempt's number, from 1.
     pub attempt: u32,
     /// What the last heartbeat of the attempt before said.
     pub heartbeat_details: Option<Payload>,
+    /// The activity's desk.
+    pub desk: Arc<Desk>,
 }
 
 impl AttemptTask {
@@ -74,6 +83,7 @@ impl AttemptTask {
             scheduled_at,
             attempt: 1,
             heartbeat_details: None,
+            desk: Arc::default(),
         }
     }
 }
@@ -87,4 +97,9 @@ pub enum AttemptOutcome {
     Failed(Failure),
     /// It stopped because it was asked to.
     Canceled(Failure),
+    /// It goes on outside the host until somebody reports its end by its token.
+    CompletesLater {
+        /// When it began.
+        since: Timestamp,
+    },
 }

@@ -4,6 +4,7 @@
 //! know nothing else of it. Results go to standard output, everything that is said about them to
 //! standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 host unreachable.
 
+mod activity;
 mod batch;
 mod bench;
 mod check;
@@ -111,6 +112,9 @@ enum Command {
     Cancel(stop::Stop),
     /// Close a run without asking its code; nothing is undone
     Terminate(stop::Stop),
+    /// Pause, resume or reset an open activity of a run
+    #[command(subcommand)]
+    Activity(activity::Activity),
     /// Cancel, terminate or signal every open run that a query finds
     Batch(batch::Batch),
     /// Write a run's whole history to standard output, to be replayed anywhere
@@ -165,6 +169,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Query(query) => runtime(Threads::One)?.block_on(query.run(&client(connection)?)),
         Command::Cancel(stop) => runtime(Threads::One)?.block_on(stop.cancel(&client(connection)?)),
         Command::Terminate(stop) => runtime(Threads::One)?.block_on(stop.terminate(&client(connection)?)),
+        Command::Activity(activity) => runtime(Threads::One)?.block_on(activity.run(&client(connection)?)),
         Command::Show(show) => runtime(Threads::One)?.block_on(show.run(&client(connection)?)),
         Command::History(history) => runtime(Threads::One)?.block_on(history.run(&client(connection)?)),
         Command::Result(result) => runtime(Threads::One)?.block_on(result.run(&client(connection)?)),

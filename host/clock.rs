@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use everfold_core::decision::LeaseId;
 use everfold_core::ids::{RunId, Seed, Timestamp};
 use futures::future::BoxFuture;
 
@@ -84,12 +85,25 @@ impl Clock {
     /// When the operating system has no randomness to give; no durable work is possible then.
     #[must_use]
     pub fn new_seed(&self) -> Seed {
-        let mut seed = [0; 32];
-        if let Err(error) = getrandom::fill(&mut seed) {
-            panic!("the operating system gives no randomness: {error}");
-        }
-        Seed(seed)
+        Seed(random_bytes())
     }
+
+    /// A new id for a lease.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give.
+    #[must_use]
+    pub fn new_lease_id(&self) -> LeaseId {
+        LeaseId(random_bytes())
+    }
+}
+
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        panic!("the operating system gives no randomness: {error}");
+    }
+    bytes
 }
 
 #[derive(Debug)]

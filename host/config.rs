@@ -157,7 +157,7 @@ pub(crate) struct LimitsSection {
     /// Open connections; default 10,000, or fewer where the process may not open so many files.
     #[serde(deserialize_with = "positive")]
     pub(crate) connections: usize,
-    /// Requests that wait for a run's end or its next event; default 5,000.
+    /// Requests that wait for a run's end, its next event, or an attempt to make; default 5,000.
     #[serde(deserialize_with = "positive")]
     pub(crate) waiting_requests: usize,
 }

@@ -52,7 +52,13 @@ impl Code {
     pub const QUERY_FAILED: Self = Self("query_failed");
     /// The run's code is at fault.
     pub const BLOCKED: Self = Self("blocked");
-    /// The run was sent all that it may be sent.
+    /// The attempt that the token names is over; nothing was changed.
+    pub const ATTEMPT_OVER: Self = Self("attempt_over");
+    /// Nobody has asked the activity to stop.
+    pub const CANCEL_NOT_REQUESTED: Self = Self("cancel_not_requested");
+    /// The activity is not open any more.
+    pub const ACTIVITY_CLOSED: Self = Self("activity_closed");
+    /// The run was sent all that it may be sent, or what is sent is too large.
     pub const LIMIT_EXCEEDED: Self = Self("limit_exceeded");
     /// The host cannot take the request now; nothing was done.
     pub const BUSY: Self = Self("busy");
@@ -158,6 +164,11 @@ impl From<ApiError> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::QUERY_FAILED, detail)
                     .with("failure", serde_json::to_value(failure).unwrap_or_default())
             }
+            ApiError::AttemptOver(_) => Self::new(StatusCode::CONFLICT, Code::ATTEMPT_OVER, detail),
+            ApiError::CancelNotRequested(_) => {
+                Self::new(StatusCode::CONFLICT, Code::CANCEL_NOT_REQUESTED, detail)
+            }
+            ApiError::ActivityClosed(_) => Self::new(StatusCode::CONFLICT, Code::ACTIVITY_CLOSED, detail),
             ApiError::Blocked(_) => Self::new(StatusCode::CONFLICT, Code::BLOCKED, detail),
             ApiError::LimitExceeded(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::LIMIT_EXCEEDED, detail)

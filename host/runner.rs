@@ -14,7 +14,8 @@
 //! | `versions`, `check`, `moves` | routes; what a version would do to runs; runs that move to another |
 //! | `survey` | counting them, for the metrics |
 //! | `act` | what follows a commit |
-//! | `dispatch` | activities under way, attempt by attempt |
+//! | `dispatch` | activities under way, attempt by attempt; task queues, leases |
+//! | `workers`, `operate` | polls and reports of those who make attempts outside; operators' wishes |
 //! | `sweep`, `folder` | memory that nobody needs; a folder whose components are deployed |
 //! | `retention` | runs that closed long ago |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
@@ -34,6 +35,7 @@ mod listen;
 mod load;
 mod look;
 mod moves;
+mod operate;
 mod position;
 mod queries;
 mod residents;
@@ -50,6 +52,7 @@ mod timers;
 mod under_test;
 mod versions;
 mod watch;
+mod workers;
 
 use std::collections::HashSet;
 use std::fmt;

@@ -7,6 +7,7 @@
 //! are passed in as a router; they get the same treatment, and write their errors as [`problem::Problem`].
 
 pub mod access;
+mod activities;
 mod bounds;
 mod check;
 mod components;
@@ -180,6 +181,10 @@ fn router(
         .route(metrics::PATH, get(scrape))
         .merge(
             workflows::routes(settings.payload_bytes)
+                .layer(bounded(workflows::largest(settings.payload_bytes))),
+        )
+        .merge(
+            activities::routes(settings.payload_bytes)
                 .layer(bounded(workflows::largest(settings.payload_bytes))),
         )
         .merge(components::routes(settings.component_bytes).layer(bounded(settings.component_bytes)))

@@ -382,6 +382,47 @@ impl Telemetry {
         self.inner.attempting.due(task, task.attempt, due_at, &self.inner.clock)
     }
 
+    /// What is noted of the attempt under way; of one that an earlier host began, from now on.
+    #[must_use]
+    pub fn attempt_under_way(&self, task: &AttemptTask) -> AttemptRecord {
+        self.inner.attempting.under_way(task, &self.inner.clock)
+    }
+
+    /// A worker has got an attempt.
+    pub fn leased(&self, task: &AttemptTask, worker: &str) {
+        lines::leased(task, worker);
+        self.count_lease(metrics::LEASES, task);
+    }
+
+    /// A worker that was to get an attempt waits for it no longer; the attempt goes back to its queue.
+    pub fn lease_returned(&self, task: &AttemptTask, worker: &str) {
+        lines::lease_returned(task, worker);
+        self.count_lease(metrics::LEASES_RETURNED, task);
+    }
+
+    /// An attempt outside passed a time-out.
+    pub fn lease_expired(&self, task: &AttemptTask, failure: &Failure) {
+        lines::lease_expired(task, failure);
+        self.count_lease(metrics::LEASES_EXPIRED, task);
+    }
+
+    fn count_lease(&self, name: &'static str, task: &AttemptTask) {
+        let metrics = &self.inner.metrics;
+        let label = metrics.activity_label(&task.scheduled.activity_type);
+        metrics.count(name, &[("activity_type", label)], 1);
+    }
+
+    /// A worker's poll was answered; `outcome` is one of a few words.
+    pub fn polled(&self, outcome: &'static str) {
+        self.inner.metrics.count(metrics::POLLS, &[("outcome", outcome)], 1);
+    }
+
+    /// So many attempts wait for workers, and so many workers for attempts.
+    pub fn waiting(&self, attempts: usize, workers: usize) {
+        self.inner.metrics.gauge(metrics::TASKS_WAITING, &[], attempts as f64);
+        self.inner.metrics.gauge(metrics::POLLS_WAITING, &[], workers as f64);
+    }
+
     /// An attempt was lost with an earlier host; what comes of it is not committed yet.
     pub fn attempt_lost(&self, task: &AttemptTask, attempt: u32, failure: &Failure) {
         let record = self.inner.attempting.due(task, attempt, task.scheduled_at, &self.inner.clock);

@@ -90,12 +90,18 @@ async fn every_request_is_answered_as_described() {
 /// Values that mean something to the host, by the name of what takes them.
 fn known() -> Value {
     let order = order("tok_ok", "10115");
+    let remote = json!({ "activity": "work", "task_queue": "python", "start_to_close_ms": 60_000 });
     json!({
-        "workflow_type": ["echo", "echo", "echo", "sleeper", "order-saga", "no-such-type"],
+        "workflow_type": ["echo", "echo", "echo", "sleeper", "remote", "remote", "order-saga", "no-such-type"],
         "workflow_id": ["w-1", "w-2", "w-3", "none"],
         "request_id": ["r-1", "r-2", "r-3"],
-        "input": [null, { "sleep_ms": 100 }, { "sleep_ms": 3_600_000 }, order],
+        "input": [null, { "sleep_ms": 100 }, { "sleep_ms": 3_600_000 }, remote, order],
         "name": ["note", "status", "order-delivered"],
+        "task_queue": ["default", "python"],
+        "identity": ["w-1"],
+        "activity_types": [[]],
+        "scheduled_event_id": [1, 2, 3],
+        "token": ["AQ"],
         "query": ["status = 'running'", "workflow_id starts_with 'w' order by start_time desc", "not blocked = true", "no query"],
         "namespace": ["default", "default", "default", "other"],
         // Long waits are another test's business.

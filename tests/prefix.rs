@@ -15,17 +15,18 @@ use everfold::activity::Registry;
 use everfold::clock::{Clock, VirtualTime};
 use everfold::guest::EngineSettings;
 use everfold::runner::HostSettings;
+use everfold::runner::api::PollRequest;
 use everfold::store::{SqliteStore, Store, Verdict};
 use everfold_core::command::Command;
 use everfold_core::decision::{Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun};
 use everfold_core::event::{Event, EventKind, Input, ParentRun, WorkflowStarted};
 use everfold_core::failure::Failure;
 use everfold_core::fold::{Folded, activations};
-use everfold_core::ids::{RunId, RunKey, Timestamp};
+use everfold_core::ids::{Namespace, RunId, RunKey, Timestamp};
 use everfold_core::machine::{RunState, RunStatus};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use support::{SAGA_ANSWERS, TestHost, component, lines, saga_input, signals};
+use support::{PATIENCE, SAGA_ANSWERS, TestHost, component, lines, saga_input, signals};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -43,6 +44,8 @@ enum Drive {
     Numbers(i64),
     /// The names of these changes.
     Changes(&'static [&'static str]),
+    /// A worker that polls this task queue and makes what it gets.
+    Worker(&'static str),
 }
 
 /// A workflow to restart: where it is, what it gets, and how its activities answer.
@@ -62,18 +65,19 @@ struct Bench {
     test: TestHost,
     /// The machine's own where it is absent.
     time: Option<VirtualTime>,
+    ran: Ran,
 }
 
 impl Sample {
     async fn open(&self, folder: &Path, ran: &Ran) -> Bench {
         let time = match self.drive {
             Drive::DayThenDelivery => Some(VirtualTime::starting_at(Timestamp(1_700_000_000_000))),
-            Drive::Nothing | Drive::Numbers(_) | Drive::Changes(_) => None,
+            Drive::Nothing | Drive::Numbers(_) | Drive::Changes(_) | Drive::Worker(_) => None,
         };
         let clock = time.clone().map_or_else(Clock::system, Clock::from_source);
         let (settings, engine) = (HostSettings::default(), EngineSettings::default());
         let test = TestHost::open_at(folder, self.registry(ran), &settings, engine, clock).await;
-        Bench { test, time }
+        Bench { test, time, ran: Arc::clone(ran) }
     }
 
     fn registry(&self, ran: &Ran) -> Registry {
@@ -124,9 +128,29 @@ impl Bench {
                 }
             }
             Drive::DayThenDelivery => self.day_then_delivery(recorded, told.is_empty()).await,
+            Drive::Worker(task_queue) => {
+                tokio::select! {
+                    _ = self.test.end("sample") => {}
+                    () = self.work(task_queue) => {}
+                }
+            }
         }
         let end = self.test.end("sample").await;
         json!({ "status": end.status, "outcome": format!("{:?}", end.outcome) })
+    }
+
+    /// Makes every attempt of a task queue: it returns its input.
+    async fn work(&self, task_queue: &str) {
+        let request = PollRequest {
+            namespace: Namespace::default(),
+            task_queue: task_queue.to_owned(),
+            identity: "worker".to_owned(),
+            activity_types: Vec::new(),
+        };
+        while let Some(task) = self.test.host.poll(request.clone(), PATIENCE).await.unwrap() {
+            *self.ran.lock().entry(task.scheduled.activity_type.clone()).or_default() += 1;
+            self.test.host.complete_activity(&task.token, task.scheduled.input.clone()).await.unwrap();
+        }
     }
 
     async fn day_then_delivery(&self, recorded: &[Event], is_under_way: bool) {
@@ -540,6 +564,18 @@ async fn program() {
         input: json!({ "steps": steps }),
         answers: vec![("task", Ok(json!("done")))],
         drive: Drive::Nothing,
+    };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn remote() {
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "remote",
+        input: json!({ "activity": "greet", "input": 7, "task_queue": "python", "start_to_close_ms": 60_000 }),
+        answers: Vec::new(),
+        drive: Drive::Worker("python"),
     };
     restarts_at_every_prefix(sample).await;
 }

@@ -13,7 +13,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use everfold_core::failure::{CanceledFailure, Failure, FailureKind, TimeoutFailure, TimeoutType};
+use everfold_core::command::ActivityScheduled;
+use everfold_core::failure::{CanceledFailure, Failure, FailureKind, TimeoutType};
 use everfold_core::ids::Timestamp;
 use everfold_core::payload::Payload;
 use futures::FutureExt as _;
@@ -21,10 +22,14 @@ use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
+use super::deadline::{Deadline, Pulse, passed, silent};
 use super::registry::ErasedActivity;
 use super::{ActivityContext, ActivityInfo, AttemptOutcome, AttemptTask, Heartbeats, Registry, failure_type};
 use crate::clock::Clock;
 use crate::telemetry::{AttemptRecord, Telemetry};
+
+/// What a native attempt waits for before it starts.
+const SLOT: &str = "slot";
 
 /// What attempts may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,40 +55,6 @@ pub struct Attempts {
     settings: AttemptSettings,
     slots: Semaphore,
     telemetry: Telemetry,
-}
-
-/// A time-out that is to come.
-#[derive(Clone, Copy, Debug)]
-struct Deadline {
-    at: Timestamp,
-    timeout_type: TimeoutType,
-    allowed_ms: u64,
-}
-
-impl Deadline {
-    fn new(timeout_type: TimeoutType, from: Timestamp, allowed_ms: Option<u64>) -> Option<Self> {
-        allowed_ms.map(|allowed_ms| Self { at: from.plus_ms(allowed_ms), timeout_type, allowed_ms })
-    }
-
-    /// Whichever passes first; of two at once the one that leaves no further attempt.
-    fn first(schedule_to_close: Option<Self>, other: Option<Self>) -> Option<Self> {
-        [schedule_to_close, other].into_iter().flatten().min_by_key(|deadline| deadline.at)
-    }
-
-    fn failure(&self, last_heartbeat_details: Option<Payload>) -> Failure {
-        let allowed_ms = self.allowed_ms;
-        let message = match self.timeout_type {
-            TimeoutType::ScheduleToStart => format!("no slot was free within {allowed_ms} ms"),
-            TimeoutType::StartToClose => format!("the attempt took longer than {allowed_ms} ms"),
-            TimeoutType::ScheduleToClose => format!("all attempts together took longer than {allowed_ms} ms"),
-            TimeoutType::Heartbeat => format!("there was no heartbeat for {allowed_ms} ms"),
-        };
-        let timeout = TimeoutFailure {
-            timeout_type: self.timeout_type,
-            last_heartbeat_details: last_heartbeat_details.into_iter().collect(),
-        };
-        Failure::new(message, FailureKind::TimedOut(timeout))
-    }
 }
 
 impl Attempts {
@@ -132,6 +103,12 @@ impl Attempts {
         outcome
     }
 
+    /// Whether an activity is native code of this host.
+    #[must_use]
+    pub fn serves(&self, scheduled: &ActivityScheduled) -> bool {
+        self.registry.serves(scheduled)
+    }
+
     async fn run_recorded(
         &self,
         task: AttemptTask,
@@ -154,7 +131,7 @@ impl Attempts {
         let _slot = match self.slot(start_by, now, &cancellation).await {
             Slot::Taken(slot) => slot,
             Slot::Late(deadline) => {
-                return AttemptOutcome::Failed(deadline.failure(heartbeats.last().details));
+                return AttemptOutcome::Failed(deadline.failure(SLOT, heartbeats.last().details));
             }
             Slot::Canceled => return AttemptOutcome::Canceled(canceled_before_start(&task)),
         };
@@ -163,7 +140,7 @@ impl Attempts {
         let started_at = self.clock.now();
         let start_to_close = Deadline::new(TimeoutType::StartToClose, started_at, timeouts.start_to_close_ms);
         let deadline = Deadline::first(schedule_to_close, start_to_close);
-        let pulse = Pulse { heartbeats, started_at, allowed_ms: timeouts.heartbeat_ms };
+        let pulse = Pulse { heartbeats, from: started_at, allowed_ms: timeouts.heartbeat_ms };
         self.run_until(activity, task, deadline, &cancellation, pulse, record).await
     }
 
@@ -187,7 +164,7 @@ impl Attempts {
         tokio::select! {
             biased;
             () = cancellation.cancelled() => Slot::Canceled,
-            deadline = self.passed(start_by) => Slot::Late(deadline),
+            deadline = passed(&self.clock, start_by) => Slot::Late(deadline),
             slot = self.slots.acquire() => match slot {
                 Ok(slot) => Slot::Taken(slot),
                 Err(_) => unreachable!("the semaphore is never closed"),
@@ -211,20 +188,27 @@ impl Attempts {
             stop.clone(),
             pulse.heartbeats.clone(),
             record.clone(),
-        );
+        )
+        .at_desk(Arc::clone(&task.desk));
         let mut running: BoxFuture<'_, _> =
             Box::pin(record.clone().scope(activity.run(&context, &task.scheduled.input)));
         let ended = tokio::select! {
             biased;
             ended = AssertUnwindSafe(&mut running).catch_unwind() => Ok(ended),
             // Polled, and the timer made, only if the activity did not end at once.
-            deadline = self.passed(deadline) => Err(deadline),
-            deadline = self.silent(&pulse) => Err(deadline),
+            deadline = passed(&self.clock, deadline) => Err(deadline),
+            deadline = silent(&self.clock, &pulse) => Err(deadline),
         };
         match ended {
             Ok(Ok(Ok(result))) => self.completed(result),
             Ok(Ok(Err(failure))) => match failure.kind {
                 FailureKind::Canceled(_) if cancellation.is_cancelled() => AttemptOutcome::Canceled(failure),
+                FailureKind::Application(application)
+                    if application.failure_type == failure_type::COMPLETES_LATER
+                        && task.desk.completes_later() =>
+                {
+                    AttemptOutcome::CompletesLater { since: pulse.from }
+                }
                 FailureKind::Canceled(_)
                 | FailureKind::Application(_)
                 | FailureKind::TimedOut(_)
@@ -238,33 +222,9 @@ impl Attempts {
                 stop.cancel();
                 drop_quietly(running);
                 drop(context);
-                AttemptOutcome::Failed(deadline.failure(pulse.heartbeats.last().details))
+                AttemptOutcome::Failed(deadline.failure(SLOT, pulse.heartbeats.last().details))
             }
         }
-    }
-
-    /// Waits until a deadline passes; for ever if there is none.
-    async fn passed(&self, deadline: Option<Deadline>) -> Deadline {
-        match deadline {
-            Some(deadline) => {
-                self.clock.sleep_until(deadline.at).await;
-                deadline
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Waits until no heartbeat has come for as long as is allowed; for ever if that has no limit.
-    async fn silent(&self, pulse: &Pulse) -> Deadline {
-        let mut from = pulse.started_at;
-        while let Some(deadline) = Deadline::new(TimeoutType::Heartbeat, from, pulse.allowed_ms) {
-            self.passed(Some(deadline)).await;
-            match pulse.heartbeats.last().at {
-                Some(at) if at > from => from = at,
-                Some(_) | None => return deadline,
-            }
-        }
-        std::future::pending().await
     }
 
     fn completed(&self, result: Payload) -> AttemptOutcome {
@@ -286,13 +246,6 @@ impl Attempts {
             format!("no activity `{}` is registered here; registered: {known}", task.scheduled.activity_type),
         )
     }
-}
-
-/// The heartbeats of an attempt, and how long they may stay away.
-struct Pulse {
-    heartbeats: Heartbeats,
-    started_at: Timestamp,
-    allowed_ms: Option<u64>,
 }
 
 /// What came of the wait for a slot.

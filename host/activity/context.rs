@@ -1,14 +1,17 @@
 //! What an attempt knows and may do.
 
+use std::sync::Arc;
+
 use everfold_core::failure::{CanceledFailure, Failure, FailureKind};
-use everfold_core::ids::{EventId, Namespace, RunId, Timestamp, WorkflowId};
+use everfold_core::ids::{EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::payload::Payload;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::failure_type;
 use super::heartbeat::Heartbeats;
+use super::token::TaskToken;
+use super::{Desk, failure_type};
 use crate::guest::MetricKind;
 use crate::telemetry::{AttemptRecord, ClientSpan};
 
@@ -44,6 +47,7 @@ pub struct ActivityContext {
     cancellation: CancellationToken,
     heartbeats: Heartbeats,
     record: AttemptRecord,
+    desk: Arc<Desk>,
 }
 
 /// What an activity measures. It is told once the attempt's end is on disk; what passes the bounds is
@@ -67,13 +71,18 @@ impl ActivityMetrics<'_> {
 impl ActivityContext {
     /// The context of one attempt.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         info: ActivityInfo,
         cancellation: CancellationToken,
         heartbeats: Heartbeats,
         record: AttemptRecord,
     ) -> Self {
-        Self { info, cancellation, heartbeats, record }
+        Self { info, cancellation, heartbeats, record, desk: Arc::default() }
+    }
+
+    /// The same at the activity's own desk.
+    pub(super) fn at_desk(self, desk: Arc<Desk>) -> Self {
+        Self { desk, ..self }
     }
 
     /// Facts about the attempt.
@@ -95,7 +104,7 @@ impl ActivityContext {
                 format!("a heartbeat does not encode: {error}"),
             )
         })?;
-        self.heartbeats.send(details);
+        self.heartbeats.send(Some(details));
         if self.is_cancelled() { Err(self.canceled_failure()) } else { Ok(()) }
     }
 
@@ -104,6 +113,34 @@ impl ActivityContext {
     #[must_use]
     pub fn heartbeat_details<T: DeserializeOwned>(&self) -> Option<T> {
         self.heartbeats.last().details.and_then(|details| details.decode().ok())
+    }
+
+    /// Whether an operator has paused the activity: this attempt may go on to its end, and none follows for now.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.desk.is_paused()
+    }
+
+    /// This attempt's token: whoever has it can complete, fail and cancel the attempt and send its heartbeats
+    /// (`POST /api/v1/activities/{token}/…`). It is good from now on, and until the attempt is over.
+    #[must_use]
+    pub fn task_token(&self) -> String {
+        let info = &self.info;
+        let token = TaskToken {
+            key: RunKey { namespace: info.namespace.clone(), run_id: info.run_id },
+            scheduled_event_id: info.scheduled_event_id,
+            attempt: info.attempt,
+            lease_id: self.desk.lease_id(self.heartbeats.clock()),
+        };
+        token.encode()
+    }
+
+    /// What an activity returns as its failure that is completed later, by its [token](Self::task_token). The
+    /// attempt stays open, also behind a restart of the host, and its time-outs go on.
+    #[must_use]
+    pub fn completes_later(&self) -> Failure {
+        self.desk.complete_later();
+        Failure::application(failure_type::COMPLETES_LATER, "the attempt is completed from outside")
     }
 
     /// What the activity measures.

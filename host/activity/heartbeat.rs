@@ -37,13 +37,21 @@ impl Heartbeats {
         Self { told: Some(told), ..Self::new(clock, details) }
     }
 
-    /// Sends one.
-    pub(super) fn send(&self, details: Payload) {
-        if let Some(told) = &self.told {
+    /// Sends one. Without details those of the one before stay.
+    pub(crate) fn send(&self, details: Option<Payload>) {
+        if let (Some(told), Some(details)) = (&self.told, &details) {
             // Who does not listen any more need not know.
             let _ = told.send(details.clone());
         }
-        self.last.send_replace(Heartbeat { details: Some(details), at: Some(self.clock.now()) });
+        let at = Some(self.clock.now());
+        self.last.send_modify(|last| {
+            *last = Heartbeat { details: details.or_else(|| last.details.take()), at };
+        });
+    }
+
+    /// The clock that they go by.
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The last one.

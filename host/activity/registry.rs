@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use everfold_core::command::{ActivityScheduled, DEFAULT_TASK_QUEUE};
 use everfold_core::failure::Failure;
 use everfold_core::payload::Payload;
 use futures::future::BoxFuture;
@@ -107,6 +108,12 @@ impl Registry {
     /// What is registered, in the order of the names.
     pub fn types(&self) -> impl Iterator<Item = &str> {
         self.activities.keys().map(String::as_str)
+    }
+
+    /// Whether an activity is native code: of a registered type, in the task queue that such code serves.
+    pub(crate) fn serves(&self, scheduled: &ActivityScheduled) -> bool {
+        let is_known = self.activities.contains_key(&scheduled.activity_type);
+        self.rest.is_some() || is_known && scheduled.task_queue == DEFAULT_TASK_QUEUE
     }
 
     pub(crate) fn get(&self, activity_type: &str) -> Option<&Arc<dyn ErasedActivity>> {

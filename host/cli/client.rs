@@ -251,6 +251,7 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
         "unknown_query" => (Exit::NotFound, None),
         "unknown_version" => (Exit::NotFound, Some("see those that there are with `everfold versions TYPE`")),
         "version_conflict" => (Exit::Conflict, Some("see how they stand with `everfold versions TYPE`")),
+        "activity_closed" => (Exit::Conflict, Some("see those that are open with `everfold show ID`")),
         "blocked" => (Exit::Conflict, Some("see why with `everfold show ID`")),
         "conflict" => (Exit::Conflict, None),
         "invalid_input" | "payload_too_large" => (Exit::Usage, None),

@@ -13,6 +13,9 @@ use crate::ids::{EventId, RunId, WorkflowId};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 
+/// The task queue of an activity that names none.
+pub const DEFAULT_TASK_QUEUE: &str = "default";
+
 /// What a guest asked for. The numbers are persisted: none is ever reused.
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
 #[serde(tag = "type", content = "attributes")]

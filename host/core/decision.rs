@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod message;
+mod pending;
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use crate::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
 use crate::machine::{RunState, RunStatus};
 use crate::payload::Payload;
 use message::OutgoingMessage;
+
+pub use pending::{Lease, LeaseId, Paused, PendingActivity, Reset};
 
 /// What one step of a run changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +49,7 @@ pub struct Decision {
     /// included. Where there are more the step is refused: what closes a run does not overtake what reached it before.
     /// What waits behind the input that closes the run is left unread.
     pub inbox_known: Option<u64>,
-    /// Attempts that failed or were lost: rows to insert or replace.
+    /// Rows of open activities to insert or replace.
     pub attempts: Vec<PendingActivity>,
     /// Whether the run is blocked behind this step.
     pub blocked: BlockChange,
@@ -251,36 +254,6 @@ pub struct InboxInput {
     /// What arrived.
     #[n(1)]
     pub input: Input,
-}
-
-/// An activity that was attempted and is to be attempted again. There is no row before the first
-/// failure.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-pub struct PendingActivity {
-    /// The command that scheduled it.
-    #[n(0)]
-    pub scheduled_event_id: EventId,
-    /// Its type.
-    #[n(1)]
-    pub activity_type: String,
-    /// The number of the next attempt, from 1.
-    #[n(2)]
-    pub attempt: u32,
-    /// When that begins.
-    #[n(3)]
-    pub next_attempt_at: Timestamp,
-    /// Why the last attempt failed.
-    #[n(4)]
-    pub last_failure: Option<Failure>,
-    /// When it failed.
-    #[n(5)]
-    pub last_failure_at: Option<Timestamp>,
-    /// What its last heartbeat said.
-    #[n(6)]
-    pub heartbeat_details: Option<Payload>,
-    /// When the attempt under way last sent a heartbeat, as far as that is written down.
-    #[n(7)]
-    pub last_heartbeat_at: Option<Timestamp>,
 }
 
 /// What a decision does to the run's being blocked.

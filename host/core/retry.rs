@@ -119,10 +119,17 @@ pub fn after_failure(
     if is_final {
         return AfterFailure::Close { state: RetryState::NonRetryableFailure, failure };
     }
-    if let FailureKind::TimedOut(TimeoutFailure { timeout_type: TimeoutType::ScheduleToClose, .. }) =
-        failure.kind
-    {
-        return AfterFailure::Close { state: RetryState::Timeout, failure };
+    if let FailureKind::TimedOut(TimeoutFailure { timeout_type, .. }) = failure.kind {
+        match timeout_type {
+            TimeoutType::ScheduleToClose => {
+                return AfterFailure::Close { state: RetryState::Timeout, failure };
+            }
+            // Another attempt would wait in the same queue (Temporal does not try it again either).
+            TimeoutType::ScheduleToStart => {
+                return AfterFailure::Close { state: RetryState::NonRetryableFailure, failure };
+            }
+            TimeoutType::StartToClose | TimeoutType::Heartbeat => {}
+        }
     }
     if policy.is_last(attempt) {
         return AfterFailure::Close { state: RetryState::MaximumAttemptsReached, failure };
@@ -200,6 +207,14 @@ mod tests {
             decide(1, Failure::timed_out(TimeoutType::ScheduleToClose, "over"), T0),
             "Timeout, TimedOut: over"
         );
+        assert_eq!(
+            decide(1, Failure::timed_out(TimeoutType::ScheduleToStart, "nobody came"), T0),
+            "NonRetryableFailure, TimedOut: nobody came"
+        );
+        for attempt_only in [TimeoutType::StartToClose, TimeoutType::Heartbeat] {
+            let failure = Failure::timed_out(attempt_only, "late");
+            assert_eq!(decide(1, failure, T0), "retry after 1000 ms", "{attempt_only:?}");
+        }
         let mut named = busy();
         if let FailureKind::Application(application) = &mut named.kind {
             application.next_retry_delay_ms = Some(7);

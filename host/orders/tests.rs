@@ -89,6 +89,7 @@ impl Bench {
             AttemptOutcome::Failed(failure) | AttemptOutcome::Canceled(failure) => {
                 panic!("{activity_type} failed: {failure}")
             }
+            AttemptOutcome::CompletesLater { .. } => panic!("{activity_type} completes later"),
         }
     }
 
@@ -134,6 +135,7 @@ fn line(outcome: AttemptOutcome) -> String {
     match outcome {
         AttemptOutcome::Completed(result) => format!("completed: {}", result.to_value()),
         AttemptOutcome::Canceled(failure) => format!("canceled: {failure}"),
+        AttemptOutcome::CompletesLater { since } => format!("completes later, begun at {since}"),
         AttemptOutcome::Failed(failure) => {
             let is_final =
                 matches!(&failure.kind, FailureKind::Application(failure) if failure.non_retryable);
@@ -161,6 +163,7 @@ fn task(activity_type: &str, key: &str, input: &Value) -> AttemptTask {
         scheduled_at: T0,
         attempt: 1,
         heartbeat_details: None,
+        desk: Arc::default(),
     }
 }
 

@@ -18,6 +18,7 @@ use super::run::{Committed, Flight, Message, Phase, Ready, Talk};
 use super::source::Keep;
 use super::talk::{Answer, Ask, Refusal, Taken};
 use crate::activity::AttemptTask;
+use crate::activity::desk::End;
 use crate::store::{CommitError, Verdict};
 use crate::telemetry::{Facts, RunNames};
 
@@ -152,7 +153,7 @@ fn act(
     let effects = &decision.effects;
     parts.watchers.tell(key, decision.closed.as_ref());
     for id in &effects.activities_closed {
-        parts.dispatcher.closed(key, *id);
+        parts.dispatcher.closed(key, *id, End::Recorded);
     }
     parts.timers.apply(key, effects, decision.closed.is_some());
     if decision.closed.is_some() {
@@ -255,7 +256,7 @@ fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: Flight, mut decision: Deci
 /// Forgets what an input that is not folded was about.
 pub(super) fn forget(parts: &Parts, key: &RunKey, input: &Input) {
     if let Some(id) = load::closes_activity(input) {
-        parts.dispatcher.closed(key, id);
+        parts.dispatcher.closed(key, id, End::Gone);
         parts.telemetry.activity_forgotten(key, id);
     }
 }

@@ -1,7 +1,7 @@
 //! What callers say to the runner and what it answers: the types of the host's public interface.
 
 use everfold_core::attributes::Details;
-use everfold_core::decision::{Blocked, Outcome, PendingActivity};
+use everfold_core::decision::{Blocked, Outcome};
 use everfold_core::event::{Event, ParentRun, SignalReceived};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
@@ -10,11 +10,15 @@ use everfold_core::machine::child::Child;
 use everfold_core::payload::Payload;
 use serde::{Deserialize, Serialize};
 
+mod activities;
 mod versions;
 
 pub use crate::store::{PlaceValue, RunPlace};
 pub use crate::version::report::{
     Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Spent, Tally, TypeReport, UpgradeReport,
+};
+pub use activities::{
+    ActivityOperation, ActivityState, ActivityTask, OperateRequest, PendingActivityInfo, PollRequest, Wishes,
 };
 pub use everfold_core::decision::IdReusePolicy;
 pub use everfold_core::query::Query;
@@ -233,23 +237,6 @@ pub struct Description {
     pub details: Details,
 }
 
-/// An open activity.
-#[derive(Clone, Debug)]
-pub struct PendingActivityInfo {
-    /// The command that scheduled it.
-    pub scheduled_event_id: EventId,
-    /// Its type.
-    pub activity_type: String,
-    /// When it was scheduled.
-    pub scheduled_at: Timestamp,
-    /// Whether its cancellation was asked for.
-    pub cancel_requested: bool,
-    /// The most it may be tried, if there is a limit.
-    pub maximum_attempts: Option<u32>,
-    /// Attempts so far that failed; absent before the first failure.
-    pub attempts: Option<PendingActivity>,
-}
-
 /// Events of one run.
 #[derive(Clone, Debug)]
 pub struct HistoryPage {
@@ -331,7 +318,16 @@ pub enum ApiError {
     /// The run's code is at fault; it takes no question before it is healed.
     #[error("{0}")]
     Blocked(String),
-    /// The run was sent all that it may be sent.
+    /// The attempt that a token names is over: the report changed nothing.
+    #[error("{0}")]
+    AttemptOver(String),
+    /// Nobody has asked the activity to stop.
+    #[error("{0}")]
+    CancelNotRequested(String),
+    /// The activity is not open any more.
+    #[error("{0}")]
+    ActivityClosed(String),
+    /// The run was sent all that it may be sent, or what is sent is too large.
     #[error("{0}")]
     LimitExceeded(String),
     /// The host is full, draining or its store failed: nothing was done, try again later.

@@ -8,7 +8,7 @@ use everfold_core::ids::{EventId, RunId, RunKey, WorkflowId};
 use everfold_core::machine::RunStatus;
 use tokio::time::Instant;
 
-use super::api::{ApiError, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult};
+use super::api::{ActivityState, ApiError, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult};
 use super::watch::{Progress, Watch};
 use super::{Host, internal, load};
 use crate::store::RunRow;
@@ -55,13 +55,17 @@ impl Host {
             state.signals().unread().into_iter().map(|(id, signal)| (*id, signal.name.clone())).collect();
         for (id, activity) in state.activities().iter() {
             let row = attempts.iter().position(|row| row.scheduled_event_id == id);
+            let row = row.map(|row| attempts.swap_remove(row));
+            let is_native = self.parts.attempts.serves(&activity.scheduled);
             description.pending_activities.push(PendingActivityInfo {
                 scheduled_event_id: id,
                 activity_type: activity.scheduled.activity_type.clone(),
+                task_queue: activity.scheduled.task_queue.clone(),
+                state: ActivityState::of(row.as_ref(), is_native, self.parts.clock.now()),
                 scheduled_at: activity.scheduled_at,
                 cancel_requested: activity.cancel_requested,
                 maximum_attempts: activity.scheduled.retry_policy.maximum_attempts.filter(|most| *most > 0),
-                attempts: row.map(|row| attempts.swap_remove(row)),
+                attempts: row,
             });
         }
         Ok(description)

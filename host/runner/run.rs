@@ -59,6 +59,11 @@ pub(super) enum Message {
         /// Answers whether it is on disk; false when the run is gone.
         reply: oneshot::Sender<bool>,
     },
+    /// Be loaded, so that its open activities are known; answers whether the store could be read.
+    Load {
+        /// Where the answer goes.
+        reply: oneshot::Sender<bool>,
+    },
     /// Do what a caller asks, and answer.
     Talk(Box<Talk>),
     /// Look whether something is to be done.
@@ -195,6 +200,7 @@ impl Run {
             },
             Message::Start(_)
             | Message::Attempt { .. }
+            | Message::Load { .. }
             | Message::Wake
             | Message::Retry
             | Message::RetryNow
@@ -259,6 +265,9 @@ impl Run {
             Message::Input(input) => self.input(parts, cell, input),
             Message::Talk(talk) => self.talk(parts, cell, *talk),
             Message::Attempt { pending, reply } => self.attempt(parts, cell, *pending, reply),
+            Message::Load { reply } => {
+                let _ = reply.send(self.ensure_loaded(parts, cell));
+            }
             Message::Wake => self.wake(parts, cell),
             Message::Retry => self.retry(parts, cell, Trial::WhenDue, Message::Retry),
             Message::RetryNow => self.retry(parts, cell, Trial::Now, Message::RetryNow),

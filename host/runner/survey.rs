@@ -52,6 +52,8 @@ impl Host {
         }
         let runs = last.as_ref().map(|last| with_live(parts, last.runs.clone())).unwrap_or_default();
         parts.telemetry.surveyed(&before, &runs, parts.residents.len());
+        let (attempts, workers) = parts.dispatcher.queues.waiting();
+        parts.telemetry.waiting(attempts, workers);
         parts.telemetry.components_loaded(parts.versions.loaded().count());
         drop(last);
         parts.telemetry.render()

@@ -37,7 +37,7 @@ pub struct ServerLimits {
     pub request_bytes_under_way: usize,
     /// Open connections.
     pub connections: usize,
-    /// Requests that wait for a run's end or its next event.
+    /// Requests that wait for a run's end, its next event, or an attempt to make.
     pub waiting_requests: usize,
 }
 

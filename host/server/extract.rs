@@ -131,6 +131,13 @@ fn particular(error: &dyn std::error::Error) -> String {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wait(pub Duration);
 
+impl Wait {
+    /// What is wrong with a text that is no duration.
+    pub(super) fn expected(text: &str) -> String {
+        format!("`{text}` is not a duration such as 30s, 500ms or 2m")
+    }
+}
+
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(WaitVisitor)
@@ -151,6 +158,6 @@ impl Visitor<'_> for WaitVisitor {
             .ok()
             .and_then(|duration| Duration::try_from(duration).ok())
             .map(|duration| Wait(duration.min(LONGEST_WAIT)))
-            .ok_or_else(|| E::custom(format!("`{text}` is not a duration such as 30s, 500ms or 2m")))
+            .ok_or_else(|| E::custom(Wait::expected(text)))
     }
 }

@@ -26,7 +26,7 @@ use utoipa::openapi::{
 use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 
 use super::access::OPEN_PATHS;
-use super::{check, components, types, workflows};
+use super::{activities, check, components, types, workflows};
 
 /// Where the document is served.
 pub(super) const PATH: &str = "/api/v1/openapi.json";
@@ -50,6 +50,14 @@ pub(super) const CODES: &str = "x-codes";
         workflows::talk::query,
         workflows::talk::cancel,
         workflows::talk::terminate,
+        workflows::activities::pause,
+        workflows::activities::resume,
+        workflows::activities::reset,
+        activities::poll,
+        activities::complete,
+        activities::fail,
+        activities::heartbeat,
+        activities::cancel,
         components::deploy,
         components::list,
         check::check,
@@ -64,6 +72,7 @@ pub(super) const CODES: &str = "x-codes";
     ),
     tags(
         (name = "workflows", description = "Runs of workflows: start them, look at them, talk to them."),
+        (name = "activities", description = "Attempts that workers outside the host make, and what operators do to open activities."),
         (name = "components", description = "The code that runs are folded with."),
         (name = "workflow types", description = "Which code new runs start on, and open runs go on with."),
         (name = "operations", description = "The host itself."),

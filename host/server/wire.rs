@@ -1,8 +1,9 @@
 //! The JSON of the interface, in both directions: what the routes write and what clients read.
 //! Names are snake_case, times RFC 3339, payloads the JSON value itself where they hold JSON.
-//! Here are runs; `talk` has what is said to them, `components` what folds them, `versions` which
+//! Here are runs; `talk` has what is said to them, `activities` what they wait for, `components` what folds them, `versions` which
 //! of those does.
 
+mod activities;
 mod components;
 mod convert;
 mod talk;
@@ -21,6 +22,10 @@ use utoipa::ToSchema;
 
 pub use crate::version::report::{
     Ahead, CheckReport, Example, Finding, Group, Outlook, Progress, Tally, TypeReport, UpgradeReport,
+};
+pub use activities::{
+    ActivityTask, CancelBody, CompleteBody, FailBody, FailureBody, HeartbeatBody, Lease, PendingActivity,
+    PollBody, ResetBody, Wishes,
 };
 pub use components::{Component, Components, Deployed, DeployedType, Handler, HandlerChange, TypeChanges};
 pub use talk::{Acknowledged, QueryBody, QueryResult, SignalBody, StopBody};
@@ -233,41 +238,6 @@ pub struct Blocked {
     /// When it is tried next.
     #[schema(value_type = String, format = DateTime)]
     pub next_retry_at: Timestamp,
-}
-
-/// An open activity.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct PendingActivity {
-    /// The command that scheduled it.
-    #[schema(value_type = u64, minimum = 1)]
-    pub scheduled_event_id: EventId,
-    /// Its type.
-    pub activity_type: String,
-    /// The attempt that is under way or comes next, from 1.
-    pub attempt: u32,
-    /// The most it may be tried; null means no limit.
-    #[schema(required)]
-    pub maximum_attempts: Option<u32>,
-    /// When it was scheduled.
-    #[schema(value_type = String, format = DateTime)]
-    pub scheduled_at: Timestamp,
-    /// Why the last attempt failed.
-    #[schema(value_type = Option<shapes::Failure>, required)]
-    pub last_failure: Option<Failure>,
-    /// When it failed.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub last_failure_at: Option<Timestamp>,
-    /// When the attempt begins or began; null for the first.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub next_attempt_at: Option<Timestamp>,
-    /// When the attempt under way last sent a heartbeat.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub last_heartbeat_at: Option<Timestamp>,
-    /// What its last heartbeat said; the next attempt receives it.
-    #[schema(required)]
-    pub heartbeat_details: Option<Value>,
-    /// Whether it was asked to stop.
-    pub cancel_requested: bool,
 }
 
 /// An open timer.

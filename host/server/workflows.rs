@@ -1,5 +1,6 @@
 //! The routes of runs, one file for each subject, and what their paths and queries have in common.
 
+pub(super) mod activities;
 pub(super) mod list;
 pub(super) mod look;
 pub(super) mod start;
@@ -35,6 +36,18 @@ pub(super) fn routes(payload_bytes: usize) -> Router<Served> {
         .route("/api/v1/workflows/{workflow_id}/queries/{name}", post(talk::query))
         .route("/api/v1/workflows/{workflow_id}/cancel", post(talk::cancel))
         .route("/api/v1/workflows/{workflow_id}/terminate", post(talk::terminate))
+        .route(
+            "/api/v1/workflows/{workflow_id}/activities/{scheduled_event_id}/pause",
+            post(activities::pause),
+        )
+        .route(
+            "/api/v1/workflows/{workflow_id}/activities/{scheduled_event_id}/resume",
+            post(activities::resume),
+        )
+        .route(
+            "/api/v1/workflows/{workflow_id}/activities/{scheduled_event_id}/reset",
+            post(activities::reset),
+        )
         .layer(DefaultBodyLimit::max(largest(payload_bytes)))
 }
 
@@ -92,7 +105,7 @@ impl TryFrom<String> for NamespaceParameter {
 }
 
 /// Ids stand in paths and in lines of logs; `.` and `..` would be resolved away by clients.
-fn check_id(what: &str, id: Option<&str>) -> Answer<()> {
+pub(super) fn check_id(what: &str, id: Option<&str>) -> Answer<()> {
     let Some(id) = id else { return Ok(()) };
     if id.is_empty() || id.len() > LONGEST_ID || id.chars().any(char::is_control) || id == "." || id == ".." {
         return Err(Problem::invalid_input(format!(
@@ -102,7 +115,7 @@ fn check_id(what: &str, id: Option<&str>) -> Answer<()> {
     Ok(())
 }
 
-fn payload(value: &Value) -> Answer<Payload> {
+pub(super) fn payload(value: &Value) -> Answer<Payload> {
     Payload::json(value).map_err(|error| Problem::invalid_input(format!("input: {error}")))
 }
 

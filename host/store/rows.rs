@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use everfold_core::attributes::Details;
 use everfold_core::command::ParentClosePolicy;
 use everfold_core::compression::{COMPRESSED, compressed, expanded};
-use everfold_core::decision::{BlockKind, Blocked, Closed, InboxInput, InboxSeq, Outcome, PendingActivity};
+use everfold_core::decision::{
+    BlockKind, Blocked, Closed, InboxInput, InboxSeq, Lease, LeaseId, Outcome, Paused, PendingActivity, Reset,
+};
 use everfold_core::event::{Event, Input, ParentRun};
 use everfold_core::failure::Failure;
 use everfold_core::history;
@@ -257,6 +259,13 @@ pub(super) struct AttemptRecord {
     pub(super) last_failure_at: Option<i64>,
     pub(super) heartbeat_details: Option<Vec<u8>>,
     pub(super) last_heartbeat_at: Option<i64>,
+    pub(super) lease_id: Option<Vec<u8>>,
+    pub(super) lease_worker: Option<String>,
+    pub(super) leased_at: Option<i64>,
+    pub(super) paused_at: Option<i64>,
+    pub(super) paused_under_way: Option<bool>,
+    pub(super) reset_at: Option<i64>,
+    pub(super) reset_due: Option<bool>,
 }
 
 impl TryFrom<AttemptRecord> for PendingActivity {
@@ -273,8 +282,26 @@ impl TryFrom<AttemptRecord> for PendingActivity {
             last_failure_at: record.last_failure_at.map(Timestamp),
             last_heartbeat_at: record.last_heartbeat_at.map(Timestamp),
             heartbeat_details: record.heartbeat_details.map(|details| decode(&what, &details)).transpose()?,
+            lease: record
+                .lease_id
+                .zip(record.leased_at)
+                .map(|(id, since)| lease(&what, &id, record.lease_worker, since))
+                .transpose()?,
+            paused: record
+                .paused_at
+                .zip(record.paused_under_way)
+                .map(|(since, attempt_under_way)| Paused { since: Timestamp(since), attempt_under_way }),
+            reset: record
+                .reset_at
+                .zip(record.reset_due)
+                .map(|(at, is_due)| Reset { at: Timestamp(at), is_due }),
         })
     }
+}
+
+fn lease(what: &str, id: &[u8], worker: Option<String>, since: i64) -> Result<Lease, StoreError> {
+    let id = id.try_into().map_err(|_| damaged(what, "a lease's id has another length"))?;
+    Ok(Lease { id: LeaseId(id), worker, since: Timestamp(since) })
 }
 
 /// The key of a run.

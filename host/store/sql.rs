@@ -108,17 +108,20 @@ pub(super) const TIMER_DELETE: &str = "DELETE FROM timers WHERE run_id = $1 AND 
 /// All timers of a run.
 pub(super) const TIMERS_DELETE: &str = "DELETE FROM timers WHERE run_id = $1";
 
-/// An activity that is to be attempted again, or again.
+/// The row of an open activity, new or in place of the one before.
 pub(super) const ATTEMPT_PUT: &str = "\
     INSERT INTO pending_activities (run_id, namespace, scheduled_event_id, activity_type, attempt, \
         next_attempt_at, last_failure, last_failure_json, last_failure_at, heartbeat_details, \
-        last_heartbeat_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+        last_heartbeat_at, lease_id, lease_worker, leased_at, paused_at, paused_under_way, reset_at, reset_due) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
     ON CONFLICT (run_id, scheduled_event_id) DO UPDATE SET \
         activity_type = excluded.activity_type, attempt = excluded.attempt, \
         next_attempt_at = excluded.next_attempt_at, last_failure = excluded.last_failure, \
         last_failure_json = excluded.last_failure_json, last_failure_at = excluded.last_failure_at, \
-        heartbeat_details = excluded.heartbeat_details, last_heartbeat_at = excluded.last_heartbeat_at";
+        heartbeat_details = excluded.heartbeat_details, last_heartbeat_at = excluded.last_heartbeat_at, \
+        lease_id = excluded.lease_id, lease_worker = excluded.lease_worker, leased_at = excluded.leased_at, \
+        paused_at = excluded.paused_at, paused_under_way = excluded.paused_under_way, \
+        reset_at = excluded.reset_at, reset_due = excluded.reset_due";
 
 /// An activity that closed.
 pub(super) const ATTEMPT_DELETE: &str =
@@ -367,7 +370,8 @@ pub(super) const INBOX: &str =
 /// A run's rows of attempts: run id, namespace.
 pub(super) const ATTEMPTS: &str = "\
     SELECT scheduled_event_id, activity_type, attempt, next_attempt_at, last_failure, last_failure_at, \
-        heartbeat_details, last_heartbeat_at \
+        heartbeat_details, last_heartbeat_at, lease_id, lease_worker, leased_at, paused_at, paused_under_way, \
+        reset_at, reset_due \
     FROM pending_activities WHERE run_id = $1 AND namespace = $2 ORDER BY scheduled_event_id";
 
 /// Open runs that need attention: the key to go on behind, limit. The condition is the index's own.

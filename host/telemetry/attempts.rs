@@ -142,6 +142,8 @@ impl AttemptRecord {
             AttemptOutcome::Completed(_) => ("completed", None),
             AttemptOutcome::Canceled(failure) => ("canceled", Some(failure)),
             AttemptOutcome::Failed(failure) => (failed_outcome(failure), Some(failure)),
+            // It is not over.
+            AttemptOutcome::CompletesLater { .. } => return,
         };
         let mut noted = self.inner.noted.lock();
         let took = noted.began.map_or(Duration::ZERO, |(_, began)| began.elapsed());
@@ -289,6 +291,24 @@ impl Attempting {
         record
     }
 
+    /// The attempt of that number if it is noted, else a new note of it.
+    pub(super) fn under_way(&self, task: &AttemptTask, clock: &Clock) -> AttemptRecord {
+        let noted = {
+            let records = self.records.lock();
+            let entry = records.get(&task.key.run_id).and_then(|of| of.get(&task.scheduled_event_id));
+            entry.map(|entry| entry.record.clone())
+        };
+        let is_it = |record: &AttemptRecord| {
+            record.names().is_some_and(|names| names.attempt == task.attempt)
+                && record.inner.noted.lock().ended.is_none()
+        };
+        noted.filter(is_it).unwrap_or_else(|| {
+            let record = self.due(task, task.attempt, clock.now(), clock);
+            record.begin();
+            record
+        })
+    }
+
     /// Notes that an activity's end is sent to its run; an activity that has no attempt under way gets
     /// an entry too.
     pub(super) fn closing(&self, task: &AttemptTask, closing: Closing, clock: &Clock) {
@@ -312,12 +332,13 @@ impl Attempting {
         entry
     }
 
-    /// Takes the attempt of an activity out if it has ended and was before attempt `next`.
+    /// Takes the attempt of an activity out if it has ended and is not attempt `next`.
     pub(super) fn take_ended(&self, run_id: RunId, id: EventId, next: u32) -> Option<Entry> {
         let is_ended = {
             let records = self.records.lock();
             let entry = records.get(&run_id)?.get(&id)?;
-            entry.record.names().is_some_and(|names| names.attempt < next)
+            // Behind a reset the next one is the first again.
+            entry.record.names().is_some_and(|names| names.attempt != next)
                 && entry.record.inner.noted.lock().ended.is_some()
         };
         if is_ended { self.take(run_id, id) } else { None }

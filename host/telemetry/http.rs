@@ -16,6 +16,9 @@ use super::{Telemetry, spans};
 /// Probes and scrapes: nobody looks for them in traces.
 const UNTRACED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
+/// The part of a path that stands in no log.
+const SECRET: &str = "{token}";
+
 tokio::task_local! {
     static CURRENT: TraceParent;
 }
@@ -33,8 +36,13 @@ pub fn with_traceparent(mut headers: Vec<(String, Payload)>) -> Vec<(String, Pay
 
 /// Serves a request and tells what came of it; a layer around all routes.
 pub async fn observe(State(telemetry): State<Telemetry>, request: Request, next: Next) -> Response {
-    let (method, path) = (method_label(request.method()), request.uri().path().to_owned());
+    let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let path = match &route {
+        // A token is nobody's business but its holder's.
+        Some(route) if route.contains(SECRET) => route.clone(),
+        Some(_) | None => request.uri().path().to_owned(),
+    };
     let parent = parent(request.headers());
     let span = telemetry.request_span(parent, &path);
     let (at, began) = (telemetry.clock().now(), Instant::now());

@@ -14,6 +14,7 @@ use everfold_core::machine::RunStatus;
 
 use super::attempts::AttemptNames;
 use super::facts::RunNames;
+use crate::activity::AttemptTask;
 use crate::guest::LogLevel;
 
 /// The target of workflows' own lines; their field [`FIELDS`] is a JSON object.
@@ -141,6 +142,37 @@ macro_rules! activity_line {
             $($rest)+
         )
     };
+}
+
+/// A line about a lease. Tokens are in none.
+macro_rules! lease_line {
+    ($level:ident, $task:expr, $($rest:tt)+) => {
+        tracing::$level!(
+            target: "everfold::activity",
+            workflow_id = %$task.names.workflow_id,
+            run_id = %$task.names.run_id,
+            workflow_type = $task.names.workflow_type,
+            digest = $task.names.digest,
+            trace_id = %$task.names.trace.trace_id(),
+            activity = $task.scheduled.activity_type,
+            event_id = $task.scheduled_event_id.0,
+            attempt = $task.attempt,
+            task_queue = $task.scheduled.task_queue,
+            $($rest)+
+        )
+    };
+}
+
+pub(super) fn leased(task: &AttemptTask, worker: &str) {
+    lease_line!(debug, task, worker, "a worker got an attempt");
+}
+
+pub(super) fn lease_returned(task: &AttemptTask, worker: &str) {
+    lease_line!(debug, task, worker, "a worker waits for its attempt no longer");
+}
+
+pub(super) fn lease_expired(task: &AttemptTask, failure: &Failure) {
+    lease_line!(info, task, %failure, "a lease ended by a time-out");
 }
 
 pub(super) fn attempt_failed(names: &AttemptNames, failure: &Failure, next: Timestamp) {

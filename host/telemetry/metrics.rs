@@ -78,6 +78,14 @@ metrics! {
     ATTEMPTS = "everfold_activity_attempts_total", Counter, "Attempts at activities that ended, by how.";
     RETRIES = "everfold_activity_retries_total", Counter, "Attempts that failed and are followed by another.";
     ACTIVITIES_CLOSED = "everfold_activities_closed_total", Counter, "Activities that closed, by how.";
+    POLLS = "everfold_task_queue_polls_total", Counter, "Polls of workers that were answered, by how.";
+    LEASES = "everfold_activity_leases_total", Counter, "Attempts that workers got.";
+    LEASES_RETURNED = "everfold_activity_leases_returned_total", Counter,
+        "Attempts that went back to their queue because nobody waited for them any more.";
+    LEASES_EXPIRED = "everfold_activity_leases_expired_total", Counter,
+        "Attempts outside the host that passed a time-out.";
+    TASKS_WAITING = "everfold_task_queue_tasks_waiting", Gauge, "Attempts that wait for a worker.";
+    POLLS_WAITING = "everfold_task_queue_polls_waiting", Gauge, "Polls of workers that wait for an attempt.";
     COMMIT_TIME = "everfold_commit_duration_seconds", Seconds, "Transactions that commit decisions.";
     COMMIT_SIZE = "everfold_commit_decisions", Number, "Decisions in one transaction.";
     ROLLBACKS = "everfold_commit_rollbacks_total", Counter, "Transactions that did not happen.";

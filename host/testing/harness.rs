@@ -146,6 +146,7 @@ impl ActivityHarness {
             scheduled_at: BEGINNING,
             attempt: self.attempt,
             heartbeat_details: self.heartbeat_details,
+            desk: Arc::default(),
         };
         let stop = cancellation.clone();
         let mut ends = tokio::spawn(async move { attempts.run(task, stop, heartbeats).await });
@@ -230,6 +231,7 @@ impl Attempted {
             AttemptOutcome::Failed(failure) | AttemptOutcome::Canceled(failure) => {
                 panic!("the activity returned nothing: {failure}")
             }
+            AttemptOutcome::CompletesLater { .. } => panic!("the activity completes later"),
         }
     }
 
@@ -242,6 +244,7 @@ impl Attempted {
         match &self.outcome {
             AttemptOutcome::Failed(failure) | AttemptOutcome::Canceled(failure) => failure,
             AttemptOutcome::Completed(result) => panic!("the activity did not fail: {}", result.to_value()),
+            AttemptOutcome::CompletesLater { .. } => panic!("the activity completes later"),
         }
     }
 

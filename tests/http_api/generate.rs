@@ -113,7 +113,8 @@ impl Generator {
             Value::Object(members) => {
                 for (name, value) in members {
                     let name = if name == "next_page_token" { "page_token" } else { name };
-                    let is_name = name.ends_with("_id") || name == "page_token" || name == "digest";
+                    let is_name =
+                        name.ends_with("_id") || name == "page_token" || name == "digest" || name == "token";
                     if is_name && value.is_string() {
                         let place = self.random.next_u64() as usize % REMEMBERED;
                         let values = self.known.entry(name.to_owned()).or_default();

@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod load;
+pub mod outside;
 pub mod server;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ mod children;
 mod described;
 mod external;
 mod program;
+mod remote;
 mod sequences;
 mod signals;
 mod talkative;
@@ -54,6 +55,8 @@ everfold_guest::export! {
         /// What came of the steps so far.
         query "log",
     },
+    /// Calls one activity with the options that it is told, and returns what it gave.
+    "remote" => remote::remote,
     /// Says and counts each step, then waits.
     "talkative" => talkative::talkative {
         /// Lets it end.

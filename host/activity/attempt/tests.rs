@@ -47,6 +47,7 @@ fn describe(outcome: AttemptOutcome) -> String {
     match outcome {
         AttemptOutcome::Completed(result) => format!("completed: {}", result.to_value()),
         AttemptOutcome::Canceled(failure) => format!("canceled: {failure}"),
+        AttemptOutcome::CompletesLater { since } => format!("completes later, begun at {since}"),
         AttemptOutcome::Failed(failure) => match &failure.kind {
             FailureKind::Application(application) if application.non_retryable => {
                 format!("failed for good: {failure}")
@@ -78,6 +79,7 @@ fn task(activity_type: &str, input: &Value, timeouts: ActivityTimeouts) -> Attem
         scheduled_at: T0,
         attempt: 1,
         heartbeat_details: None,
+        desk: Arc::default(),
     }
 }
 

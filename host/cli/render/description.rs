@@ -181,15 +181,9 @@ fn blocked_sentence(blocked: &Blocked, now: Timestamp) -> String {
 }
 
 fn activity_sentence(activity: &PendingActivity, now: Timestamp) -> String {
-    let limit = activity.maximum_attempts.filter(|limit| *limit > 0);
-    let of = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
     let name = activity.activity_type.bold();
-    let next = activity.next_attempt_at.filter(|next| *next > now);
     let stop = if activity.cancel_requested { ", which was asked to stop" } else { "" };
-    let attempt = match next {
-        Some(next) => format!("attempt {}{of} begins {}", activity.attempt, relative(next, now)),
-        None => format!("attempt {}{of} is under way", activity.attempt),
-    };
+    let attempt = attempt_text(activity, now);
     let heartbeat = heartbeat_text(activity, now);
     match (&activity.last_failure, activity.last_failure_at) {
         (Some(last), at) => {
@@ -200,6 +194,40 @@ fn activity_sentence(activity: &PendingActivity, now: Timestamp) -> String {
         (None, _) => {
             format!("{name}{stop}: {attempt}, scheduled {}{heartbeat}", relative(activity.scheduled_at, now))
         }
+    }
+}
+
+/// What keeps the activity from being done: the attempt, and who has it.
+fn attempt_text(activity: &PendingActivity, now: Timestamp) -> String {
+    let limit = activity.maximum_attempts.filter(|limit| *limit > 0);
+    let of = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+    let attempt = format!("attempt {}{of}", activity.attempt);
+    let paused = || activity.paused_at.map_or_else(String::new, |at| format!(" {}", relative(at, now)));
+    match activity.state.as_str() {
+        "waiting_for_worker" => {
+            format!("{attempt} waits for a worker on task queue {}", one_line(&activity.task_queue))
+        }
+        "paused" => format!("it was paused{}, before {attempt}", paused()),
+        "pause_requested" => format!(
+            "{attempt} {}, and no other follows: it was paused{}",
+            under_way_text(activity, now),
+            paused()
+        ),
+        "scheduled" => match activity.next_attempt_at.filter(|next| *next > now) {
+            Some(next) => format!("{attempt} begins {}", relative(next, now)),
+            None => format!("{attempt} begins now"),
+        },
+        _ => format!("{attempt} {}", under_way_text(activity, now)),
+    }
+}
+
+/// Who has the attempt that is under way.
+fn under_way_text(activity: &PendingActivity, now: Timestamp) -> String {
+    let Some(lease) = &activity.lease else { return "is under way".to_owned() };
+    let since = relative(lease.since, now);
+    match &lease.worker {
+        Some(worker) => format!("was leased by worker {} {since}", one_line(worker)),
+        None => format!("began {since} and is to be completed from outside, by its token"),
     }
 }
 
@@ -291,6 +319,10 @@ mod tests {
             "last_heartbeat_at": null,
             "heartbeat_details": null,
             "cancel_requested": false,
+            "task_queue": "default",
+            "state": "started",
+            "lease": null,
+            "paused_at": null,
         });
         if let (Value::Object(activity), Value::Object(changes)) = (&mut activity, changes) {
             activity.extend(changes);
@@ -303,6 +335,7 @@ mod tests {
             "process-payment",
             json!({
                 "attempt": 3,
+                "state": "scheduled",
                 "last_failure": {
                     "message": "503 from the gateway",
                     "kind": { "kind": "application", "type": "PaymentGatewayUnavailable", "non_retryable": false },
@@ -427,6 +460,32 @@ mod tests {
         let resumed = activity("arrange-shipping", json!({ "attempt": 2, "heartbeat_details": [3] }));
         let text = shown(json!({ "pending_activities": [resumed] }));
         assert!(text.contains("scheduled 5 s ago, goes on from [3]."), "{text}");
+    }
+
+    #[test]
+    fn who_has_an_activity_is_told() {
+        let since = "2026-01-01T00:02:00Z";
+        let worker = json!({ "worker": "box-7:4711", "since": since });
+        let cases = [
+            json!({ "state": "waiting_for_worker", "task_queue": "python" }),
+            json!({ "lease": worker, "attempt": 2 }),
+            json!({ "lease": { "worker": null, "since": since } }),
+            json!({ "state": "paused", "paused_at": since, "attempt": 3 }),
+            json!({ "state": "pause_requested", "paused_at": since, "lease": worker }),
+            json!({ "state": "pause_requested", "paused_at": since }),
+        ];
+        let sentence = |changes| {
+            let text = shown(json!({ "pending_activities": [activity("resize", changes)] }));
+            text.lines().last().expect("a sentence").to_owned()
+        };
+        insta::assert_snapshot!(cases.map(sentence).join("\n"), @r"
+        It waits for resize: attempt 1 of 5 waits for a worker on task queue python, scheduled 5 s ago.
+        It waits for resize: attempt 2 of 5 was leased by worker box-7:4711 5 s ago, scheduled 5 s ago.
+        It waits for resize: attempt 1 of 5 began 5 s ago and is to be completed from outside, by its token, scheduled 5 s ago.
+        It waits for resize: it was paused 5 s ago, before attempt 3 of 5, scheduled 5 s ago.
+        It waits for resize: attempt 1 of 5 was leased by worker box-7:4711 5 s ago, and no other follows: it was paused 5 s ago, scheduled 5 s ago.
+        It waits for resize: attempt 1 of 5 is under way, and no other follows: it was paused 5 s ago, scheduled 5 s ago.
+        ");
     }
 
     #[test]

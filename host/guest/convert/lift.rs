@@ -2,8 +2,8 @@
 
 use everfold_core::attributes::{AttributeValue, Changes, MOST_NAMES, Memo, SearchAttributes};
 use everfold_core::command::{
-    ActivityScheduled, CancellationType, ChildWorkflowInitiated, ExternalWorkflow, ParentClosePolicy,
-    VersionChoice,
+    ActivityScheduled, CancellationType, ChildWorkflowInitiated, DEFAULT_TASK_QUEUE, ExternalWorkflow,
+    ParentClosePolicy, VersionChoice,
 };
 use everfold_core::decision::IdReusePolicy;
 use everfold_core::event::ActivityTimeouts;
@@ -19,9 +19,6 @@ use super::{FAILURE_LINKS, NAME_BYTES, REASON_BYTES, SUMMARY_BYTES};
 use crate::guest::bindings::everfold::workflow::host as wit_host;
 use crate::guest::bindings::everfold::workflow::types;
 use crate::guest::fault::Stop;
-
-/// The task queue of an activity that names none.
-const DEFAULT_TASK_QUEUE: &str = "default";
 
 /// An activity to be scheduled; `key` makes its idempotency key if the guest names none.
 pub(in crate::guest) fn activity(

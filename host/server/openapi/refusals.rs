@@ -87,6 +87,46 @@ refusals! {
         422: [INVALID_INPUT],
         503: [BUSY],
     }
+    /// Of a poll for an attempt.
+    Poll {
+        400: [INVALID_INPUT],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT],
+        503: [BUSY],
+    }
+    /// Of a report about an attempt.
+    Report {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND],
+        409: [ATTEMPT_OVER],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT, LIMIT_EXCEEDED],
+        503: [BUSY],
+    }
+    /// Of the report that an attempt stopped on request.
+    ReportStop {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND],
+        409: [ATTEMPT_OVER, CANCEL_NOT_REQUESTED],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT, LIMIT_EXCEEDED],
+        503: [BUSY],
+    }
+    /// Of what an operator wants of an activity.
+    Operate { 400: [INVALID_INPUT], 404: [NOT_FOUND], 409: [ACTIVITY_CLOSED], 503: [BUSY] }
+    /// The same, with a body.
+    OperateWithBody {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND],
+        409: [ACTIVITY_CLOSED],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT],
+        503: [BUSY],
+    }
     /// Of a deployment.
     Deploy {
         400: [INVALID_INPUT],

@@ -9,6 +9,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use everfold_core::machine;
 
+use crate::runner::api;
+
 /// Types that stand for a schema; after `uses` those that it refers to.
 macro_rules! shapes {
     ($($(#[$doc:meta])* $name:ident uses [$($used:ident),*] = $schema:expr;)+) => {$(
@@ -77,6 +79,19 @@ shapes! {
         .required("kind")
         .property("type", text().description(Some("Of `application`: its name")))
         .property("non_retryable", ObjectBuilder::new().schema_type(Type::Boolean));
+
+    /// How an open activity stands.
+    ActivityState uses [] = text()
+        .description(Some("How an open activity stands"))
+        .enum_values(Some(api::ActivityState::ALL.map(api::ActivityState::name)));
+
+    /// An activity's time-outs.
+    ActivityTimeouts uses [] = object()
+        .description(Some("Time-outs in milliseconds"))
+        .property("schedule_to_start_ms", integer().minimum(Some(0)))
+        .property("start_to_close_ms", integer().minimum(Some(0)))
+        .property("schedule_to_close_ms", integer().minimum(Some(0)))
+        .property("heartbeat_ms", integer().minimum(Some(0)));
 
     /// One event of a history.
     Event uses [] = object()

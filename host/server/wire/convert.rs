@@ -4,7 +4,6 @@ use everfold_core::decision;
 use everfold_core::event::ParentRun;
 use everfold_core::ids::EventId;
 use everfold_core::machine::child::Child;
-use everfold_core::payload::Payload;
 
 use super::{
     Blocked, Description, History, Parent, PendingActivity, PendingChild, RunSummary, Standing, Timer,
@@ -99,28 +98,6 @@ impl From<api::RunSummary> for RunSummary {
             blocked: run.blocked.map(Blocked::from),
             search_attributes: run.details.search_attributes.to_json(),
             memo: run.details.memo.to_json(),
-        }
-    }
-}
-
-impl From<api::PendingActivityInfo> for PendingActivity {
-    fn from(activity: api::PendingActivityInfo) -> Self {
-        let attempts = activity.attempts;
-        Self {
-            scheduled_event_id: activity.scheduled_event_id,
-            activity_type: activity.activity_type,
-            attempt: attempts.as_ref().map_or(1, |attempts| attempts.attempt),
-            maximum_attempts: activity.maximum_attempts,
-            scheduled_at: activity.scheduled_at,
-            next_attempt_at: attempts.as_ref().map(|attempts| attempts.next_attempt_at),
-            last_failure_at: attempts.as_ref().and_then(|attempts| attempts.last_failure_at),
-            last_heartbeat_at: attempts.as_ref().and_then(|attempts| attempts.last_heartbeat_at),
-            heartbeat_details: attempts
-                .as_ref()
-                .and_then(|attempts| attempts.heartbeat_details.as_ref())
-                .map(Payload::to_value),
-            last_failure: attempts.and_then(|attempts| attempts.last_failure),
-            cancel_requested: activity.cancel_requested,
         }
     }
 }

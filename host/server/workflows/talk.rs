@@ -126,6 +126,6 @@ fn stop_request(workflow_id: String, query: RunQuery, body: StopBody) -> Answer<
     Ok(StopRequest { run: query.run(workflow_id), reason: body.reason, request_id: body.request_id })
 }
 
-fn acknowledged(done: api::Acknowledged) -> Json<Acknowledged> {
+pub(super) fn acknowledged(done: api::Acknowledged) -> Json<Acknowledged> {
     Json(Acknowledged { workflow_id: done.workflow_id, run_id: done.run_id })
 }

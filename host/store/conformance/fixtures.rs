@@ -6,8 +6,8 @@ use std::sync::Arc;
 use everfold_core::attributes::{Memo, SearchAttributes};
 use everfold_core::command::{Command, WorkflowCompleted};
 use everfold_core::decision::{
-    BlockChange, BlockKind, Blocked, Closed, Decision, IdReusePolicy, IfOpen, InboxInput, NewRun, Outcome,
-    PendingActivity,
+    BlockChange, BlockKind, Blocked, Closed, Decision, IdReusePolicy, IfOpen, InboxInput, Lease, LeaseId,
+    NewRun, Outcome, Paused, PendingActivity, Reset,
 };
 use everfold_core::divergence::{Call, Nondeterminism};
 use everfold_core::event::{Event, EventKind, Input, WorkflowCancelRequested, WorkflowStarted};
@@ -176,6 +176,9 @@ pub(crate) fn attempt(scheduled_event_id: EventId, attempt: u32) -> PendingActiv
         last_failure_at: Some(Timestamp(1_700_000_000_400)),
         heartbeat_details: Some(Payload { metadata: Vec::new(), data: vec![0, 255] }),
         last_heartbeat_at: Some(Timestamp(7)),
+        lease: Some(Lease { id: LeaseId([5; 16]), worker: Some("w-1".to_owned()), since: Timestamp(6) }),
+        paused: Some(Paused { since: Timestamp(8), attempt_under_way: true }),
+        reset: Some(Reset { at: Timestamp(9), is_due: false }),
     }
 }
 

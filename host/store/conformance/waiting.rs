@@ -82,6 +82,9 @@ pub(crate) async fn attempts_are_replaced_and_deleted(backend: &impl Backend) {
         last_failure: None,
         last_failure_at: None,
         heartbeat_details: None,
+        lease: None,
+        paused: None,
+        reset: None,
         ..attempt(id, n)
     };
     commit_each(&store, vec![start(1), step(vec![attempt(EventId(4), 2), bare(EventId(3), 1)])]).await;
@@ -103,6 +106,8 @@ pub(crate) async fn a_deep_failure_reads_back(backend: &impl Backend) {
     });
     let mut pending = attempt(EventId(3), 2);
     pending.last_failure = Some(failure);
+    // Nobody polled it: native code has said that it completes later.
+    pending.lease = pending.lease.map(|lease| everfold_core::decision::Lease { worker: None, ..lease });
     let step = Decision { attempts: vec![pending.clone()], ..stand(1, EventId(2)) };
     commit_each(&store, vec![start(1), step]).await;
     assert_eq!(store.attempts(&key(1)).await.unwrap(), [pending]);

@@ -154,6 +154,13 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {
         last_failure_at: row.get("last_failure_at")?,
         heartbeat_details: row.get("heartbeat_details")?,
         last_heartbeat_at: row.get("last_heartbeat_at")?,
+        lease_id: row.get("lease_id")?,
+        lease_worker: row.get("lease_worker")?,
+        leased_at: row.get("leased_at")?,
+        paused_at: row.get("paused_at")?,
+        paused_under_way: row.get("paused_under_way")?,
+        reset_at: row.get("reset_at")?,
+        reset_due: row.get("reset_due")?,
     })
 }
 

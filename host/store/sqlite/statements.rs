@@ -535,6 +535,13 @@ impl<'c> Statements<'c> {
             pending.last_failure_at.map(|at| at.0),
             pending.heartbeat_details.as_ref().map(encode),
             pending.last_heartbeat_at.map(|at| at.0),
+            pending.lease.as_ref().map(|lease| lease.id.0),
+            pending.lease.as_ref().and_then(|lease| lease.worker.as_deref()),
+            pending.lease.as_ref().map(|lease| lease.since.0),
+            pending.paused.map(|paused| paused.since.0),
+            pending.paused.map(|paused| paused.attempt_under_way),
+            pending.reset.map(|reset| reset.at.0),
+            pending.reset.map(|reset| reset.is_due),
         ])?;
         Ok(())
     }
