@@ -26,6 +26,7 @@ mod replay;
 mod result;
 mod retire;
 mod route;
+mod schedule;
 mod serve;
 mod show;
 mod signal;
@@ -115,6 +116,8 @@ enum Command {
     /// Pause, resume or reset an open activity of a run
     #[command(subcommand)]
     Activity(activity::Activity),
+    /// Start runs again and again: at times of the clock, or at intervals
+    Schedule(Box<schedule::Schedule>),
     /// Cancel, terminate or signal every open run that a query finds
     Batch(batch::Batch),
     /// Write a run's whole history to standard output, to be replayed anywhere
@@ -164,6 +167,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Retire(retire) => runtime(Threads::One)?.block_on(retire.run(&client(connection)?)),
         Command::Start(start) => runtime(Threads::One)?.block_on(start.run(&client(connection)?)),
         Command::List(list) => runtime(Threads::One)?.block_on(list.run(&client(connection)?)),
+        Command::Schedule(schedule) => runtime(Threads::One)?.block_on(schedule.run(&client(connection)?)),
         Command::Batch(batch) => runtime(Threads::One)?.block_on(batch.run(&client(connection)?)),
         Command::Signal(signal) => runtime(Threads::One)?.block_on(signal.run(&client(connection)?)),
         Command::Query(query) => runtime(Threads::One)?.block_on(query.run(&client(connection)?)),

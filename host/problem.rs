@@ -22,6 +22,10 @@ impl Code {
     pub const NOT_FOUND: Self = Self("not_found");
     /// The workflow id has an open run.
     pub const ALREADY_STARTED: Self = Self("already_started");
+    /// There is such a thing already.
+    pub const ALREADY_EXISTS: Self = Self("already_exists");
+    /// It has changed since the caller saw it.
+    pub const CONFLICT: Self = Self("conflict");
     /// The request cannot be read, or says something that cannot be.
     pub const INVALID_INPUT: Self = Self("invalid_input");
     /// No component has that workflow type.
@@ -155,6 +159,8 @@ impl From<ApiError> for Problem {
                     .with("workflow_id", workflow_id.0)
                     .with("run_id", run_id.to_string())
             }
+            ApiError::AlreadyExists(_) => Self::new(StatusCode::CONFLICT, Code::ALREADY_EXISTS, detail),
+            ApiError::Conflict(_) => Self::new(StatusCode::CONFLICT, Code::CONFLICT, detail),
             ApiError::InvalidInput(_) => Self::invalid_input(detail),
             ApiError::InvalidComponent(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::INVALID_COMPONENT, detail)

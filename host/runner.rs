@@ -17,6 +17,7 @@
 //! | `dispatch` | activities under way, attempt by attempt; task queues, leases |
 //! | `workers`, `operate` | polls and reports of those who make attempts outside; operators' wishes |
 //! | `sweep`, `folder` | memory that nobody needs; a folder whose components are deployed |
+//! | `schedules` | runs that are started again and again |
 //! | `retention` | runs that closed long ago |
 //! | `timers`, `watch`, `residents` | what fires soon, who waits, which instances live |
 //! | `under_test` | what only tests do to a host |
@@ -41,6 +42,7 @@ mod queries;
 mod residents;
 mod retention;
 mod run;
+mod schedules;
 mod source;
 mod start;
 mod succession;
@@ -81,6 +83,7 @@ use queries::Replicas;
 pub use residents::ResidentLimits;
 use residents::Residents;
 use run::Message;
+use schedules::Schedules;
 pub use start::Ending;
 use survey::Surveyed;
 use suspects::Suspects;
@@ -171,6 +174,7 @@ struct Parts {
     replicas: Replicas,
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
+    schedules: Schedules,
     admission: Admission,
     telemetry: Telemetry,
     survey: Surveyed,
@@ -250,6 +254,7 @@ impl Host {
             replicas: Replicas::new(settings.fold_threads),
             suspects: Suspects::default(),
             retries: Mutex::default(),
+            schedules: Schedules::default(),
             telemetry,
             survey: Surveyed::default(),
             stopping: CancellationToken::new(),
@@ -258,9 +263,11 @@ impl Host {
             on_fatal,
         });
         let threads = cells::spawn_threads(&parts, settings.fold_threads.max(1));
+        let host = Self { parts: Arc::clone(&parts), threads: Arc::new(Mutex::new(threads)) };
         let mut background = vec![
             parts.runtime.spawn(timers::fire_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(recover(Arc::clone(&parts))),
+            parts.runtime.spawn(schedules::run_for_ever(host.clone())),
             parts.runtime.spawn(sweep::sweep_for_ever(Arc::clone(&parts))),
             parts.runtime.spawn(end_with_store(Arc::clone(&parts))),
             parts.runtime.spawn(parts.telemetry.clone().keep_up()),
@@ -273,7 +280,7 @@ impl Host {
             stopping.cancelled().await;
             background.iter().for_each(tokio::task::JoinHandle::abort);
         });
-        Self { parts, threads: Arc::new(Mutex::new(threads)) }
+        host
     }
 
     /// Whether the host takes requests.

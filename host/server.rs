@@ -17,6 +17,7 @@ pub mod metrics;
 mod openapi;
 pub mod problem;
 mod progress;
+mod schedules;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -185,6 +186,10 @@ fn router(
         )
         .merge(
             activities::routes(settings.payload_bytes)
+                .layer(bounded(workflows::largest(settings.payload_bytes))),
+        )
+        .merge(
+            schedules::routes(settings.payload_bytes)
                 .layer(bounded(workflows::largest(settings.payload_bytes))),
         )
         .merge(components::routes(settings.component_bytes).layer(bounded(settings.component_bytes)))

@@ -9,6 +9,7 @@ mod condition;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod rows;
+mod schedules;
 mod sql;
 mod sqlite;
 
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use committer::{Committed, Committer, OnDone};
 pub use condition::Condition;
+pub use schedules::{ScheduleKey, ScheduleRow};
 pub use sqlite::{SqliteMemory, SqliteStore};
 
 /// Told once what became of a batch, when the store holds it no more. It hands on, it does not work, and it never panics.
@@ -243,6 +245,58 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it did not happen.
     async fn remove_closed(&self, before: Timestamp, bounds: RemovalBounds) -> Result<Removed, StoreError>;
+
+    /// Writes a schedule: a new one if its revision is 1, else in place of the revision before. Answers whether that was
+    /// possible: not where there is one of that id already, or where it is at another revision or gone.
+    ///
+    /// # Errors
+    /// When it was not written.
+    async fn put_schedule(&self, schedule: ScheduleRow) -> Result<bool, StoreError>;
+
+    /// Forgets a schedule. Answers whether there was one.
+    ///
+    /// # Errors
+    /// When it was not written.
+    async fn delete_schedule(&self, key: ScheduleKey) -> Result<bool, StoreError>;
+
+    /// A schedule.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn schedule(&self, key: &ScheduleKey) -> Result<Option<ScheduleRow>, StoreError>;
+
+    /// The schedules of a namespace by id, behind `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn schedules(
+        &self,
+        namespace: &Namespace,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError>;
+
+    /// Schedules that have something to do up to `until`, the earliest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn schedules_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ScheduleKey>, StoreError>;
+
+    /// When the first schedule has something to do.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn schedules_wake(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Schedules that have runs, by key behind `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn schedules_running(
+        &self,
+        after: Option<&ScheduleKey>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError>;
 
     /// Notes that this host stops in order: no activity is under way. Returns once it is on disk; from
     /// then on nothing is written any more, and another host may open the store.

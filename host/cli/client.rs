@@ -87,6 +87,11 @@ impl Client {
         self.answer(self.http.put(self.url(path, &[])?).json(body)).await
     }
 
+    /// Asks for something to be forgotten.
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
+        self.body(self.http.delete(self.url(path, &[])?)).await.map(|_| ())
+    }
+
     /// Asks for something to be done that has no answer.
     pub(super) async fn order(&self, path: &[&str]) -> Result<(), Failure> {
         self.body(self.http.post(self.url(path, &[])?)).await.map(|_| ())
@@ -253,7 +258,7 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
         "version_conflict" => (Exit::Conflict, Some("see how they stand with `everfold versions TYPE`")),
         "activity_closed" => (Exit::Conflict, Some("see those that are open with `everfold show ID`")),
         "blocked" => (Exit::Conflict, Some("see why with `everfold show ID`")),
-        "conflict" => (Exit::Conflict, None),
+        "conflict" | "already_exists" => (Exit::Conflict, None),
         "invalid_input" | "payload_too_large" => (Exit::Usage, None),
         "busy" => (Exit::Unreachable, Some("try again in a moment")),
         "unauthorized" => (Exit::Failed, Some("give the host's token with --token or EVERFOLD_TOKEN")),

@@ -9,6 +9,7 @@ mod frames;
 pub(super) mod replay;
 pub(super) mod report;
 pub(super) mod runs;
+pub(super) mod schedules;
 pub(super) mod timeline;
 pub(super) mod versions;
 

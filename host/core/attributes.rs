@@ -134,13 +134,6 @@ impl SearchAttributes {
         }
     }
 
-    /// The same without what a schedule set: a run that it did not start has no part in that.
-    #[must_use]
-    pub fn without_schedule(mut self) -> Self {
-        self.0.retain(|name, _| name != SCHEDULED_BY && name != SCHEDULED_START_TIME);
-        self
-    }
-
     /// Reads changes from JSON; `null` and an empty list remove.
     ///
     /// # Errors

@@ -23,4 +23,5 @@ pub mod query;
 pub mod replay;
 pub mod retry;
 pub mod route;
+pub mod schedule;
 mod shared;

@@ -11,6 +11,7 @@ use everfold_core::payload::Payload;
 use serde::{Deserialize, Serialize};
 
 mod activities;
+mod schedules;
 mod versions;
 
 pub use crate::store::{PlaceValue, RunPlace};
@@ -22,6 +23,11 @@ pub use activities::{
 };
 pub use everfold_core::decision::IdReusePolicy;
 pub use everfold_core::query::Query;
+pub use schedules::{
+    Action, CalendarSpec, Counts, Definition, IntervalSpec, OverlapPolicy, Policies, ScheduleAction,
+    ScheduleDescription, ScheduleKey, ScheduleList, ScheduleListRequest, ScheduleOrder, ScheduleRequest,
+    ScheduleSpec, ScheduleUpdate, Span,
+};
 pub use versions::{
     CheckRequest, Deployed, DeployedType, HandlerChange, LookAhead, Routed, RoutingChange, RoutingRequest,
     Subject, TypeChanges, TypeRouting, TypeVersions, UpgradeRequest, Version, VersionState, WhoMoves,
@@ -294,6 +300,12 @@ pub enum ApiError {
         /// Its last run.
         run_id: RunId,
     },
+    /// There is such a thing already.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// It is not as the caller has seen it.
+    #[error("{0}")]
+    Conflict(String),
     /// The request itself is wrong.
     #[error("{0}")]
     InvalidInput(String),

@@ -24,6 +24,8 @@ const GATHER_MS: u64 = 1_000;
 /// Removes runs that closed longer than `kept` ago for as long as the host lives.
 pub(super) async fn remove_for_ever(parts: Arc<Parts>, kept: Duration) {
     let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    // A run that a schedule has started and not yet noted is known by its request.
+    parts.schedules.caught_up().await;
     loop {
         let now = parts.clock.now();
         let next = match remove_due(&parts, before(now, kept_ms)).await {

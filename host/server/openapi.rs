@@ -26,7 +26,7 @@ use utoipa::openapi::{
 use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 
 use super::access::OPEN_PATHS;
-use super::{activities, check, components, types, workflows};
+use super::{activities, check, components, schedules, types, workflows};
 
 /// Where the document is served.
 pub(super) const PATH: &str = "/api/v1/openapi.json";
@@ -58,6 +58,15 @@ pub(super) const CODES: &str = "x-codes";
         activities::fail,
         activities::heartbeat,
         activities::cancel,
+        schedules::create,
+        schedules::list,
+        schedules::describe,
+        schedules::update,
+        schedules::delete,
+        schedules::pause,
+        schedules::unpause,
+        schedules::trigger,
+        schedules::backfill,
         components::deploy,
         components::list,
         check::check,
@@ -73,6 +82,7 @@ pub(super) const CODES: &str = "x-codes";
     tags(
         (name = "workflows", description = "Runs of workflows: start them, look at them, talk to them."),
         (name = "activities", description = "Attempts that workers outside the host make, and what operators do to open activities."),
+        (name = "schedules", description = "Runs that are started again and again."),
         (name = "components", description = "The code that runs are folded with."),
         (name = "workflow types", description = "Which code new runs start on, and open runs go on with."),
         (name = "operations", description = "The host itself."),

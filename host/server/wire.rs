@@ -6,6 +6,7 @@
 mod activities;
 mod components;
 mod convert;
+mod schedules;
 mod talk;
 mod versions;
 
@@ -28,6 +29,10 @@ pub use activities::{
     PollBody, ResetBody, Wishes,
 };
 pub use components::{Component, Components, Deployed, DeployedType, Handler, HandlerChange, TypeChanges};
+pub use schedules::{
+    BackfillBody, PauseBody, Schedule, ScheduleAction, ScheduleBody, ScheduleCounts, ScheduleList,
+    SchedulePolicies, ScheduleUpdateBody, ScheduledRun, TriggerBody,
+};
 pub use talk::{Acknowledged, QueryBody, QueryResult, SignalBody, StopBody};
 pub use versions::{
     Candidate, PromoteBody, Route, Routed, Routing, RoutingBody, TypeVersions, UpgradeBody, Version,

@@ -119,12 +119,12 @@ pub(super) fn payload(value: &Value) -> Answer<Payload> {
     Payload::json(value).map_err(|error| Problem::invalid_input(format!("input: {error}")))
 }
 
-fn headers(headers: &Map<String, Value>) -> Answer<Vec<(String, Payload)>> {
+pub(super) fn headers(headers: &Map<String, Value>) -> Answer<Vec<(String, Payload)>> {
     headers.iter().map(|(name, value)| Ok((name.clone(), payload(value)?))).collect()
 }
 
 /// What a run is described by; `null` is nothing.
-fn details(search_attributes: &Map<String, Value>, memo: &Map<String, Value>) -> Answer<Details> {
+pub(super) fn details(search_attributes: &Map<String, Value>, memo: &Map<String, Value>) -> Answer<Details> {
     let mut details = Details::new();
     let named = search_attributes.iter().map(|(name, value)| (name.as_str(), value));
     let changes = SearchAttributes::read_changes(named).map_err(Problem::invalid_input)?;

@@ -13,6 +13,7 @@ pub(crate) mod messages;
 pub(crate) mod ownership;
 pub(crate) mod removal;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod succession;
 pub(crate) mod versions;
 pub(crate) mod waiting;
@@ -126,6 +127,8 @@ macro_rules! conformance_suite {
             removal: removals_come_in_batches_the_earliest_first;
             removal: a_long_history_goes_in_pieces_and_its_run_at_once;
             removal: many_requests_go_in_pieces_before_their_run;
+            schedules: a_schedule_is_written_from_its_last_revision_only;
+            schedules: schedules_are_found_by_id_by_time_and_by_their_runs;
             ownership: one_store_at_a_time;
             ownership: the_epoch_grows_with_every_opening;
             ownership: a_stop_in_order_is_remembered_once;

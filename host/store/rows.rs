@@ -17,7 +17,8 @@ use everfold_core::route::{Candidate, Percent, Route};
 use sqlx::FromRow;
 
 use super::{
-    ComponentRow, Inbox, OpenCount, RouteRow, RunRow, StoreError, TERMINATION, TimerRow, VersionRow,
+    ComponentRow, Inbox, OpenCount, RouteRow, RunRow, ScheduleKey, ScheduleRow, StoreError, TERMINATION,
+    TimerRow, VersionRow,
 };
 
 /// A number as SQL keeps it. One above 2⁶³ − 1 does not occur; as that limit it equals no other.
@@ -302,6 +303,50 @@ impl TryFrom<AttemptRecord> for PendingActivity {
 fn lease(what: &str, id: &[u8], worker: Option<String>, since: i64) -> Result<Lease, StoreError> {
     let id = id.try_into().map_err(|_| damaged(what, "a lease's id has another length"))?;
     Ok(Lease { id: LeaseId(id), worker, since: Timestamp(since) })
+}
+
+/// A row of `schedules`.
+#[derive(Debug, FromRow)]
+pub(super) struct ScheduleRecord {
+    namespace: String,
+    schedule_id: String,
+    revision: i64,
+    definition: String,
+    state: String,
+    wake_at: Option<i64>,
+    created_at: i64,
+    changed_at: i64,
+}
+
+impl TryFrom<ScheduleRecord> for ScheduleRow {
+    type Error = StoreError;
+
+    fn try_from(record: ScheduleRecord) -> Result<Self, StoreError> {
+        let what = format!("schedule {}", record.schedule_id);
+        let read = |error| damaged(&what, error);
+        Ok(Self {
+            definition: serde_json::from_str(&record.definition).map_err(read)?,
+            state: serde_json::from_str(&record.state).map_err(read)?,
+            revision: record.revision,
+            wake_at: record.wake_at.map(Timestamp),
+            created_at: Timestamp(record.created_at),
+            changed_at: Timestamp(record.changed_at),
+            key: ScheduleKey { namespace: Namespace(record.namespace), schedule_id: record.schedule_id },
+        })
+    }
+}
+
+/// The key of a schedule.
+#[derive(Debug, FromRow)]
+pub(super) struct ScheduleKeyRecord {
+    namespace: String,
+    schedule_id: String,
+}
+
+impl From<ScheduleKeyRecord> for ScheduleKey {
+    fn from(record: ScheduleKeyRecord) -> Self {
+        Self { namespace: Namespace(record.namespace), schedule_id: record.schedule_id }
+    }
 }
 
 /// The key of a run.

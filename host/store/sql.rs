@@ -288,6 +288,43 @@ pub(super) const ATTRIBUTE_PUT: &str = "\
 /// Forgets what a run is found by: run id.
 pub(super) const ATTRIBUTES_DELETE: &str = "DELETE FROM run_attributes WHERE run_id = $1";
 
+/// A new schedule. No row: there is one of that id.
+pub(super) const SCHEDULE_CREATE: &str = "\
+    INSERT INTO schedules (namespace, schedule_id, revision, definition, state, wake_at, running, created_at, changed_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (namespace, schedule_id) DO NOTHING";
+
+/// Changes a schedule. No row: it is at another revision, or not there.
+pub(super) const SCHEDULE_CHANGE: &str = "\
+    UPDATE schedules SET revision = $1, definition = $2, state = $3, wake_at = $4, running = $5, changed_at = $6 \
+    WHERE namespace = $7 AND schedule_id = $8 AND created_at = $9 AND revision = $10";
+
+/// Forgets a schedule: namespace, schedule id.
+pub(super) const SCHEDULE_DELETE: &str = "DELETE FROM schedules WHERE namespace = $1 AND schedule_id = $2";
+
+/// A schedule: namespace, schedule id.
+pub(super) const SCHEDULE: &str = "\
+    SELECT namespace, schedule_id, revision, definition, state, wake_at, created_at, changed_at \
+    FROM schedules WHERE namespace = $1 AND schedule_id = $2";
+
+/// Schedules by id: namespace, the id to go on behind, limit.
+pub(super) const SCHEDULES: &str = "\
+    SELECT namespace, schedule_id, revision, definition, state, wake_at, created_at, changed_at \
+    FROM schedules WHERE namespace = $1 AND schedule_id > $2 ORDER BY schedule_id LIMIT $3";
+
+/// Schedules that have something to do: until, limit.
+pub(super) const SCHEDULES_DUE: &str = "\
+    SELECT namespace, schedule_id FROM schedules WHERE wake_at IS NOT NULL AND wake_at <= $1 \
+    ORDER BY wake_at LIMIT $2";
+
+/// When the first schedule has something to do.
+pub(super) const SCHEDULES_WAKE: &str = "SELECT MIN(wake_at) FROM schedules WHERE wake_at IS NOT NULL";
+
+/// Schedules that have runs: the key to go on behind, limit.
+pub(super) const SCHEDULES_RUNNING: &str = "\
+    SELECT namespace, schedule_id, revision, definition, state, wake_at, created_at, changed_at \
+    FROM schedules WHERE running > 0 AND (namespace, schedule_id) > ($1, $2) \
+    ORDER BY namespace, schedule_id LIMIT $3";
+
 /// The rows of a history and their sizes in bytes: run id.
 pub(super) const HISTORY_SIZES: &str =
     "SELECT first_event_id, LENGTH(body) FROM history WHERE run_id = $1 ORDER BY first_event_id";

@@ -14,6 +14,7 @@ mod listing;
 mod loads;
 mod reads;
 mod removal;
+mod schedules;
 mod schema;
 mod session;
 mod statements;
@@ -37,7 +38,7 @@ use tokio::sync::{RwLockReadGuard, watch};
 use super::{
     CommitError, ComponentRow, Condition, Epoch, Inbox, NewComponent, OnCommitted, OpenCount, OpenRun,
     OpenRunFilter, RemovalBounds, Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace,
-    RunRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
+    RunRow, ScheduleKey, ScheduleRow, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 use crate::clock::Clock;
 pub use database::SqliteMemory;
@@ -269,6 +270,43 @@ impl Store for SqliteStore {
 
     async fn remove_closed(&self, before: Timestamp, bounds: RemovalBounds) -> Result<Removed, StoreError> {
         self.writer.remove_closed(before, bounds).await
+    }
+
+    async fn put_schedule(&self, schedule: ScheduleRow) -> Result<bool, StoreError> {
+        self.writer.put_schedule(schedule).await
+    }
+
+    async fn delete_schedule(&self, key: ScheduleKey) -> Result<bool, StoreError> {
+        self.writer.delete_schedule(key).await
+    }
+
+    async fn schedule(&self, key: &ScheduleKey) -> Result<Option<ScheduleRow>, StoreError> {
+        self.readers.turn().await.reads.schedule(key).await
+    }
+
+    async fn schedules(
+        &self,
+        namespace: &Namespace,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.readers.turn().await.reads.schedules(namespace, after, limit).await
+    }
+
+    async fn schedules_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ScheduleKey>, StoreError> {
+        self.readers.turn().await.reads.schedules_due(until, limit).await
+    }
+
+    async fn schedules_wake(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.turn().await.reads.schedules_wake().await
+    }
+
+    async fn schedules_running(
+        &self,
+        after: Option<&ScheduleKey>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.readers.turn().await.reads.schedules_running(after, limit).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

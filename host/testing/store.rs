@@ -21,8 +21,8 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
 use crate::store::{
     CommitError, ComponentRow, Epoch, Inbox, NewComponent, OpenCount, OpenRun, OpenRunFilter, RemovalBounds,
-    Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace, RunRow, SqliteMemory, SqliteStore,
-    Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
+    Removed, RetiredVersion, Retirement, RouteChange, RouteRow, RunPlace, RunRow, ScheduleKey, ScheduleRow,
+    SqliteMemory, SqliteStore, Standing, Store, StoreError, TimerRow, Verdict, VersionRow,
 };
 
 /// Which commits fail, and how: those of these numbers, from 0.
@@ -333,6 +333,46 @@ impl Store for TestStore {
         // It may have died between the removal and the answer.
         self.alive().await?;
         removed
+    }
+
+    async fn put_schedule(&self, schedule: ScheduleRow) -> Result<bool, StoreError> {
+        let written = self.alive().await?.put_schedule(schedule).await;
+        // It may have died between the writing and the answer.
+        self.alive().await?;
+        written
+    }
+
+    async fn delete_schedule(&self, key: ScheduleKey) -> Result<bool, StoreError> {
+        self.alive().await?.delete_schedule(key).await
+    }
+
+    async fn schedule(&self, key: &ScheduleKey) -> Result<Option<ScheduleRow>, StoreError> {
+        self.alive().await?.schedule(key).await
+    }
+
+    async fn schedules(
+        &self,
+        namespace: &Namespace,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.alive().await?.schedules(namespace, after, limit).await
+    }
+
+    async fn schedules_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ScheduleKey>, StoreError> {
+        self.alive().await?.schedules_due(until, limit).await
+    }
+
+    async fn schedules_wake(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.alive().await?.schedules_wake().await
+    }
+
+    async fn schedules_running(
+        &self,
+        after: Option<&ScheduleKey>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.alive().await?.schedules_running(after, limit).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -127,6 +127,35 @@ refusals! {
         422: [INVALID_INPUT],
         503: [BUSY],
     }
+    /// Of a new schedule.
+    CreateSchedule {
+        400: [INVALID_INPUT],
+        409: [ALREADY_EXISTS],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT],
+        503: [BUSY],
+    }
+    /// Of a change of a schedule.
+    ChangeSchedule {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND],
+        409: [CONFLICT],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT],
+        503: [BUSY],
+    }
+    /// Of an order to a schedule.
+    OrderSchedule {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND],
+        409: [CONFLICT],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT, LIMIT_EXCEEDED],
+        503: [BUSY],
+    }
     /// Of a deployment.
     Deploy {
         400: [INVALID_INPUT],

@@ -7,7 +7,7 @@ use utoipa::openapi::schema::{AdditionalProperties, SchemaType};
 use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, Ref, RefOr, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use everfold_core::machine;
+use everfold_core::{machine, schedule};
 
 use crate::runner::api;
 
@@ -52,6 +52,51 @@ shapes! {
 
     /// What a start makes of a run that is open under its workflow id.
     IdConflictPolicy uses [] = text().enum_values(Some(["fail", "use_existing", "terminate_existing"]));
+
+    /// What becomes of a scheduled start that meets an open run.
+    OverlapPolicy uses [] = text()
+        .description(Some(
+            "What becomes of a start that is due while a run of the schedule is open: it is left out, waits (one or all), has the \
+             run cancelled or terminated, or begins beside it",
+        ))
+        .enum_values(Some(schedule::OverlapPolicy::ALL.map(schedule::OverlapPolicy::name)));
+
+    /// When a schedule is due.
+    ScheduleSpec uses [Calendar, Interval] = object()
+        .description(Some("The union of all times that are named, without those that are excluded; at least one is named"))
+        .property("cron", utoipa::openapi::Array::new(text()))
+        .property("calendars", utoipa::openapi::Array::new(Ref::from_schema_name("Calendar")))
+        .property("intervals", utoipa::openapi::Array::new(Ref::from_schema_name("Interval")))
+        .property("exclude", utoipa::openapi::Array::new(Ref::from_schema_name("Calendar")))
+        .property("start_at", time().description(Some("Nothing before this time")))
+        .property("end_at", time().description(Some("Nothing behind this time")))
+        .property("jitter", text().description(Some(
+            "Each time is acted on up to so much later, as `30s`, but before the next one")))
+        .property("time_zone", text().description(Some("An IANA name; UTC if absent")))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+
+    /// Times of the clock.
+    Calendar uses [] = object()
+        .description(Some(
+            "Times of the clock each of whose fields is one of those named: `*`, `5`, `1-5`, `*/10`, `MON`, several with commas",
+        ))
+        .property("second", text().description(Some("`0` if absent")))
+        .property("minute", text().description(Some("`0` if absent")))
+        .property("hour", text().description(Some("`0` if absent")))
+        .property("day_of_month", text().description(Some("`*` if absent")))
+        .property("month", text().description(Some("`*` if absent")))
+        .property("year", text().description(Some("`*` if absent; 2000 to 2100")))
+        .property("day_of_week", text().description(Some("`*` if absent; 0 and 7 are Sunday")))
+        .property("comment", text().description(Some("For people")))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+
+    /// Times at equal distances.
+    Interval uses [] = object()
+        .description(Some("Times at equal distances, counted from 1970-01-01T00:00:00Z"))
+        .property("every", text().description(Some("The distance, as `1h 30m`; at least `1s`")))
+        .required("every")
+        .property("offset", text().description(Some("How much later than a multiple of it")))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
 
     /// A status, and the end of a closed run.
     Standing uses [RunStatus, Failure] = standing()

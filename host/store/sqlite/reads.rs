@@ -18,11 +18,11 @@ use super::database::Database;
 use super::listing;
 use crate::store::rows::{
     self, AttemptRecord, ComponentRecord, DetailsRecord, InboxRecord, KeyRecord, RouteRecord, RunRecord,
-    SurveyRecord, TimerRecord, VersionRecord, integer,
+    ScheduleKeyRecord, ScheduleRecord, SurveyRecord, TimerRecord, VersionRecord, integer,
 };
 use crate::store::{
-    ComponentRow, Inbox, OpenCount, OpenRunFilter, RouteRow, RunPlace, RunRow, Standing, StoreError,
-    TimerRow, VersionRow, sql,
+    ComponentRow, Inbox, OpenCount, OpenRunFilter, RouteRow, RunPlace, RunRow, ScheduleKey, ScheduleRow,
+    Standing, StoreError, TimerRow, VersionRow, sql,
 };
 
 /// How many queries run at once.
@@ -373,6 +373,70 @@ impl Reads {
             .bind(namespace)
             .bind(run_id)
             .bind(started)
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn schedule(&self, key: &ScheduleKey) -> Result<Option<ScheduleRow>, StoreError> {
+        let record: Option<ScheduleRecord> = sqlx::query_as(sql::SCHEDULE)
+            .bind(&key.namespace.0)
+            .bind(&key.schedule_id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        record.map(ScheduleRow::try_from).transpose()
+    }
+
+    pub(super) async fn schedules(
+        &self,
+        namespace: &Namespace,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        let records: Vec<ScheduleRecord> = sqlx::query_as(sql::SCHEDULES)
+            .bind(&namespace.0)
+            // No id is empty.
+            .bind(after.unwrap_or_default())
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        records.into_iter().map(TryInto::try_into).collect()
+    }
+
+    pub(super) async fn schedules_due(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ScheduleKey>, StoreError> {
+        let records: Vec<ScheduleKeyRecord> = sqlx::query_as(sql::SCHEDULES_DUE)
+            .bind(until.0)
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(records.into_iter().map(ScheduleKey::from).collect())
+    }
+
+    pub(super) async fn schedules_wake(&self) -> Result<Option<Timestamp>, StoreError> {
+        let wake: Option<i64> =
+            sqlx::query_scalar(sql::SCHEDULES_WAKE).fetch_one(&self.pool).await.map_err(failed)?;
+        Ok(wake.map(Timestamp))
+    }
+
+    pub(super) async fn schedules_running(
+        &self,
+        after: Option<&ScheduleKey>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        let (namespace, schedule_id) =
+            after.map_or(("", ""), |key| (key.namespace.0.as_str(), key.schedule_id.as_str()));
+        let records: Vec<ScheduleRecord> = sqlx::query_as(sql::SCHEDULES_RUNNING)
+            .bind(namespace)
+            .bind(schedule_id)
             .bind(integer(limit as u64))
             .fetch_all(&self.pool)
             .await

@@ -156,6 +156,12 @@ impl<'c> Session<'c> {
             Order::Remove(before, bounds, answer) => {
                 _ = answer.send(self.write(|statements| statements.removal.remove(before, bounds)));
             }
+            Order::PutSchedule(schedule, answer) => {
+                _ = answer.send(self.write(|statements| statements.schedules.put(&schedule)));
+            }
+            Order::DeleteSchedule(key, answer) => {
+                _ = answer.send(self.write(|statements| statements.schedules.delete(&key)));
+            }
             Order::Close(answer) => _ = answer.send(self.close()),
         }
         // Behind the answer: nobody waits for it but the next order.

@@ -22,6 +22,7 @@ use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 use super::children::Ended;
 use super::details::DetailStatements;
 use super::removal::Removal;
+use super::schedules::ScheduleStatements;
 use crate::store::rows::{encode, integer, outcome, shown};
 use crate::store::{Epoch, NewComponent, RetiredVersion, Retirement, RouteChange, Verdict, sql};
 
@@ -71,6 +72,7 @@ pub(super) struct Statements<'c> {
     run_move: Statement<'c>,
     details: DetailStatements<'c>,
     pub(super) removal: Removal<'c>,
+    pub(super) schedules: ScheduleStatements<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -123,6 +125,7 @@ impl<'c> Statements<'c> {
             run_move: prepare(sql::RUN_MOVE)?,
             details: DetailStatements::prepare(connection)?,
             removal: Removal::prepare(connection)?,
+            schedules: ScheduleStatements::prepare(connection)?,
         })
     }
 

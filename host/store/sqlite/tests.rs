@@ -209,6 +209,12 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
         (found, "SEARCH entry USING COVERING INDEX run_attributes_by_run (run_id=? AND name=?)"),
         (sql::DETAILS_DELETE, "PRIMARY KEY"),
         (sql::ATTRIBUTES_DELETE, "run_attributes_by_run"),
+        (sql::SCHEDULE, "PRIMARY KEY"),
+        (sql::SCHEDULES, "PRIMARY KEY"),
+        (sql::SCHEDULES_DUE, "schedules_by_wake"),
+        (sql::SCHEDULES_WAKE, "schedules_by_wake"),
+        (sql::SCHEDULES_RUNNING, "schedules_running"),
+        (sql::SCHEDULE_CHANGE, "PRIMARY KEY"),
         // Those of a step.
         (sql::EPOCH, "PRIMARY KEY"),
         (sql::WORKFLOW_ID, "PRIMARY KEY"),

@@ -20,7 +20,7 @@ use super::statements::Statements;
 use crate::store::condition::{Condition, Reporter};
 use crate::store::{
     CommitError, Epoch, NewComponent, OnCommitted, RemovalBounds, Removed, RetiredVersion, Retirement,
-    RouteChange, StoreError, Verdict,
+    RouteChange, ScheduleKey, ScheduleRow, StoreError, Verdict,
 };
 
 type Committed = Result<Vec<Verdict>, CommitError>;
@@ -32,6 +32,8 @@ pub(super) enum Order {
     SetRoute(Box<RouteChange>, oneshot::Sender<Result<bool, StoreError>>),
     Retire(Box<RetiredVersion>, oneshot::Sender<Result<Retirement, StoreError>>),
     Remove(Timestamp, RemovalBounds, oneshot::Sender<Result<Removed, StoreError>>),
+    PutSchedule(Box<ScheduleRow>, oneshot::Sender<Result<bool, StoreError>>),
+    DeleteSchedule(Box<ScheduleKey>, oneshot::Sender<Result<bool, StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -179,6 +181,26 @@ impl Writer {
     pub(super) async fn retire(&self, version: RetiredVersion) -> Result<Retirement, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.give(Order::Retire(Box::new(version), answer));
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Writes a schedule; false if it is not at the revision before.
+    ///
+    /// # Errors
+    /// When it was not written.
+    pub(super) async fn put_schedule(&self, schedule: ScheduleRow) -> Result<bool, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::PutSchedule(Box::new(schedule), answer));
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Forgets a schedule; false if there is none.
+    ///
+    /// # Errors
+    /// When it was not written.
+    pub(super) async fn delete_schedule(&self, key: ScheduleKey) -> Result<bool, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Order::DeleteSchedule(Box::new(key), answer));
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
