@@ -24,6 +24,7 @@
 
 mod act;
 mod admission;
+mod alarm;
 pub mod api;
 mod block;
 mod cells;

@@ -419,6 +419,8 @@ pub struct RunRow {
     pub blocked: Option<Blocked>,
     /// The run whose child it is.
     pub parent: Option<ParentRun>,
+    /// When it begins, while that is to come or its first event waits.
+    pub start_at: Option<Timestamp>,
 }
 
 /// The place of a run in a list: what it is ordered by, and its id.

@@ -224,6 +224,7 @@ fn new_run(started: &WorkflowStarted, at: Timestamp) -> NewRun {
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
         parent: started.parent.clone(),
+        start_at: None,
         details: started.details(),
     }
 }

@@ -53,6 +53,7 @@ fn started(component: &LoadedComponent, workflow_type: &str, input: &Value) -> I
         attempt: 1,
         continued_from_run_id: None,
         parent: None,
+        lifetime: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     }))

@@ -1,8 +1,11 @@
 //! `everfold start`.
 
+use std::str::FromStr;
+
 use clap::{Args, ValueEnum};
 use everfold::runner::api::{IdConflictPolicy, IdReusePolicy};
 use everfold::server::wire::{StartBody, StartSignal, Started};
+use everfold_core::retry::RetryPolicy;
 use owo_colors::OwoColorize as _;
 
 use super::Run;
@@ -48,6 +51,8 @@ pub(super) struct Start {
     signal_input: String,
     #[command(flatten)]
     described: Described,
+    #[command(flatten)]
+    terms: Terms,
     /// A version other than the one that new runs start on, or its first digits
     #[arg(long, value_name = "DIGEST")]
     digest: Option<Prefix>,
@@ -56,6 +61,57 @@ pub(super) struct Start {
     wait: bool,
     #[command(flatten)]
     form: Form,
+}
+
+/// How long the workflow may take, when it begins, and whether it is tried again.
+#[derive(Debug, Args)]
+struct Terms {
+    /// How long all runs of the workflow may take together: `1h`, `30 days`
+    #[arg(long, value_name = "TIME")]
+    execution_timeout: Option<Span>,
+    /// How long each run may take
+    #[arg(long, value_name = "TIME")]
+    run_timeout: Option<Span>,
+    /// How long the run waits before it begins
+    #[arg(long, value_name = "TIME")]
+    start_delay: Option<Span>,
+    /// Try the workflow again when a run fails or passes its run time-out: so many times in all, 0 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    retry_attempts: Option<u32>,
+    /// The delay before the second try; it doubles each time [default: 1s]
+    #[arg(long, value_name = "TIME", requires = "retry_attempts")]
+    retry_interval: Option<Span>,
+}
+
+impl Terms {
+    fn retry_policy(&self) -> Option<RetryPolicy> {
+        Some(RetryPolicy {
+            maximum_attempts: Some(self.retry_attempts?),
+            initial_interval_ms: self.retry_interval.map(Span::ms),
+            ..RetryPolicy::default()
+        })
+    }
+}
+
+/// A length of time: `500ms`, `30s`, `1h 30m`, `7 days`.
+#[derive(Clone, Copy, Debug)]
+struct Span(u64);
+
+impl Span {
+    const fn ms(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span: jiff::Span = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+        let days_are_24_hours = jiff::SpanRelativeTo::days_are_24_hours();
+        let length = span.to_duration(days_are_24_hours).map_err(|error| error.to_string())?;
+        u64::try_from(length.as_millis()).map(Self).map_err(|_| "it is negative, or too long".to_owned())
+    }
 }
 
 /// [`IdReusePolicy`] as a flag's value.
@@ -123,6 +179,10 @@ impl Start {
             id_reuse_policy: self.id_reuse_policy.map(Into::into),
             id_conflict_policy: self.id_conflict_policy.map(Into::into),
             signal,
+            execution_timeout_ms: self.terms.execution_timeout.map(Span::ms),
+            run_timeout_ms: self.terms.run_timeout.map(Span::ms),
+            start_delay_ms: self.terms.start_delay.map(Span::ms),
+            retry_policy: self.terms.retry_policy(),
             search_attributes,
             memo,
         };

@@ -9,7 +9,8 @@ use crate::attributes::{AttributeValue, Changes};
 use crate::decision::IdReusePolicy;
 use crate::event::{ActivityTimeouts, SignalReceived};
 use crate::failure::Failure;
-use crate::ids::{EventId, RunId, WorkflowId};
+use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
+use crate::lifetime::{Lifetime, Terms};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 
@@ -349,6 +350,18 @@ pub struct ChildWorkflowInitiated {
     #[n(9)]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary: String,
+    /// How long it may take, and whether it is tried again; absent where nothing was asked.
+    #[n(10)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Box<Terms>>,
+}
+
+impl ChildWorkflowInitiated {
+    /// What the child's first run is told of its time.
+    #[must_use]
+    pub fn lifetime(&self, now: Timestamp) -> Option<Box<Lifetime>> {
+        self.terms.as_ref()?.lifetime(now)
+    }
 }
 
 /// What becomes of a child when the run that began it closes, also by continuing as new.

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::attributes::Details;
 use crate::command::Command;
 use crate::divergence::Nondeterminism;
-use crate::event::{Event, EventKind, Input, Note, ParentRun, WorkflowCancelRequested};
-use crate::failure::{CanceledFailure, Failure, FailureKind};
+use crate::event::{Event, EventKind, Input, Note, ParentRun, WorkflowCancelRequested, WorkflowTimedOut};
+use crate::failure::{CanceledFailure, Failure, FailureKind, TimeoutFailure, TimeoutType};
 use crate::fold::Folded;
 use crate::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
+use crate::lifetime::{ALARM, WorkflowTimeout};
 use crate::machine::{RunState, RunStatus};
 use crate::payload::Payload;
 use message::OutgoingMessage;
@@ -143,6 +144,8 @@ pub struct NewRun {
     pub if_open: IfOpen,
     /// The run whose child it is.
     pub parent: Option<ParentRun>,
+    /// When it begins, where that is later than its start: until then nothing of it is folded.
+    pub start_at: Option<Timestamp>,
     /// What it is described by when it begins; absent where there is nothing.
     pub details: Option<Box<Details>>,
 }
@@ -231,7 +234,7 @@ pub struct Effects {
     pub activities_canceled: Vec<EventId>,
     /// Activities whose rows of attempts go.
     pub activities_closed: Vec<EventId>,
-    /// Timers that began, and when each fires.
+    /// Timers that began, and when each fires; among them the run's own, which is there once.
     pub timers_started: Vec<(EventId, Timestamp)>,
     /// Timers that fired or were taken back.
     pub timers_closed: Vec<EventId>,
@@ -402,7 +405,7 @@ impl Effects {
         let mut effects = Self::default();
         for event in events {
             match &event.kind {
-                EventKind::Input(input) => effects.add_input(input),
+                EventKind::Input(input) => effects.add_input(input, event.time),
                 EventKind::Command(command) => effects.add_command(event, command),
                 EventKind::Note(_) => {}
             }
@@ -410,16 +413,30 @@ impl Effects {
         effects
     }
 
+    /// A run's own timer.
+    #[must_use]
+    pub fn alarm(fire_at: Timestamp) -> Self {
+        Self { timers_started: vec![(ALARM, fire_at)], ..Self::default() }
+    }
+
     /// What an input means outside the history, also while it waits in an inbox.
     #[must_use]
-    pub fn of_input(input: &Input) -> Self {
+    pub fn of_input(input: &Input, at: Timestamp) -> Self {
         let mut effects = Self::default();
-        effects.add_input(input);
+        effects.add_input(input, at);
         effects
     }
 
-    fn add_input(&mut self, input: &Input) {
+    fn add_input(&mut self, input: &Input, at: Timestamp) {
         match input {
+            Input::WorkflowStarted(started) => {
+                let Some(lifetime) = &started.lifetime else { return };
+                match lifetime.deadline(at) {
+                    Some((deadline, _)) => self.timers_started.push((ALARM, deadline)),
+                    None if lifetime.start_at.is_some() => self.timers_closed.push(ALARM),
+                    None => {}
+                }
+            }
             Input::ActivityCompleted(closed) => self.activities_closed.push(closed.scheduled_event_id),
             Input::ActivityFailed(closed)
             | Input::ActivityTimedOut(closed)
@@ -427,8 +444,7 @@ impl Effects {
                 self.activities_closed.push(closed.scheduled_event_id);
             }
             Input::TimerFired(fired) => self.timers_closed.push(fired.started_event_id),
-            Input::WorkflowStarted(_)
-            | Input::WorkflowCancelRequested(_)
+            Input::WorkflowCancelRequested(_)
             | Input::SignalReceived(_)
             | Input::ExternalRequestCompleted(_)
             | Input::ExternalRequestFailed(_)
@@ -486,6 +502,18 @@ impl Closed {
         let (status, outcome) = match &event.kind {
             EventKind::Input(_) | EventKind::Note(Note::VersionMoved(_) | Note::RunReset(_)) => return None,
             EventKind::Command(command) => Self::by_command(command)?,
+            EventKind::Note(Note::WorkflowTimedOut(WorkflowTimedOut { timeout })) => {
+                let timeout_type = match timeout {
+                    WorkflowTimeout::Run => TimeoutType::StartToClose,
+                    WorkflowTimeout::Execution => TimeoutType::ScheduleToClose,
+                };
+                let kind = FailureKind::TimedOut(TimeoutFailure {
+                    timeout_type,
+                    last_heartbeat_details: Vec::new(),
+                });
+                let message = format!("the workflow passed its {}", timeout.name());
+                (RunStatus::TimedOut, Outcome::Failure(Failure::new(message, kind)))
+            }
             EventKind::Note(Note::WorkflowTerminated(terminated)) => {
                 let message = match terminated.reason.as_str() {
                     "" => "the workflow was terminated".to_owned(),

@@ -14,6 +14,7 @@ use crate::attributes::{Details, Memo, SearchAttributes};
 use crate::command::{Command, ParentClosePolicy};
 use crate::failure::Failure;
 use crate::ids::{Digest, EventId, Namespace, RunId, Seed, Timestamp, WorkflowId};
+use crate::lifetime::{Lifetime, WorkflowTimeout};
 use crate::payload::Payload;
 
 /// One entry of a run's history.
@@ -134,6 +135,10 @@ pub struct WorkflowStarted {
     #[n(11)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentRun>,
+    /// How long it may take, and whether it is tried again.
+    #[n(12)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Box<Lifetime>>,
     /// What it can be found by.
     #[n(20)]
     #[serde(default, skip_serializing_if = "SearchAttributes::is_empty")]
@@ -298,6 +303,9 @@ pub enum Note {
     /// The run was closed from outside, without asking its guest.
     #[n(2)]
     WorkflowTerminated(#[n(0)] WorkflowTerminated),
+    /// The run was closed because it took too long.
+    #[n(3)]
+    WorkflowTimedOut(#[n(0)] WorkflowTimedOut),
 }
 
 /// A move to another component.
@@ -328,6 +336,14 @@ pub struct WorkflowTerminated {
     /// Why.
     #[n(0)]
     pub reason: String,
+}
+
+/// The end of a run that took too long.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct WorkflowTimedOut {
+    /// Which time-out passed.
+    #[n(0)]
+    pub timeout: WorkflowTimeout,
 }
 
 /// An activity's time-outs. One of start-to-close and schedule-to-close must be given.
@@ -436,7 +452,8 @@ impl Input {
 
 impl Note {
     /// All names of notes.
-    pub const TYPES: [&'static str; 3] = ["VersionMoved", "RunReset", "WorkflowTerminated"];
+    pub const TYPES: [&'static str; 4] =
+        ["VersionMoved", "RunReset", "WorkflowTerminated", "WorkflowTimedOut"];
 
     /// The event's name.
     #[must_use]
@@ -445,6 +462,7 @@ impl Note {
             Self::VersionMoved(_) => "VersionMoved",
             Self::RunReset(_) => "RunReset",
             Self::WorkflowTerminated(_) => "WorkflowTerminated",
+            Self::WorkflowTimedOut(_) => "WorkflowTimedOut",
         }
     }
 }

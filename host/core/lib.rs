@@ -15,6 +15,7 @@ pub mod failure;
 pub mod fold;
 pub mod history;
 pub mod ids;
+pub mod lifetime;
 pub mod limits;
 pub mod lookahead;
 pub mod machine;

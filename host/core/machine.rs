@@ -25,6 +25,7 @@ use crate::attributes::Details;
 use crate::command::Command;
 use crate::event::{Event, EventKind, Input, Note, WorkflowStarted};
 use crate::ids::{Digest, EventId, Timestamp};
+use crate::lifetime::WorkflowTimeout;
 use activity::Activities;
 use child::Children;
 use external::ExternalRequests;
@@ -117,6 +118,7 @@ pub struct RunState {
     time: Timestamp,
     status: RunStatus,
     started: Option<Arc<WorkflowStarted>>,
+    began_at: Timestamp,
     cancel_requested: bool,
     activities: Activities,
     timers: Timers,
@@ -143,6 +145,7 @@ impl RunState {
             time: Timestamp(0),
             status: RunStatus::Running,
             started: None,
+            began_at: Timestamp(0),
             cancel_requested: false,
             activities: Activities::new(),
             timers: Timers::new(),
@@ -189,6 +192,12 @@ impl RunState {
     #[must_use]
     pub fn started(&self) -> Option<&WorkflowStarted> {
         self.started.as_deref()
+    }
+
+    /// When the run has taken too long, and which time-out that is.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Timestamp, WorkflowTimeout)> {
+        self.started.as_ref()?.lifetime.as_ref()?.deadline(self.began_at)
     }
 
     /// The activities that have not closed.
@@ -289,11 +298,20 @@ impl RunState {
             )));
         }
         match &event.kind {
-            EventKind::Input(input) => self.apply_input(event.id, input)?,
+            EventKind::Input(input) => {
+                self.apply_input(event.id, input)?;
+                if let Input::WorkflowStarted(_) = input {
+                    self.began_at = event.time;
+                }
+            }
             EventKind::Command(command) => self.apply_command(event.id, event.time, command)?,
             EventKind::Note(Note::WorkflowTerminated(_)) => {
                 self.must_run("WorkflowTerminated")?;
                 self.status = RunStatus::Terminated;
+            }
+            EventKind::Note(Note::WorkflowTimedOut(_)) => {
+                self.must_run("WorkflowTimedOut")?;
+                self.status = RunStatus::TimedOut;
             }
             EventKind::Note(Note::VersionMoved(moved)) => {
                 self.must_run("VersionMoved")?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everfold_core::command::Command;
-use everfold_core::decision::{Decision, PendingActivity};
+use everfold_core::decision::{Decision, Effects, PendingActivity};
 use everfold_core::event::{EventKind, Input};
 use everfold_core::ids::RunKey;
 use tokio::sync::oneshot;
@@ -147,8 +147,11 @@ fn act(
         }
     }
     for next in &decision.next_runs {
-        let next = RunKey { namespace: key.namespace.clone(), run_id: next.run_id };
-        parts.send(&next, Message::Wake);
+        let key = RunKey { namespace: key.namespace.clone(), run_id: next.run_id };
+        match next.new_run.start_at {
+            Some(start_at) => parts.timers.apply(&key, &Effects::alarm(start_at), false),
+            None => parts.send(&key, Message::Wake),
+        }
     }
     let effects = &decision.effects;
     parts.watchers.tell(key, decision.closed.as_ref());
@@ -170,7 +173,7 @@ fn act(
     match phase {
         Phase::Ready(ready) => keep_resident(parts, key, ready),
         Phase::Blocked(run) => parts.retry_at(key, run.blocked.retry_at),
-        Phase::Closed | Phase::Unloaded => {}
+        Phase::Delayed(_) | Phase::Closed | Phase::Unloaded => {}
     }
     parts.telemetry.committed(Facts::of(names.cloned(), decision, flight.folded));
 }

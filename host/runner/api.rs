@@ -5,6 +5,7 @@ use everfold_core::decision::{Blocked, Outcome};
 use everfold_core::event::{Event, ParentRun, SignalReceived};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::lifetime::WorkflowTimeout;
 use everfold_core::machine::RunStatus;
 use everfold_core::machine::child::Child;
 use everfold_core::payload::Payload;
@@ -22,6 +23,7 @@ pub use activities::{
     ActivityOperation, ActivityState, ActivityTask, OperateRequest, PendingActivityInfo, PollRequest, Wishes,
 };
 pub use everfold_core::decision::IdReusePolicy;
+pub use everfold_core::lifetime::Terms;
 pub use everfold_core::query::Query;
 pub use schedules::{
     Action, CalendarSpec, Counts, Definition, IntervalSpec, OverlapPolicy, Policies, ScheduleAction,
@@ -67,6 +69,8 @@ pub struct StartRequest {
     pub id_conflict: IdConflictPolicy,
     /// A signal that the new run is begun with, or that the open one is sent.
     pub signal: Option<SignalReceived>,
+    /// How long it may take, when it begins, and whether it is tried again.
+    pub terms: Terms,
     /// What it is described by.
     pub details: Details,
 }
@@ -233,6 +237,12 @@ pub struct Description {
     pub children: Vec<(EventId, Child)>,
     /// The run whose child it is.
     pub parent: Option<ParentRun>,
+    /// When it begins, while that is to come.
+    pub start_at: Option<Timestamp>,
+    /// Which try of the workflow it is, from 1; absent before its first event.
+    pub attempt: Option<u32>,
+    /// When it has taken too long, and which time-out that is.
+    pub deadline: Option<(Timestamp, WorkflowTimeout)>,
     /// Signals that its guest has not taken: the event that brought each, and its name.
     pub unread_signals: Vec<(EventId, String)>,
     /// Whether somebody asked it to cancel.

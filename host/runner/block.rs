@@ -154,7 +154,7 @@ impl Run {
         // It was taken out of the backlog to be folded, and goes on waiting.
         let at = if waits_already { at.with_waiting([&input]) } else { at };
         if !waits_already {
-            decision.effects = Effects::of_input(&input);
+            decision.effects = Effects::of_input(&input, parts.clock.now());
             decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];
         }
         let (done, keep) = match source {

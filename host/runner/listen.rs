@@ -9,7 +9,7 @@ use super::Parts;
 use super::act::Done;
 use super::cells::Cell;
 use super::position::{Position, is_signal};
-use super::run::{Message, Phase, Run, Talk};
+use super::run::{BlockedRun, Message, Phase, Run, Talk};
 use super::source::{Keep, Source};
 use super::talk::{Ask, Refusal, Taken};
 
@@ -27,6 +27,7 @@ impl Run {
             }
             Phase::Ready(ready) => Position::of(&ready.state),
             Phase::Blocked(blocked) => blocked.at,
+            Phase::Delayed(at) => *at,
             Phase::Closed | Phase::Unloaded => {
                 let _ = talk.reply.send(Err(Refusal::Closed));
                 return;
@@ -52,14 +53,18 @@ impl Run {
         }
     }
 
-    /// Folds the input, or puts it into the inbox of a blocked run.
+    /// Folds the input, or puts it into the inbox of a run that is blocked or has not begun.
     fn take(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, at: Position, input: Input, source: Source) {
-        let Phase::Blocked(blocked) = self.phase_mut() else {
-            return self.fold(parts, cell, input, source);
-        };
-        blocked.at = at.with_waiting([&input]);
+        match self.phase_mut() {
+            Phase::Blocked(BlockedRun { at: waiting, .. }) | Phase::Delayed(waiting) => {
+                *waiting = at.with_waiting([&input]);
+            }
+            Phase::Ready(_) | Phase::Closed | Phase::Unloaded => {
+                return self.fold(parts, cell, input, source);
+            }
+        }
         let mut decision = at.decision(&cell.key);
-        decision.effects = Effects::of_input(&input);
+        decision.effects = Effects::of_input(&input, parts.clock.now());
         decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];
         let (done, keep) = source.into_done(&mut decision, &cell.key, Keep::Nothing);
         self.submit(parts, cell, decision, None, keep, done);

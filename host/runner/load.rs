@@ -63,10 +63,14 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey, trial: Trial) -> Resu
         Trial::WhenDue | Trial::Now => healer(parts, &row).await,
         Trial::OnItsOwn => None,
     };
+    let waiting = || inbox.iter().map(|(_, waiting)| &waiting.input);
     let phase = match row.blocked {
+        None if recorded.is_empty() && row.start_at.is_some_and(|at| at > parts.clock.now()) => {
+            Phase::Delayed(Position::of(&state).with_waiting(waiting()))
+        }
         Some(blocked) if !is_due(&blocked) => {
             parts.retry_at(key, blocked.retry_at);
-            let at = Position::of(&state).with_waiting(inbox.iter().map(|(_, waiting)| &waiting.input));
+            let at = Position::of(&state).with_waiting(waiting());
             Phase::Blocked(BlockedRun { at, blocked })
         }
         blocked => Phase::Ready(Box::new(Ready {

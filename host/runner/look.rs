@@ -34,6 +34,9 @@ impl Host {
             timers: Vec::new(),
             children: Vec::new(),
             parent: row.parent.clone(),
+            start_at: row.start_at.filter(|_| row.next_event_id == EventId::FIRST),
+            attempt: None,
+            deadline: None,
             unread_signals: Vec::new(),
             cancel_requested: false,
             inbox_length: 0,
@@ -50,6 +53,8 @@ impl Host {
         description.inbox_length = inbox.inputs.len() as u64;
         description.timers = state.timers().iter().collect();
         description.children = state.children().iter().map(|(id, child)| (id, child.clone())).collect();
+        description.attempt = state.started().map(|started| started.attempt);
+        description.deadline = state.deadline();
         description.cancel_requested = state.is_cancel_requested();
         description.unread_signals =
             state.signals().unread().into_iter().map(|(id, signal)| (*id, signal.name.clone())).collect();

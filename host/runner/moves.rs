@@ -97,6 +97,11 @@ impl Run {
         }
         let ready = match std::mem::take(self.phase_mut()) {
             Phase::Ready(ready) => ready,
+            phase @ Phase::Delayed(_) => {
+                *self.phase_mut() = phase;
+                let _ = reply.send(MoveAnswer::Busy("the run has not begun".to_owned()));
+                return;
+            }
             phase @ (Phase::Unloaded | Phase::Blocked(_) | Phase::Closed) => {
                 *self.phase_mut() = phase;
                 let _ = reply.send(MoveAnswer::Closed);

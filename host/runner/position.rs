@@ -4,6 +4,7 @@
 use everfold_core::decision::Decision;
 use everfold_core::event::Input;
 use everfold_core::ids::{EventId, RunKey, Timestamp};
+use everfold_core::lifetime::WorkflowTimeout;
 use everfold_core::machine::RunState;
 
 use super::run::Ready;
@@ -19,6 +20,8 @@ pub(super) struct Position {
     pub(super) signals: u64,
     /// Whether the run was asked to cancel, or the request waits in the inbox of a blocked run.
     pub(super) is_cancel_requested: bool,
+    /// When it has taken too long, and which time-out that is.
+    pub(super) deadline: Option<(Timestamp, WorkflowTimeout)>,
 }
 
 impl Position {
@@ -29,6 +32,7 @@ impl Position {
             open_activities: state.activities().len() as u64,
             signals: state.signals().received(),
             is_cancel_requested: state.is_cancel_requested(),
+            deadline: state.deadline(),
         }
     }
 

@@ -16,19 +16,21 @@
 //! refuses those behind it by its fence, what was folded past it goes, and no message is taken before all
 //! of them are answered.
 //!
-//! A run that is `Blocked` takes no input: what arrives goes to its inbox, durably and in order.
+//! A run that is `Blocked` takes no input, and neither does one that is to begin later (`Delayed`): what arrives goes to its
+//! inbox, durably and in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use everfold_core::decision::{
-    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, NewRun, PendingActivity, Request,
+    BlockChange, Blocked, Closed, Decision, Effects, InboxInput, InboxSeq, NewRun, Outcome, PendingActivity,
+    Request,
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
 use everfold_core::ids::Digest;
 use everfold_core::limits::Limits;
-use everfold_core::machine::{RunState, RunStatus};
+use everfold_core::machine::RunState;
 use tokio::sync::oneshot;
 
 use super::Parts;
@@ -68,6 +70,8 @@ pub(super) enum Message {
     Talk(Box<Talk>),
     /// Look whether something is to be done.
     Wake,
+    /// The run's own timer has fired: it is to begin, or has taken too long.
+    Alarm,
     /// If the run is blocked and its time has come, try again.
     Retry,
     /// If the run is blocked, try again at once.
@@ -126,6 +130,8 @@ pub(super) enum Phase {
     Unloaded,
     Ready(Box<Ready>),
     Blocked(BlockedRun),
+    /// It begins later; what arrives goes to its inbox.
+    Delayed(Position),
     Closed,
 }
 
@@ -202,6 +208,7 @@ impl Run {
             | Message::Attempt { .. }
             | Message::Load { .. }
             | Message::Wake
+            | Message::Alarm
             | Message::Retry
             | Message::RetryNow
             | Message::Move { .. }
@@ -215,7 +222,7 @@ impl Run {
             return false;
         }
         match &self.phase {
-            Phase::Unloaded | Phase::Blocked(_) | Phase::Closed => true,
+            Phase::Unloaded | Phase::Blocked(_) | Phase::Delayed(_) | Phase::Closed => true,
             Phase::Ready(ready) => ready.instance.is_none() && ready.backlog.is_empty(),
         }
     }
@@ -232,7 +239,7 @@ impl Run {
             (Phase::Unloaded, Some(Message::Start(start))) => {
                 parts.suspects.contains(start.new_run.digest, &start.new_run.workflow_type)
             }
-            (Phase::Unloaded | Phase::Blocked(_) | Phase::Closed, _) => false,
+            (Phase::Unloaded | Phase::Blocked(_) | Phase::Delayed(_) | Phase::Closed, _) => false,
         }
     }
 
@@ -241,7 +248,7 @@ impl Run {
         match &self.phase {
             _ if self.is_in_flight() => false,
             Phase::Ready(ready) => !ready.backlog.is_empty() || ready.blocked.is_some(),
-            Phase::Unloaded | Phase::Blocked(_) | Phase::Closed => false,
+            Phase::Unloaded | Phase::Blocked(_) | Phase::Delayed(_) | Phase::Closed => false,
         }
     }
 
@@ -269,6 +276,7 @@ impl Run {
                 let _ = reply.send(self.ensure_loaded(parts, cell));
             }
             Message::Wake => self.wake(parts, cell),
+            Message::Alarm => self.alarm(parts, cell),
             Message::Retry => self.retry(parts, cell, Trial::WhenDue, Message::Retry),
             Message::RetryNow => self.retry(parts, cell, Trial::Now, Message::RetryNow),
             Message::Move { to, reply } => self.move_to(parts, cell, to, reply),
@@ -302,7 +310,7 @@ impl Run {
                 return;
             }
             // What waits for it counts in where it stands.
-            Phase::Blocked(_) => self.phase = Phase::Unloaded,
+            Phase::Blocked(_) | Phase::Delayed(_) => self.phase = Phase::Unloaded,
             Phase::Ready(_) | Phase::Unloaded | Phase::Closed => {}
         }
         if !self.ensure_loaded(parts, cell) {
@@ -311,10 +319,11 @@ impl Run {
     }
 
     /// Where the run stands, if it is open and was read.
-    fn position(&self) -> Option<Position> {
+    pub(super) fn position(&self) -> Option<Position> {
         match &self.phase {
             Phase::Ready(ready) => Some(Position::of_ready(ready)),
             Phase::Blocked(blocked) => Some(blocked.at),
+            Phase::Delayed(at) => Some(*at),
             Phase::Unloaded | Phase::Closed => None,
         }
     }
@@ -334,6 +343,9 @@ impl Run {
 
     fn start(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: Start) {
         let Start { started, new_run, signal, reply } = start;
+        if let Some(start_at) = new_run.start_at.filter(|at| *at > parts.clock.now()) {
+            return self.start_later(parts, cell, start_at, Start { started, new_run, signal, reply });
+        }
         self.phase = Phase::Ready(Box::new(Ready {
             state: RunState::new(),
             digest: new_run.digest,
@@ -359,9 +371,9 @@ impl Run {
                 parts.send(&cell.key, Message::Input(input));
             }
             Phase::Ready(_) => self.fold(parts, cell, input, Source::Mailbox),
-            Phase::Blocked(blocked) => {
-                let mut decision = blocked.at.decision(&cell.key);
-                decision.effects = Effects::of_input(&input);
+            Phase::Blocked(BlockedRun { at, .. }) | Phase::Delayed(at) => {
+                let mut decision = at.decision(&cell.key);
+                decision.effects = Effects::of_input(&input, parts.clock.now());
                 decision.inbox_put = vec![InboxInput { received_at: parts.clock.now(), input }];
                 self.submit(parts, cell, decision, None, Keep::Waiting, Done::Nothing);
             }
@@ -482,7 +494,8 @@ impl Run {
                     decision.blocked = BlockChange::Clear;
                 }
                 // Where it goes on as another run, that one takes over whatever waits.
-                if decision.closed.as_ref().is_some_and(|closed| closed.status != RunStatus::ContinuedAsNew) {
+                let goes_on = |closed: &Closed| matches!(closed.outcome, Outcome::ContinuedAs(_));
+                if decision.closed.as_ref().is_some_and(|closed| !goes_on(closed)) {
                     decision.inbox_known = source.known(backlog.len());
                 }
                 if let Some(moved) = moved {

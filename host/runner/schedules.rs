@@ -27,7 +27,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, Notify, watch};
 use tokio::time::Instant;
 
-use super::api::{ApiError, IdConflictPolicy, IdReusePolicy, RunRef, ScheduleKey, StartRequest, StopRequest};
+use super::api::{
+    ApiError, IdConflictPolicy, IdReusePolicy, RunRef, ScheduleKey, StartRequest, StopRequest, Terms,
+};
 use super::{Host, STORE_PAUSE_MS, internal};
 use crate::store::ScheduleRow;
 
@@ -360,6 +362,7 @@ fn request(row: &ScheduleRow, start: &DueStart) -> StartRequest {
         id_reuse: IdReusePolicy::default(),
         id_conflict: IdConflictPolicy::default(),
         signal: None,
+        terms: Terms::default(),
         details,
     }
 }

@@ -7,6 +7,7 @@ use everfold_core::attributes::Details;
 use everfold_core::decision::{IfOpen, InboxInput, NewRun, Outcome};
 use everfold_core::event::{Input, SignalReceived, WorkflowStarted};
 use everfold_core::ids::{Digest, RunId, RunKey, Seed, Timestamp, WorkflowId};
+use everfold_core::lifetime::Terms;
 use everfold_core::machine::RunStatus;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -107,9 +108,14 @@ impl Host {
     /// Begins a run, if its workflow id has none that is open.
     async fn begin(&self, key: &RunKey, start: &Beginning) -> Result<Started, ApiError> {
         let parts = &self.parts;
-        let Beginning { started, new_run, signal } = start.clone();
+        let Beginning { mut started, new_run, signal, terms: _ } = start.clone();
         let now = parts.clock.now();
-        let new_run = NewRun { started_at: now, ..new_run };
+        let lifetime = start.terms.lifetime(now);
+        let start_at = lifetime.as_ref().and_then(|lifetime| lifetime.start_at);
+        if lifetime.is_some() {
+            Arc::make_mut(&mut started).lifetime = lifetime;
+        }
+        let new_run = NewRun { started_at: now, start_at, ..new_run };
         let signal =
             signal.map(|signal| InboxInput { received_at: now, input: Input::SignalReceived(signal) });
         let (reply, answered) = oneshot::channel();
@@ -125,7 +131,7 @@ impl Host {
         conflict: IdConflictPolicy,
         run_id: RunId,
     ) -> Result<Option<Started>, ApiError> {
-        let Beginning { started, new_run, signal } = start;
+        let Beginning { started, new_run, signal, terms: _ } = start;
         let workflow_id = new_run.workflow_id.clone();
         let namespace = started.namespace.clone();
         let run = RunRef { namespace, workflow_id: workflow_id.clone(), run_id: Some(run_id) };
@@ -155,6 +161,7 @@ impl Host {
             return Err(ApiError::Busy("the host is stopping".to_owned()));
         }
         self.parts.limits.check_payload("the input", request.input.size()).map_err(ApiError::InvalidInput)?;
+        request.terms.check().map_err(ApiError::InvalidInput)?;
         let (reuse, conflict) = (request.id_reuse, request.id_conflict);
         if conflict == IdConflictPolicy::TerminateExisting && reuse == IdReusePolicy::RejectDuplicate {
             let message = "id_reuse_policy reject_duplicate would refuse the run for which terminate_existing makes room";
@@ -213,6 +220,7 @@ struct Beginning {
     started: Arc<WorkflowStarted>,
     new_run: NewRun,
     signal: Option<Arc<SignalReceived>>,
+    terms: Terms,
 }
 
 impl Beginning {
@@ -232,6 +240,8 @@ impl Beginning {
             id_reuse: request.id_reuse,
             if_open,
             parent: None,
+            // When it is tried, as above.
+            start_at: None,
             details: request.details.clone().into_some(),
         };
         let Details { search_attributes, memo } = request.details;
@@ -248,9 +258,12 @@ impl Beginning {
             attempt: 1,
             continued_from_run_id: None,
             parent: None,
+            // When it is tried, as above.
+            lifetime: None,
             search_attributes,
             memo,
         };
-        Self { started: Arc::new(started), new_run, signal: request.signal.map(Arc::new) }
+        let signal = request.signal.map(Arc::new);
+        Self { started: Arc::new(started), new_run, signal, terms: request.terms }
     }
 }

@@ -1,4 +1,4 @@
-//! Runs that a step begins: the one that goes on from it, its children, and those that go their own way. They are
+//! Runs that a step begins: the one that goes on from it or tries again, its children, and those that go their own way. They are
 //! written in the step's own transaction and folded after it.
 
 use std::sync::Arc;
@@ -6,10 +6,12 @@ use std::sync::Arc;
 use everfold_core::attributes::Details;
 use everfold_core::command::{Command, VersionChoice};
 use everfold_core::decision::{
-    BlockKind, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun,
+    BlockKind, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun, Outcome,
 };
 use everfold_core::event::{Event, EventKind, Input, ParentRun, WorkflowStarted};
+use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, RunId, WorkflowId};
+use everfold_core::lifetime::Lifetime;
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
 
@@ -29,6 +31,8 @@ struct Wanted<'a> {
     id_reuse: IdReusePolicy,
     kinship: Kinship,
     parent: Option<ParentRun>,
+    lifetime: Option<Box<Lifetime>>,
+    attempt: u32,
 }
 
 /// Completes a decision by the runs that its events begin. `state` is the one behind the step, and
@@ -49,6 +53,54 @@ pub(super) fn complete(
             decision.next_runs.push(next);
         }
     }
+    let failure = decision.events.iter().find_map(|event| match &event.kind {
+        EventKind::Command(Command::WorkflowFailed(failed)) => Some(failed.failure.clone()),
+        EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
+    });
+    match failure {
+        Some(failure) => try_again(parts, decision, state, &failure),
+        None => Ok(()),
+    }
+}
+
+/// Completes a decision that closes its run with a failure by the next try of the workflow, if its retry policy has one: a
+/// run under the same workflow id that begins when the back-off is over. Callers then wait for that one.
+///
+/// # Errors
+/// As [`complete`].
+pub(super) fn try_again(
+    parts: &Arc<Parts>,
+    decision: &mut Decision,
+    state: &RunState,
+    failure: &Failure,
+) -> Result<(), Fault> {
+    let (Some(started), Some(digest), Some(event)) =
+        (state.started(), state.digest(), decision.events.last())
+    else {
+        return Ok(());
+    };
+    let lifetime = started.lifetime.as_ref().filter(|_| !state.is_cancel_requested());
+    let next = lifetime.and_then(|lifetime| lifetime.after_failure(started.attempt, failure, event.time));
+    let Some(lifetime) = next else { return Ok(()) };
+    let run_id = started.run_id.following(&started.seed, event.id, event.time);
+    let wanted = Wanted {
+        run_id,
+        workflow_type: &started.workflow_type,
+        workflow_id: &started.workflow_id,
+        input: &started.input,
+        headers: &started.headers,
+        version: VersionChoice::FollowRoute,
+        id_reuse: IdReusePolicy::default(),
+        kinship: Kinship::Successor,
+        parent: started.parent.clone(),
+        lifetime: lifetime.into_some(),
+        attempt: started.attempt.saturating_add(1),
+    };
+    let next = next_run(parts, event, wanted, state, started, digest)?;
+    decision.next_runs.push(next);
+    if let Some(closed) = &mut decision.closed {
+        closed.outcome = Outcome::ContinuedAs(run_id);
+    }
     Ok(())
 }
 
@@ -64,6 +116,8 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
             id_reuse: IdReusePolicy::default(),
             kinship: Kinship::Successor,
             parent: started.parent.clone(),
+            lifetime: started.lifetime.as_ref().and_then(|lifetime| lifetime.carried().into_some()),
+            attempt: 1,
         }),
         EventKind::Command(Command::DetachedWorkflowStarted(next)) => Some(Wanted {
             run_id: next.run_id,
@@ -75,6 +129,8 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
             id_reuse: IdReusePolicy::default(),
             kinship: Kinship::Detached,
             parent: None,
+            lifetime: None,
+            attempt: 1,
         }),
         EventKind::Command(Command::ChildWorkflowInitiated(child)) => Some(Wanted {
             run_id: child.run_id,
@@ -91,6 +147,8 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
                 command_event_id: event.id,
                 close_policy: child.parent_close_policy,
             }),
+            lifetime: child.lifetime(event.time),
+            attempt: 1,
         }),
         EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
     }
@@ -104,8 +162,19 @@ fn next_run(
     started: &WorkflowStarted,
     digest: Digest,
 ) -> Result<NextRun, Fault> {
-    let Wanted { run_id, workflow_type, workflow_id, input, headers, version, id_reuse, kinship, parent } =
-        wanted;
+    let Wanted {
+        run_id,
+        workflow_type,
+        workflow_id,
+        input,
+        headers,
+        version,
+        id_reuse,
+        kinship,
+        parent,
+        lifetime,
+        attempt,
+    } = wanted;
     let digest = match version {
         VersionChoice::StayPinned => digest,
         VersionChoice::FollowRoute => route(parts, event, started, workflow_type, workflow_id)?,
@@ -125,12 +194,13 @@ fn next_run(
         input: input.clone(),
         headers: trace::propagated(headers, started),
         seed: parts.clock.new_seed(),
-        attempt: 1,
+        attempt,
         continued_from_run_id: match kinship {
             Kinship::Successor => Some(started.run_id),
             Kinship::Detached | Kinship::Child => None,
         },
         parent: parent.clone(),
+        lifetime: lifetime.clone(),
         search_attributes: details.search_attributes,
         memo: details.memo,
     };
@@ -151,6 +221,7 @@ fn next_run(
             request_id: None,
             id_reuse,
             if_open: IfOpen::default(),
+            start_at: lifetime.and_then(|lifetime| lifetime.start_at),
             parent,
             details,
         },

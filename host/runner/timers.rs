@@ -23,6 +23,7 @@ use std::time::Duration;
 use everfold_core::decision::Effects;
 use everfold_core::event::{Input, TimerFired};
 use everfold_core::ids::{EventId, Namespace, RunId, RunKey, Timestamp};
+use everfold_core::lifetime::ALARM;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -234,6 +235,9 @@ impl Soon {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Started(row) => {
+                if row.started_event_id == ALARM {
+                    self.forget(&(row.key.clone(), ALARM));
+                }
                 if self.end.as_ref().is_some_and(|end| row <= *end) {
                     self.hold(row);
                     self.give_back();
@@ -321,8 +325,12 @@ pub(super) async fn fire_for_ever(parts: Arc<Parts>) {
         };
         let due = timers.take_due(parts.clock.now());
         for timer in &due {
-            let fired = Input::TimerFired(TimerFired { started_event_id: timer.started_event_id });
-            parts.send(&timer.key, Message::Input(fired));
+            let started_event_id = timer.started_event_id;
+            let message = match started_event_id {
+                ALARM => Message::Alarm,
+                _ => Message::Input(Input::TimerFired(TimerFired { started_event_id })),
+            };
+            parts.send(&timer.key, message);
         }
         timers.settle().await;
         if has_read || !due.is_empty() {

@@ -17,6 +17,7 @@ use everfold_core::event::Event;
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, Timestamp, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::retry::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -81,6 +82,21 @@ pub struct StartBody {
     /// A signal that the new run begins with, or that the open one is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<StartSignal>,
+    /// How long all runs of the workflow may take together, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub execution_timeout_ms: Option<u64>,
+    /// How long each run may take, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub run_timeout_ms: Option<u64>,
+    /// How long the run waits before it begins, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_delay_ms: Option<u64>,
+    /// How the workflow is tried again when a run fails or passes its run time-out; not at all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::RetryPolicy>)]
+    pub retry_policy: Option<RetryPolicy>,
     /// What it can be found by, by name: texts, numbers, truth values, times (RFC 3339 texts), lists of texts. The names
     /// are not those of a run's fields; limits and types: docs/query.md.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -203,6 +219,18 @@ pub struct Description {
     #[serde(default)]
     #[schema(required)]
     pub parent: Option<Parent>,
+    /// When it begins, while that is to come, or null.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub start_at: Option<Timestamp>,
+    /// Which try of the workflow it is, from 1; null before its first event and behind its end.
+    #[serde(default)]
+    #[schema(required)]
+    pub attempt: Option<u32>,
+    /// When it times out, or null.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub times_out_at: Option<Timestamp>,
     /// Signals that its code has not taken, in order.
     pub unread_signals: Vec<UnreadSignal>,
     /// Whether somebody asked it to cancel.

@@ -124,6 +124,7 @@ pub(super) struct RunRecord {
     pub(super) parent_run_id: Option<Vec<u8>>,
     #[sqlx(flatten)]
     pub(super) parent: ParentRecord,
+    pub(super) start_at: Option<i64>,
 }
 
 /// The columns of `runs` that are null unless the run is a child.
@@ -200,6 +201,7 @@ impl TryFrom<RunRecord> for RunRow {
             outcome: record.outcome.map(|outcome| decode(&what, &outcome)).transpose()?,
             blocked: record.blocked_kind.map(|kind| record.blocked.decode(&kind)).transpose()?,
             parent: record.parent_run_id.map(|run_id| record.parent.decode(&run_id)).transpose()?,
+            start_at: record.start_at.map(Timestamp),
             key,
         })
     }

@@ -60,13 +60,14 @@ pub(super) const LAST_RUN: &str = "\
 pub(super) const RUN_PUT: &str = "\
     INSERT INTO runs (run_id, namespace, workflow_id, workflow_type, digest, status, next_event_id, \
         open_activities, inbox_length, started_at, closed_at, outcome, \
-        parent_run_id, parent_workflow_id, parent_event_id, parent_close_policy) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+        parent_run_id, parent_workflow_id, parent_event_id, parent_close_policy, start_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
     ON CONFLICT (run_id) DO NOTHING";
 
 /// The fence of a step that leaves the run open. No row: the run is not where it was expected.
 pub(super) const RUN_ADVANCE: &str = "\
-    UPDATE runs SET next_event_id = $1, open_activities = $2 \
+    UPDATE runs SET next_event_id = $1, open_activities = $2, \
+        start_at = CASE WHEN next_event_id = $1 THEN start_at END \
     WHERE run_id = $3 AND namespace = $4 AND next_event_id = $5 AND status = 'running'";
 
 /// The fence of the step that closes the run. No row: the run is not where it was expected, or more waits in its
@@ -98,9 +99,10 @@ pub(super) const RUN_INBOX_LENGTH: &str =
 pub(super) const HISTORY_PUT: &str = "\
     INSERT INTO history (run_id, namespace, first_event_id, event_count, body) VALUES ($1, $2, $3, $4, $5)";
 
-/// A timer that began.
-pub(super) const TIMER_PUT: &str =
-    "INSERT INTO timers (run_id, namespace, started_event_id, fire_at) VALUES ($1, $2, $3, $4)";
+/// A timer that began. The run's own one takes the place of the one before.
+pub(super) const TIMER_PUT: &str = "\
+    INSERT INTO timers (run_id, namespace, started_event_id, fire_at) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (run_id, started_event_id) DO UPDATE SET fire_at = excluded.fire_at";
 
 /// A timer that fired or was taken back.
 pub(super) const TIMER_DELETE: &str = "DELETE FROM timers WHERE run_id = $1 AND started_event_id = $2";
@@ -351,7 +353,7 @@ macro_rules! select_run {
                 next_event_id, open_activities, started_at, closed_at, outcome, blocked_kind, \
                 blocked_event_id, blocked_reason, blocked_backtrace, blocked_divergence, blocked_since, \
                 blocked_retries, blocked_retry_at, parent_run_id, parent_workflow_id, parent_event_id, \
-                parent_close_policy \
+                parent_close_policy, start_at \
             FROM ",
             $tables,
             $condition
@@ -414,7 +416,7 @@ pub(super) const ATTEMPTS: &str = "\
 /// Open runs that need attention: the key to go on behind, limit. The condition is the index's own.
 pub(super) const NEEDING_ATTENTION: &str = "\
     SELECT namespace, run_id FROM runs \
-    WHERE status = 'running' AND (open_activities > 0 OR inbox_length > 0 OR blocked_kind IS NOT NULL) \
+    WHERE status = 'running' AND (open_activities > 0 OR (inbox_length > 0 AND start_at IS NULL) OR blocked_kind IS NOT NULL) \
         AND (namespace, run_id) > ($1, $2) \
     ORDER BY namespace, run_id LIMIT $3";
 

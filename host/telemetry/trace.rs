@@ -214,6 +214,7 @@ mod tests {
             attempt: 1,
             continued_from_run_id: None,
             parent: None,
+            lifetime: None,
             search_attributes: SearchAttributes::default(),
             memo: Memo::default(),
         }

@@ -25,7 +25,7 @@ use super::store::TestStore;
 use crate::activity::{Activity, AttemptSettings, Attempts, Registry};
 use crate::clock::{Clock, TimeSource as _, VirtualTime};
 use crate::guest::EngineSettings;
-use crate::runner::api::{ApiError, IdConflictPolicy, IdReusePolicy, StartRequest};
+use crate::runner::api::{ApiError, IdConflictPolicy, IdReusePolicy, StartRequest, Terms};
 use crate::runner::{Host, HostParts, HostSettings};
 use crate::store::{SqliteMemory, Store};
 use crate::telemetry::Telemetry;
@@ -275,6 +275,7 @@ impl TestEnvironment {
             id_reuse: IdReusePolicy::default(),
             id_conflict: IdConflictPolicy::default(),
             signal: None,
+            terms: Terms::default(),
             details: Details::new(),
         }
     }

@@ -17,7 +17,7 @@ use everfold::clock::Clock;
 use everfold::guest::{CodeCache, Engine, EngineSettings};
 use everfold::runner::api::{
     Acknowledged, ApiError, Description, IdConflictPolicy, IdReusePolicy, QueryRequest, RunRef, RunResult,
-    SignalRequest, StartRequest, Started, StopRequest,
+    SignalRequest, StartRequest, Started, StopRequest, Terms,
 };
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{CommitError, Store};
@@ -273,6 +273,7 @@ pub fn request(workflow_type: &str, id: &str, input: &Value) -> StartRequest {
         id_reuse: IdReusePolicy::default(),
         id_conflict: IdConflictPolicy::default(),
         signal: None,
+        terms: Terms::default(),
         details: Details::new(),
     }
 }

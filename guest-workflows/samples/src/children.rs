@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use everfold_guest::{
     CancellationType, Child, ChildError, ChildWorkflow, Context, Failure, IdReusePolicy, ParentClosePolicy,
-    Stop,
+    RetryPolicy, Stop,
 };
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,9 @@ struct Member {
     cancellation: Cancellation,
     #[serde(default)]
     once: bool,
+    /// How often it is tried in all.
+    attempts: Option<u32>,
+    run_timeout_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -109,7 +114,16 @@ async fn ends(begun: Vec<Result<Child<Value>, ChildError>>) -> Result<Vec<String
 
 impl Member {
     fn into_child(self) -> (ChildWorkflow<Value, Value>, Value) {
-        let Self { workflow_type, workflow_id, input, parent_close_policy, cancellation, once } = self;
+        let Self {
+            workflow_type,
+            workflow_id,
+            input,
+            parent_close_policy,
+            cancellation,
+            once,
+            attempts,
+            run_timeout_ms,
+        } = self;
         let mut child = ChildWorkflow::named(workflow_type)
             .parent_close_policy(match parent_close_policy {
                 Policy::Terminate => ParentClosePolicy::Terminate,
@@ -121,6 +135,12 @@ impl Member {
                 Cancellation::Try => CancellationType::TryCancel,
                 Cancellation::Abandon => CancellationType::Abandon,
             });
+        if let Some(attempts) = attempts {
+            child = child.retry(RetryPolicy::new().maximum_attempts(attempts));
+        }
+        if let Some(ms) = run_timeout_ms {
+            child = child.run_timeout(Duration::from_millis(ms));
+        }
         if once {
             child = child.id_reuse_policy(IdReusePolicy::RejectDuplicate);
         }

@@ -62,6 +62,8 @@ everfold_guest::export! {
         /// Lets it end.
         signal "go",
     },
+    /// Fails until it is tried as often as it is told, and returns which try it is and how the one before failed.
+    "retried" => values::retried,
     /// Returns its input at once.
     "echo" => values::echo,
     /// Returns random numbers, a UUID and the time.

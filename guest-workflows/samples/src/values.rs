@@ -1,7 +1,7 @@
 //! Workflows that ask for nothing and return at once.
 
 use everfold_guest::{Context, Failure, Timestamp, Uuid};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Returns its input.
@@ -49,4 +49,23 @@ mod tests {
         assert_eq!(draw([1; 32]), draw([1; 32]));
         assert_ne!(draw([1; 32]), draw([2; 32]));
     }
+}
+
+/// How a workflow fails that is to be tried again.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Retried {
+    succeeds_at: u32,
+    failure_type: String,
+    #[serde(default)]
+    is_final: bool,
+}
+
+pub(crate) async fn retried(ctx: Context, input: Retried) -> Result<(u32, Option<String>), Failure> {
+    let Retried { succeeds_at, failure_type, is_final } = input;
+    let info = ctx.info();
+    if info.attempt >= succeeds_at {
+        return Ok((info.attempt, info.last_failure.as_ref().map(ToString::to_string)));
+    }
+    let failure = Failure::application(failure_type, format!("try {} fails", info.attempt));
+    Err(if is_final { failure.non_retryable() } else { failure })
 }

@@ -250,7 +250,7 @@ impl RetryPolicy {
         self
     }
 
-    fn into_wit(self) -> wit::RetryPolicy {
+    pub(crate) fn into_wit(self) -> wit::RetryPolicy {
         wit::RetryPolicy {
             initial_interval: self.initial_interval.map(whole_ms),
             backoff_coefficient: self.backoff_coefficient,

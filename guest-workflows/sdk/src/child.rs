@@ -9,11 +9,14 @@ mod error;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
+use crate::activity::RetryPolicy;
 use crate::bindings::everfold::workflow::host as wit;
 use crate::bindings::everfold::workflow::types::CancellationType;
 use crate::continue_as_new::VersionChoice;
 use crate::payload::Payload;
+use crate::time::whole_ms;
 
 pub use call::{Child, ChildCall, ChildResult, StartChild};
 pub use error::{ChildError, ChildErrorKind, WORKFLOW_ALREADY_STARTED};
@@ -40,6 +43,9 @@ struct Options {
     cancellation: CancellationType,
     id_reuse_policy: IdReusePolicy,
     version: VersionChoice,
+    execution_timeout: Option<Duration>,
+    run_timeout: Option<Duration>,
+    retry: Option<RetryPolicy>,
     headers: Vec<(String, Payload)>,
     summary: Cow<'static, str>,
 }
@@ -66,6 +72,9 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
                 cancellation: CancellationType::WaitCancellationCompleted,
                 id_reuse_policy: IdReusePolicy::AllowDuplicate,
                 version: VersionChoice::FollowRoute,
+                execution_timeout: None,
+                run_timeout: None,
+                retry: None,
                 headers: Vec::new(),
                 summary: Cow::Borrowed(""),
             },
@@ -117,6 +126,28 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
         self
     }
 
+    /// Limits how long all its runs take together, also those that it continues as.
+    #[must_use]
+    pub const fn execution_timeout(mut self, limit: Duration) -> Self {
+        self.options.execution_timeout = Some(limit);
+        self
+    }
+
+    /// Limits how long each of its runs takes.
+    #[must_use]
+    pub const fn run_timeout(mut self, limit: Duration) -> Self {
+        self.options.run_timeout = Some(limit);
+        self
+    }
+
+    /// Says how it is tried again when it fails or passes its run time-out. Without it: not at all. The parent hears of
+    /// the last try.
+    #[must_use]
+    pub const fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.options.retry = Some(policy);
+        self
+    }
+
     /// Adds a payload that travels beside the input.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: Payload) -> Self {
@@ -138,6 +169,9 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
             cancellation,
             id_reuse_policy,
             version,
+            execution_timeout,
+            run_timeout,
+            retry,
             headers,
             summary,
         } = self.options;
@@ -150,6 +184,9 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
                 cancellation_type: cancellation,
                 id_reuse_policy,
                 version,
+                execution_timeout: execution_timeout.map(whole_ms),
+                run_timeout: run_timeout.map(whole_ms),
+                retry_policy: retry.map(RetryPolicy::into_wit),
                 headers,
                 summary: summary.into_owned(),
             },

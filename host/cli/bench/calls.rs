@@ -180,6 +180,10 @@ impl Calls {
             id_reuse_policy: None,
             id_conflict_policy: None,
             signal: None,
+            execution_timeout_ms: None,
+            run_timeout_ms: None,
+            start_delay_ms: None,
+            retry_policy: None,
             search_attributes: Map::new(),
             memo: Map::new(),
         })

@@ -32,6 +32,13 @@ pub(in crate::cli) fn text(run: &Description, parting: &[String], now: Timestamp
         ("component", run.digest.short()),
         ("parent", parent.map_or_else(String::new, |parent| parent.workflow_id.to_string())),
         ("started", format!("{} ({})", local(run.started_at, zone), relative(run.started_at, now))),
+        (
+            "attempt",
+            run.attempt
+                .filter(|attempt| *attempt > 1)
+                .map_or_else(String::new, |attempt| attempt.to_string()),
+        ),
+        ("times out", run.times_out_at.map_or_else(String::new, |at| relative(at, now))),
         ("closed", run.closed_at.map_or_else(String::new, |closed| closed_text(run, closed, now, zone))),
         ("history", history_text(run)),
         ("found by", named_text(&run.search_attributes)),
@@ -117,6 +124,9 @@ fn sentence(run: &Description, now: Timestamp) -> String {
     }
     if let Some(blocked) = &run.blocked {
         return blocked_sentence(blocked, now);
+    }
+    if let Some(start_at) = run.start_at {
+        return format!("It begins {}.", relative(start_at, now));
     }
     match (run.pending_activities.as_slice(), run.children.as_slice(), run.timers.as_slice()) {
         ([], [], []) if run.inbox_length > 0 => "It is about to take what is in its inbox.".to_owned(),

@@ -227,6 +227,9 @@ fn note_line(note: &Note) -> Line {
         Note::VersionMoved(moved) => {
             Line::new(Tone::Note, "", format!("{} → {}", moved.from.short(), moved.to.short()))
         }
+        Note::WorkflowTimedOut(timed_out) => {
+            Line::new(Tone::Bad, "", format!("its {} passed", timed_out.timeout.name()))
+        }
         Note::WorkflowTerminated(terminated) => Line::new(Tone::Bad, "", terminated.reason.clone()),
         Note::RunReset(reset) => {
             Line::new(Tone::Note, "", format!("to event {} of run {}", reset.to_event_id, reset.from_run_id))

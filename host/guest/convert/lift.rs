@@ -12,6 +12,7 @@ use everfold_core::failure::{
     OtherFailure, RetryState, TimeoutFailure, TimeoutType,
 };
 use everfold_core::ids::{EventId, RunId, WorkflowId};
+use everfold_core::lifetime::Terms;
 use everfold_core::payload::Payload;
 use everfold_core::retry::RetryPolicy;
 
@@ -71,9 +72,19 @@ pub(in crate::guest) fn child(
         cancellation_type,
         id_reuse_policy,
         version,
+        execution_timeout,
+        run_timeout,
+        retry_policy,
         headers,
         summary,
     } = options;
+    let terms = Terms {
+        execution_timeout_ms: execution_timeout,
+        run_timeout_ms: run_timeout,
+        retry_policy: retry_policy.map(self::retry_policy),
+        start_delay_ms: None,
+    };
+    terms.check().map_err(Stop::illegal)?;
     check_name("a workflow type", &workflow_type)?;
     if let Some(workflow_id) = &workflow_id {
         check_name("a workflow id", workflow_id)?;
@@ -98,6 +109,7 @@ pub(in crate::guest) fn child(
         },
         version: self::version(version),
         summary,
+        terms: (terms != Terms::default()).then(|| Box::new(terms)),
     })
 }
 

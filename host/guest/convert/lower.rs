@@ -68,6 +68,7 @@ fn child_closed_badly(closed: &ChildWorkflowClosedBadly) -> wit::ChildWorkflowCl
 }
 
 fn workflow_started(started: &WorkflowStarted) -> wit::WorkflowStarted {
+    let lifetime = started.lifetime.as_deref();
     wit::WorkflowStarted {
         workflow_type: started.workflow_type.clone(),
         namespace: started.namespace.0.clone(),
@@ -85,9 +86,9 @@ fn workflow_started(started: &WorkflowStarted) -> wit::WorkflowStarted {
         }),
         continued_from_run_id: started.continued_from_run_id.map(|run_id| run_id.to_string()),
         last_completion_result: None,
-        last_failure: None,
-        execution_timeout: None,
-        run_timeout: None,
+        last_failure: lifetime.and_then(|lifetime| lifetime.last_failure.as_ref()).map(failure),
+        execution_timeout: lifetime.and_then(|lifetime| lifetime.execution_timeout_ms),
+        run_timeout: lifetime.and_then(|lifetime| lifetime.run_timeout_ms),
         memo: started.memo.iter().map(|(name, value)| (name.to_owned(), payload(value))).collect(),
         search_attributes: started.search_attributes.iter().map(search_attribute).collect(),
     }

@@ -134,6 +134,7 @@ pub(super) fn started(workflow_type: &str, input: &Value) -> Input {
         attempt: 1,
         continued_from_run_id: None,
         parent: None,
+        lifetime: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     }))

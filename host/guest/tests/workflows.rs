@@ -271,6 +271,7 @@ fn descriptions_and_idempotency_keys() {
             "race",
             "random",
             "remote",
+            "retried",
             "signals",
             "sleeper",
             "talkative",

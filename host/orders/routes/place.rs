@@ -18,7 +18,7 @@ use crate::orders::records::Record;
 use crate::orders::request::{self, OrderRequest};
 use crate::orders::status::OrderStatus;
 use crate::orders::steps::StepError;
-use crate::runner::api::{IdConflictPolicy, IdReusePolicy, StartRequest};
+use crate::runner::api::{IdConflictPolicy, IdReusePolicy, StartRequest, Terms};
 use crate::telemetry::http::with_traceparent;
 
 /// Base of the ids of orders that were placed with a `request_id` (UUIDv5, RFC 9562): the same
@@ -121,6 +121,7 @@ fn start_request(shop: &Shop, order: &Order) -> Result<StartRequest, Problem> {
         id_reuse: IdReusePolicy::default(),
         id_conflict: IdConflictPolicy::default(),
         signal: None,
+        terms: Terms::default(),
         details: details(order),
     })
 }

@@ -50,6 +50,15 @@ shapes! {
     IdReusePolicy uses [] = text()
         .enum_values(Some(["allow_duplicate", "allow_duplicate_failed_only", "reject_duplicate"]));
 
+    /// How a workflow is tried again.
+    RetryPolicy uses [] = object()
+        .description(Some("How it is tried again: the delay before try n + 1 is min(initial · coefficient^(n − 1), maximum)"))
+        .property("initial_interval_ms", integer().minimum(Some(0)).description(Some("Default 1,000")))
+        .property("backoff_coefficient", ObjectBuilder::new().schema_type(Type::Number).minimum(Some(1)).description(Some("Default 2")))
+        .property("maximum_interval_ms", integer().minimum(Some(0)).description(Some("Default 100 × the initial interval")))
+        .property("maximum_attempts", integer().minimum(Some(0)).maximum(Some(u32::MAX)).description(Some("The first try counts; absent or 0 means no limit")))
+        .property("non_retryable_types", utoipa::openapi::Array::new(text()));
+
     /// What a start makes of a run that is open under its workflow id.
     IdConflictPolicy uses [] = text().enum_values(Some(["fail", "use_existing", "terminate_existing"]));
 

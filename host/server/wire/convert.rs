@@ -32,6 +32,9 @@ impl From<api::Description> for Description {
                 .collect(),
             children: run.children.into_iter().map(PendingChild::from).collect(),
             parent: run.parent.map(Parent::from),
+            start_at: run.start_at,
+            attempt: run.attempt,
+            times_out_at: run.deadline.map(|(at, _)| at),
             unread_signals: run
                 .unread_signals
                 .into_iter()

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{NamespaceParameter, check_id, details, headers, payload};
-use crate::runner::api::{self, ApiError, IdConflictPolicy, RunResult, StartRequest};
+use crate::runner::api::{self, ApiError, IdConflictPolicy, RunResult, StartRequest, Terms};
 use crate::server::Served;
 use crate::server::extract::{Json, Query, Wait};
 use crate::server::openapi::refusals;
@@ -98,6 +98,12 @@ fn start_request(namespace: Namespace, body: StartBody) -> Answer<StartRequest> 
         id_reuse: body.id_reuse_policy.unwrap_or_default(),
         id_conflict: body.id_conflict_policy.unwrap_or(unless_told),
         signal,
+        terms: Terms {
+            execution_timeout_ms: body.execution_timeout_ms,
+            run_timeout_ms: body.run_timeout_ms,
+            retry_policy: body.retry_policy,
+            start_delay_ms: body.start_delay_ms,
+        },
         details: details(&body.search_attributes, &body.memo)?,
     })
 }

@@ -70,6 +70,7 @@ pub(crate) fn start(n: usize) -> Decision {
         attempt: 1,
         continued_from_run_id: None,
         parent: None,
+        lifetime: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     };
@@ -83,6 +84,7 @@ pub(crate) fn start(n: usize) -> Decision {
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
         parent: None,
+        start_at: None,
         details: None,
     };
     Decision {

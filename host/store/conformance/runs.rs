@@ -46,6 +46,7 @@ pub(crate) async fn a_new_run_is_found_by_its_key_and_by_its_workflow_id(backend
         outcome: None,
         blocked: None,
         parent: None,
+        start_at: None,
     };
     assert_eq!(row(&store, 1).await, expected);
     let latest = store.latest_run(&Namespace::default(), &workflow_id(1)).await.unwrap();

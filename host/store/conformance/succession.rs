@@ -42,6 +42,7 @@ pub(super) fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Ki
         id_reuse: IdReusePolicy::default(),
         if_open: IfOpen::default(),
         parent: None,
+        start_at: None,
         details: None,
     };
     NextRun { run_id: key(n).run_id, new_run, inputs, kinship }

@@ -132,6 +132,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
             parent_event_id: row.get("parent_event_id")?,
             parent_close_policy: row.get("parent_close_policy")?,
         },
+        start_at: row.get("start_at")?,
     })
 }
 

@@ -15,6 +15,7 @@ use everfold_core::decision::{
 use everfold_core::event::Event;
 use everfold_core::history;
 use everfold_core::ids::{EventId, RunId, RunKey, WorkflowId};
+use everfold_core::lifetime::ALARM;
 use everfold_core::machine::RunStatus;
 use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
@@ -268,6 +269,7 @@ impl<'c> Statements<'c> {
             if_open,
             details,
             parent,
+            start_at,
         } = new_run;
         let operations: &[Operation] = match if_open {
             IfOpen::Refused | IfOpen::Used => &[Operation::Start],
@@ -316,6 +318,7 @@ impl<'c> Statements<'c> {
             parent.as_ref().map(|parent| parent.workflow_id.0.as_str()),
             parent.as_ref().map(|parent| integer(parent.command_event_id.0)),
             parent.as_ref().map(|parent| parent.close_policy.name()),
+            start_at.map(|at| at.0),
         ])?;
         if rows == 0 {
             return Ok(Verdict::Fenced);
@@ -369,7 +372,8 @@ impl<'c> Statements<'c> {
     /// Begins a run that the step asks for: its row, and what waits in its inbox.
     fn begin(&mut self, decision: &Decision, next: &NextRun, reached: &mut Vec<RunId>) -> Result<()> {
         let NextRun { run_id, new_run, inputs, kinship } = next;
-        let NewRun { workflow_id, workflow_type, digest, started_at, id_reuse, parent, .. } = new_run;
+        let NewRun { workflow_id, workflow_type, digest, started_at, id_reuse, parent, start_at, .. } =
+            new_run;
         let from = &decision.key;
         let open_run = params![from.namespace.0, workflow_id.0];
         let open = self.open_run.query_row(open_run, |row| row.get(0).map(RunId)).optional()?;
@@ -403,10 +407,15 @@ impl<'c> Statements<'c> {
             parent.as_ref().map(|parent| parent.workflow_id.0.as_str()),
             parent.as_ref().map(|parent| integer(parent.command_event_id.0)),
             parent.as_ref().map(|parent| parent.close_policy.name()),
+            start_at.map(|at| at.0),
         ])?;
         let key = RunKey { namespace: from.namespace.clone(), run_id: *run_id };
         if let Some(details) = &new_run.details {
             self.details.put(&key, details)?;
+        }
+        if let Some(start_at) = start_at {
+            let put = params![run_id.0, from.namespace.0, integer(ALARM.0), start_at.0];
+            self.timer_put.execute(put)?;
         }
         for input in inputs {
             self.put_into_inbox(&key, input)?;
