@@ -10,14 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfold::activity::{ActivityContext, Registry};
-use everfold::runner::api::{ActivityState, PollRequest};
+use everfold::clock::{Clock, VirtualTime};
+use everfold::guest::EngineSettings;
+use everfold::runner::HostSettings;
+use everfold::runner::api::{ActivityOperation, ActivityState, ActivityTask, ApiError, PollRequest};
+use everfold::store::CommitError;
+use everfold::testing::TestStore;
 use everfold_core::failure::Failure;
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
 use futures::future::join;
 use serde_json::{Value, json};
 use support::outside::{ACTIVITY, Outside, T0, causes, details, poll, refusal};
-use support::{PATIENCE, lines, returned};
+use support::{PATIENCE, TestHost, lines, returned};
 use tokio::sync::mpsc;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -418,7 +423,13 @@ fn token_giver(tokens: &mpsc::UnboundedSender<String>, then: Then) -> Registry {
             tokens.send(context.task_token()).unwrap();
             match then {
                 Then::CompletesLater => Err::<Value, _>(context.completes_later()),
-                Then::Hangs => pending().await,
+                Then::Hangs => {
+                    tokio::spawn(async move {
+                        context.cancelled().await;
+                        let _ = tokens.send("told".to_owned());
+                    });
+                    pending().await
+                }
             }
         }
     });
@@ -482,14 +493,100 @@ async fn a_token_counts_before_native_code_has_returned_and_not_behind_its_loss(
     host.heartbeat(&token, json!(1)).await.unwrap();
     host.complete(&token, json!("early")).await.unwrap();
     assert_eq!(returned(&host.test.end("run").await), json!("early"));
+    // What the code handed to a task of its own hears that nobody waits for it.
+    assert_eq!(tokens.recv().await.unwrap(), "told");
 
     host.start("lost", native).await;
     let lost = tokens.recv().await.unwrap();
+    let (send, mut tokens) = mpsc::unbounded_channel();
     let host = host.restart_with(folder.path(), token_giver(&send, Then::Hangs)).await;
     let next = tokens.recv().await.unwrap();
     assert_eq!(refusal(host.complete(&lost, json!(1)).await), "attempt over");
     host.complete(&next, json!(2)).await.unwrap();
     assert_eq!(returned(&host.test.end("lost").await), json!(2));
+    host.test.stop().await;
+}
+
+/// Every fifth commit is rolled back.
+fn every_fifth(commit: usize) -> Option<CommitError> {
+    (commit % 5 == 4).then(|| CommitError::RolledBack("the disk is full".to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_are_neither_lost_nor_doubled_by_rollbacks_and_kills() {
+    const RUNS: usize = 24;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Outside::begin(folder.path()).await;
+    for number in 0..RUNS {
+        host.start(&format!("run-{number}"), json!({ "input": number })).await;
+    }
+    host.test.kill().await;
+    let mut leased: Vec<ActivityTask> = Vec::new();
+    let mut polled = 0;
+    while polled < RUNS {
+        let store = Arc::new(TestStore::open(folder.path()).await.unwrap());
+        store.fail(every_fifth);
+        let (settings, engine) = (HostSettings::default(), EngineSettings::default());
+        let test = TestHost::open_on(store, Registry::default(), &settings, engine, Clock::system());
+        let complete = async |task: &ActivityTask| loop {
+            let result = task.scheduled.input.clone();
+            match test.host.complete_activity(&task.token, result).await {
+                Ok(()) => return,
+                Err(ApiError::Busy(_)) => {}
+                Err(refused) => panic!("{}: {refused}", task.workflow_id),
+            }
+        };
+        // What the host before this one leased is completed here; twice, because nobody knows what it recorded.
+        for task in leased.drain(..) {
+            complete(&task).await;
+            complete(&task).await;
+        }
+        for number in 0..8 {
+            let task = test.host.poll(poll("w", &[]), PATIENCE).await.unwrap().expect("an attempt");
+            assert_eq!(task.attempt, 1, "{}", task.workflow_id);
+            polled += 1;
+            if number % 2 == 0 {
+                complete(&task).await;
+            } else {
+                leased.push(task);
+            }
+        }
+        test.kill().await;
+    }
+    let host = Outside::open(folder.path(), Registry::default(), &VirtualTime::starting_at(T0)).await;
+    for task in &leased {
+        host.complete(&task.token, task.scheduled.input.to_value()).await.unwrap();
+    }
+    for number in 0..RUNS {
+        let id = format!("run-{number}");
+        assert_eq!(returned(&host.test.end(&id).await), json!(number));
+        assert_eq!(host.test.events(&id).await.len(), 4, "{id}: scheduled once, closed once");
+    }
+    host.nothing().await;
+    host.test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_run_keeps_what_is_reported_and_wanted_of_its_activity() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Outside::begin(folder.path()).await;
+    host.test.deploy("hostile").await;
+    // Its first signal begins the activity `step`, and its second one makes it panic.
+    host.test.start("panic-beside-step", "blocked", &json!("step")).await;
+    host.test.signal("blocked", "go", &json!(null)).await.unwrap();
+    let default = PollRequest { task_queue: "default".to_owned(), ..poll("w-1", &["step"]) };
+    let task = host.test.host.poll(default, PATIENCE).await.unwrap().unwrap();
+    host.test.signal("blocked", "go", &json!(null)).await.unwrap();
+    host.test.until("blocked", |run| run.blocked.is_some()).await;
+    host.operate_on("blocked", task.scheduled_event_id, ActivityOperation::Pause).await.unwrap();
+    assert!(host.heartbeat(&task.token, json!(1)).await.unwrap().paused);
+    for _ in 0..2 {
+        host.complete(&task.token, json!(1)).await.unwrap();
+    }
+    let run = host.test.until("blocked", |run| run.inbox_length > 1).await;
+    assert!(run.blocked.is_some(), "it waits in the inbox");
+    assert_eq!(refusal(host.complete(&task.token, json!(2)).await), "attempt over");
+    host.test.terminate("blocked").await.unwrap();
     host.test.stop().await;
 }
 

@@ -183,6 +183,8 @@ impl Attempts {
     ) -> AttemptOutcome {
         // A child: running out of time stops this attempt and says nothing to the next.
         let stop = cancellation.child_token();
+        // An attempt that is given up, or whose end is reported from outside, is dropped.
+        let dropped = stop.clone().drop_guard();
         let context = ActivityContext::new(
             info(&task, deadline),
             stop.clone(),
@@ -199,6 +201,7 @@ impl Attempts {
             deadline = passed(&self.clock, deadline) => Err(deadline),
             deadline = silent(&self.clock, &pulse) => Err(deadline),
         };
+        dropped.disarm();
         match ended {
             Ok(Ok(Ok(result))) => self.completed(result),
             Ok(Ok(Err(failure))) => match failure.kind {
