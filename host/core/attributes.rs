@@ -37,17 +37,8 @@ pub const SCHEDULED_BY: &str = "scheduled_by";
 pub const SCHEDULED_START_TIME: &str = "scheduled_start_time";
 
 /// Names that are the host's own, or may become fields of a run.
-const RESERVED: [&str; 9] = [
-    SCHEDULED_BY,
-    SCHEDULED_START_TIME,
-    "namespace",
-    "memo",
-    "parent",
-    "parent_run_id",
-    "parent_workflow_id",
-    "root_run_id",
-    "task_queue",
-];
+const RESERVED: [&str; 7] =
+    [SCHEDULED_BY, SCHEDULED_START_TIME, "namespace", "memo", "parent", "root_run_id", "task_queue"];
 
 /// Words of the query language.
 const WORDS: [&str; 13] =

@@ -88,6 +88,10 @@ pub enum Field {
     HistoryLength,
     /// `blocked`: whether a fault of its code blocks the run.
     Blocked,
+    /// `parent_workflow_id`: text; not there of a run that is no child.
+    ParentWorkflowId,
+    /// `parent_run_id`: a UUID; not there of a run that is no child.
+    ParentRunId,
 }
 
 /// What kind of value a field has.
@@ -221,7 +225,7 @@ impl Default for Order {
 
 impl Field {
     /// Every field.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::WorkflowType,
         Self::WorkflowId,
         Self::RunId,
@@ -231,6 +235,8 @@ impl Field {
         Self::CloseTime,
         Self::HistoryLength,
         Self::Blocked,
+        Self::ParentWorkflowId,
+        Self::ParentRunId,
     ];
 
     /// Its name.
@@ -246,6 +252,8 @@ impl Field {
             Self::CloseTime => "close_time",
             Self::HistoryLength => "history_length",
             Self::Blocked => "blocked",
+            Self::ParentWorkflowId => "parent_workflow_id",
+            Self::ParentRunId => "parent_run_id",
         }
     }
 
@@ -259,8 +267,8 @@ impl Field {
     #[must_use]
     pub const fn kind(self) -> Kind {
         match self {
-            Self::WorkflowType | Self::WorkflowId => Kind::Text,
-            Self::RunId => Kind::RunId,
+            Self::WorkflowType | Self::WorkflowId | Self::ParentWorkflowId => Kind::Text,
+            Self::RunId | Self::ParentRunId => Kind::RunId,
             Self::Status => Kind::Status,
             Self::Digest => Kind::Digest,
             Self::StartTime | Self::CloseTime => Kind::Time,
@@ -278,7 +286,12 @@ impl Field {
             Self::CloseTime => Some(OrderBy::CloseTime),
             Self::WorkflowId => Some(OrderBy::WorkflowId),
             Self::WorkflowType => Some(OrderBy::WorkflowType),
-            Self::Status | Self::Digest | Self::HistoryLength | Self::Blocked => None,
+            Self::Status
+            | Self::Digest
+            | Self::HistoryLength
+            | Self::Blocked
+            | Self::ParentWorkflowId
+            | Self::ParentRunId => None,
         }
     }
 }

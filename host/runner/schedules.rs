@@ -17,7 +17,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_core::attributes::{AttributeValue, Details, SCHEDULED_BY, SCHEDULED_START_TIME};
+use everfold_core::attributes::{
+    AttributeValue, Details, SCHEDULED_BY, SCHEDULED_START_TIME, SearchAttributes,
+};
 use everfold_core::ids::{RunId, RunKey, Timestamp};
 use everfold_core::machine::RunStatus;
 use everfold_core::schedule::{Act, Action, DueStart, ScheduleAction, Times};
@@ -40,6 +42,8 @@ const AT_ONCE: usize = 16;
 const MENDED_MS: u64 = 60_000;
 /// How long one look at a followed run may take; then it is looked at again.
 const LONG: Duration = Duration::from_secs(3_600);
+/// Turns that are kept though nobody may want them.
+const MOST_TURNS: usize = 1_024;
 /// Acts of one schedule before what came of them is written down.
 const ACTS: usize = 64;
 
@@ -72,7 +76,12 @@ impl Schedules {
     }
 
     fn turn(&self, key: &ScheduleKey) -> Arc<Turn<()>> {
-        Arc::clone(self.turns.lock().entry(key.clone()).or_default())
+        let mut turns = self.turns.lock();
+        if turns.len() > MOST_TURNS {
+            // Those that nobody has or waits for are made again when they are wanted.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        Arc::clone(turns.entry(key.clone()).or_default())
     }
 }
 
@@ -93,6 +102,7 @@ pub(super) async fn run_for_ever(host: Host) {
                 parts.schedules.caught_up.send_replace(true);
                 wake
             }
+            Err(_) if parts.stopping.is_cancelled() => return,
             Err(error) => {
                 tracing::error!(%error, "schedules cannot be looked at");
                 Some(parts.clock.now().plus_ms(STORE_PAUSE_MS))
@@ -343,14 +353,20 @@ fn gone_or<T>(answer: Result<T, ApiError>) -> Result<(), ApiError> {
     }
 }
 
+/// What a scheduled run can be found by.
+fn marked(mut own: SearchAttributes, schedule_id: &str, nominal: Timestamp) -> SearchAttributes {
+    own.set(SCHEDULED_BY, AttributeValue::Keyword(schedule_id.to_owned()));
+    own.set(SCHEDULED_START_TIME, AttributeValue::Time(nominal));
+    own
+}
+
 /// The start that a schedule asks for.
 fn request(row: &ScheduleRow, start: &DueStart) -> StartRequest {
     let ScheduleAction { workflow_type, workflow_id, input, headers, digest, search_attributes, memo } =
         row.definition.action.clone();
     let schedule_id = &row.key.schedule_id;
-    let mut details = Details { search_attributes, memo };
-    details.search_attributes.set(SCHEDULED_BY, AttributeValue::Keyword(schedule_id.clone()));
-    details.search_attributes.set(SCHEDULED_START_TIME, AttributeValue::Time(start.nominal));
+    let search_attributes = marked(search_attributes, schedule_id, start.nominal);
+    let details = Details { search_attributes, memo };
     StartRequest {
         namespace: row.key.namespace.clone(),
         workflow_type,

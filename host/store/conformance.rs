@@ -87,6 +87,7 @@ macro_rules! conformance_suite {
             succession: a_request_is_done_once_for_each_operation;
             listing: each_field_is_compared_with_values_of_its_kind;
             listing: search_attributes_are_compared_with_values_of_their_type;
+            listing: children_are_found_by_their_parent;
             listing: what_runs_are_described_by_is_changed_handed_over_and_removed;
             listing: each_order_goes_both_ways_and_pages_join;
             listing: pages_stay_in_place_while_runs_come_and_go;

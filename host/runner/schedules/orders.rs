@@ -3,7 +3,7 @@
 use everfold_core::ids::Timestamp;
 use everfold_core::schedule::ScheduleState;
 
-use super::{PAGE, times};
+use super::{PAGE, marked, times};
 use crate::runner::api::{
     ApiError, ScheduleDescription, ScheduleKey, ScheduleList, ScheduleListRequest, ScheduleOrder,
     ScheduleRequest, ScheduleUpdate,
@@ -207,7 +207,8 @@ fn check(row: &ScheduleRow, request_id: Option<&str>) -> Result<(), ApiError> {
     if row.state.note.len() > 4 * LONGEST_ID {
         return Err(ApiError::InvalidInput(format!("note: at most {} bytes", 4 * LONGEST_ID)));
     }
-    let checked = action.search_attributes.check().and_then(|()| action.memo.check());
+    let marked = marked(action.search_attributes.clone(), &row.key.schedule_id, row.created_at);
+    let checked = marked.check().and_then(|()| action.memo.check());
     let checked = checked.and_then(|()| row.definition.policies.check());
     checked.and_then(|()| times(row).map(|_| ())).map_err(ApiError::InvalidInput)
 }

@@ -1,7 +1,9 @@
 //! The list of runs by queries.
 
 use everfold_core::attributes::{AttributeValue, Details, Memo, SearchAttributes};
+use everfold_core::command::ParentClosePolicy;
 use everfold_core::decision::{Decision, Kinship};
+use everfold_core::event::ParentRun;
 use everfold_core::ids::{EventId, Namespace, Timestamp};
 use everfold_core::payload::Payload;
 use everfold_core::query::Query;
@@ -131,6 +133,32 @@ pub(crate) async fn search_attributes_are_compared_with_values_of_their_type(bac
         for limit in [1, 10] {
             assert_eq!(listed_by(&store, query, limit).await, expected, "{query}, {limit} a page");
         }
+    }
+}
+
+pub(crate) async fn children_are_found_by_their_parent(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    let child = |n, of: usize| {
+        let mut decision = start(n);
+        decision.new_run.as_mut().unwrap().parent = Some(ParentRun {
+            workflow_id: workflow_id(of),
+            run_id: key(of).run_id,
+            command_event_id: EventId(2),
+            close_policy: ParentClosePolicy::Abandon,
+        });
+        decision
+    };
+    commit_each(&store, vec![start(1), start(2), child(3, 1), child(4, 2), child(5, 1)]).await;
+    let cases: [(String, &[usize]); 6] = [
+        (format!("parent_run_id = '{}'", key(1).run_id), &[5, 3]),
+        (format!("parent_run_id in ('{}') and status = 'running'", key(2).run_id), &[4]),
+        ("parent_workflow_id = 'order-1' order by start_time".to_owned(), &[3, 5]),
+        ("parent_workflow_id starts_with 'order-'".to_owned(), &[5, 4, 3]),
+        ("not parent_workflow_id = 'order-1'".to_owned(), &[4]),
+        ("parent_run_id is null".to_owned(), &[2, 1]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(listed(&store, &query).await, expected, "{query}");
     }
 }
 

@@ -139,6 +139,8 @@ const fn column(field: Field) -> &'static str {
         Field::CloseTime => "closed_at",
         Field::HistoryLength => "(next_event_id - 1)",
         Field::Blocked => "(blocked_kind IS NOT NULL)",
+        Field::ParentWorkflowId => "parent_workflow_id",
+        Field::ParentRunId => "parent_run_id",
     }
 }
 
