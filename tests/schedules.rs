@@ -16,6 +16,7 @@ use everfold::runner::HostSettings;
 use everfold::runner::api::{
     ApiError, Definition, ListRequest, OverlapPolicy, Policies, Query, RoutingChange, RoutingRequest,
     ScheduleAction, ScheduleDescription, ScheduleKey, ScheduleOrder, ScheduleRequest, ScheduleUpdate, Span,
+    Terms,
 };
 use everfold_core::attributes::{Memo, SearchAttributes};
 use everfold_core::ids::{Namespace, Timestamp};
@@ -66,6 +67,7 @@ fn definition(
             digest: None,
             search_attributes: SearchAttributes::new(),
             memo: Memo::new(),
+            terms: Terms::default(),
         },
         policies,
     }
@@ -323,6 +325,15 @@ async fn a_run_that_fails_pauses_its_schedule_where_that_is_asked_for() {
     time.advance(MINUTE);
     let paused = until(&test, "f", |now| now.paused).await;
     assert_eq!(paused.note, "paused because workflow f-2026-01-01T00:01:00Z failed");
+    // One that waits longer than it may.
+    let mut late = open_runs("late", policies);
+    late.definition.action.terms.run_timeout_ms = Some(90_000);
+    test.host.create_schedule(late).await.unwrap();
+    time.advance(MINUTE);
+    until(&test, "late", |now| now.counts.started == 1).await;
+    time.advance(2 * MINUTE);
+    let paused = until(&test, "late", |now| now.paused).await;
+    assert_eq!(paused.note, "paused because workflow late-2026-01-01T00:02:00Z timed out");
     // A type that nobody deployed is waited for.
     let mut unknown = short_runs("u", every_minute(), Policies::default());
     unknown.definition.action.workflow_type = "order-saga".to_owned();

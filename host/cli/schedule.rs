@@ -8,6 +8,7 @@ use everfold::server::wire::{
     ScheduleUpdateBody, TriggerBody,
 };
 use everfold_core::ids::Timestamp;
+use everfold_core::retry::RetryPolicy;
 use jiff::tz::TimeZone;
 use owo_colors::OwoColorize as _;
 use serde_json::{Map, Value};
@@ -147,6 +148,15 @@ struct Definition {
     input: Option<String>,
     #[command(flatten)]
     described: Described,
+    /// How long all runs of a workflow may take together
+    #[arg(long, value_name = "DURATION")]
+    execution_timeout: Option<Span>,
+    /// How long each run may take
+    #[arg(long, value_name = "DURATION")]
+    run_timeout: Option<Span>,
+    /// Try a workflow again when a run fails or passes its run time-out: so many times in all, 0 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    retry_attempts: Option<u32>,
     /// Start them all on this version, or its first digits; else on the one that new runs start on at that time
     #[arg(long, value_name = "DIGEST")]
     digest: Option<Prefix>,
@@ -297,6 +307,9 @@ impl Create {
             input: Value::Null,
             headers: Map::new(),
             digest: None,
+            execution_timeout_ms: None,
+            run_timeout_ms: None,
+            retry_policy: None,
             search_attributes: Map::new(),
             memo: Map::new(),
         };
@@ -374,6 +387,13 @@ impl Definition {
         let (search_attributes, memo) = self.described.read()?;
         action.search_attributes.extend(search_attributes);
         action.memo.extend(memo);
+        action.execution_timeout_ms =
+            self.execution_timeout.map(|span| span.0).or(action.execution_timeout_ms);
+        action.run_timeout_ms = self.run_timeout.map(|span| span.0).or(action.run_timeout_ms);
+        if self.retry_attempts.is_some() {
+            let policy = action.retry_policy.unwrap_or_default();
+            action.retry_policy = Some(RetryPolicy { maximum_attempts: self.retry_attempts, ..policy });
+        }
         if let Some(prefix) = &self.digest {
             action.digest = Some(version::find(client, &action.workflow_type, prefix).await?);
         }

@@ -29,9 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, Notify, watch};
 use tokio::time::Instant;
 
-use super::api::{
-    ApiError, IdConflictPolicy, IdReusePolicy, RunRef, ScheduleKey, StartRequest, StopRequest, Terms,
-};
+use super::api::{ApiError, IdConflictPolicy, IdReusePolicy, RunRef, ScheduleKey, StartRequest, StopRequest};
 use super::{Host, STORE_PAUSE_MS, internal};
 use crate::store::ScheduleRow;
 
@@ -362,7 +360,7 @@ fn marked(mut own: SearchAttributes, schedule_id: &str, nominal: Timestamp) -> S
 
 /// The start that a schedule asks for.
 fn request(row: &ScheduleRow, start: &DueStart) -> StartRequest {
-    let ScheduleAction { workflow_type, workflow_id, input, headers, digest, search_attributes, memo } =
+    let ScheduleAction { workflow_type, workflow_id, input, headers, digest, search_attributes, memo, terms } =
         row.definition.action.clone();
     let schedule_id = &row.key.schedule_id;
     let search_attributes = marked(search_attributes, schedule_id, start.nominal);
@@ -378,7 +376,7 @@ fn request(row: &ScheduleRow, start: &DueStart) -> StartRequest {
         id_reuse: IdReusePolicy::default(),
         id_conflict: IdConflictPolicy::default(),
         signal: None,
-        terms: Terms::default(),
+        terms,
         details,
     }
 }

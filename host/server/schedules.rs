@@ -18,7 +18,7 @@ use super::wire::{
 use super::workflows::talk::OPTIONAL;
 use super::workflows::{NamespaceParameter, NamespaceQuery, check_id, details, headers, largest, payload};
 use crate::runner::api::{
-    self, Definition, ScheduleKey, ScheduleListRequest, ScheduleOrder, ScheduleRequest, ScheduleUpdate,
+    self, Definition, ScheduleKey, ScheduleListRequest, ScheduleOrder, ScheduleRequest, ScheduleUpdate, Terms,
 };
 
 /// Schedules of a page that names no limit, and the largest page.
@@ -277,6 +277,12 @@ fn definition(
         input: payload(&action.input)?,
         headers: headers(&action.headers)?,
         digest: action.digest,
+        terms: Terms {
+            execution_timeout_ms: action.execution_timeout_ms,
+            run_timeout_ms: action.run_timeout_ms,
+            retry_policy: action.retry_policy,
+            start_delay_ms: None,
+        },
         search_attributes: details.search_attributes,
         memo: details.memo,
     };

@@ -6,6 +6,7 @@ use super::spec::ScheduleSpec;
 use super::state::Policies;
 use crate::attributes::{Memo, SearchAttributes};
 use crate::ids::Digest;
+use crate::lifetime::Terms;
 use crate::payload::Payload;
 
 /// A schedule as it was asked for.
@@ -41,4 +42,7 @@ pub struct ScheduleAction {
     /// What is written on it.
     #[serde(default, skip_serializing_if = "Memo::is_empty")]
     pub memo: Memo,
+    /// How long it may take, and whether it is tried again.
+    #[serde(default)]
+    pub terms: Terms,
 }

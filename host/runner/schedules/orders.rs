@@ -210,6 +210,7 @@ fn check(row: &ScheduleRow, request_id: Option<&str>) -> Result<(), ApiError> {
     let marked = marked(action.search_attributes.clone(), &row.key.schedule_id, row.created_at);
     let checked = marked.check().and_then(|()| action.memo.check());
     let checked = checked.and_then(|()| row.definition.policies.check());
+    let checked = checked.and_then(|()| action.terms.check());
     checked.and_then(|()| times(row).map(|_| ())).map_err(ApiError::InvalidInput)
 }
 

@@ -1,6 +1,7 @@
 //! The JSON of schedules.
 
 use everfold_core::ids::{Digest, Namespace, RunId, Timestamp, WorkflowId};
+use everfold_core::retry::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -83,6 +84,18 @@ pub struct ScheduleAction {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{64}$")]
     pub digest: Option<Digest>,
+    /// How long all runs of the workflow may take together, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub execution_timeout_ms: Option<u64>,
+    /// How long each run may take, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub run_timeout_ms: Option<u64>,
+    /// How the workflow is tried again when a run fails or passes its run time-out; not at all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::RetryPolicy>)]
+    pub retry_policy: Option<RetryPolicy>,
     /// What it can be found by, beside `scheduled_by` and `scheduled_start_time`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = HashMap<String, Value>)]
@@ -281,6 +294,9 @@ impl From<api::ScheduleDescription> for Schedule {
                     .map(|(name, value)| (name.clone(), value.to_value()))
                     .collect(),
                 digest: action.digest,
+                execution_timeout_ms: action.terms.execution_timeout_ms,
+                run_timeout_ms: action.terms.run_timeout_ms,
+                retry_policy: action.terms.retry_policy,
                 search_attributes: action.search_attributes.to_json(),
                 memo: action.memo.to_json(),
             },

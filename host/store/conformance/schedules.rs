@@ -27,6 +27,10 @@ fn schedule(id: &str, wake_at: Option<i64>) -> ScheduleRow {
                     .into_iter()
                     .collect(),
                 memo: everfold_core::attributes::Memo::new(),
+                terms: everfold_core::lifetime::Terms {
+                    run_timeout_ms: Some(7),
+                    ..everfold_core::lifetime::Terms::default()
+                },
             },
             policies: Policies { pause_on_failure: true, ..Policies::default() },
         },
