@@ -60,7 +60,7 @@ mod workers;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -176,6 +176,8 @@ struct Parts {
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
     schedules: Schedules,
+    /// Messages that wait until the store had time to recover.
+    postponed: AtomicUsize,
     admission: Admission,
     telemetry: Telemetry,
     survey: Surveyed,
@@ -194,10 +196,12 @@ impl Parts {
     /// Sends once the store had time to recover.
     fn send_later(self: &Arc<Self>, key: &RunKey, message: Message) {
         let (parts, key) = (Arc::clone(self), key.clone());
+        self.postponed.fetch_add(1, Ordering::SeqCst);
         self.runtime.spawn(async move {
             parts.clock.sleep_until(parts.clock.now().plus_ms(STORE_PAUSE_MS)).await;
             parts.admission.writable().await;
             parts.send(&key, message);
+            parts.postponed.fetch_sub(1, Ordering::SeqCst);
         });
     }
 
@@ -218,11 +222,12 @@ impl Parts {
         });
     }
 
-    /// Whether every attempt that an earlier host may have lost is counted. Until then this one cannot say that none was
-    /// under way when it stopped.
-    fn knows_what_was_left(&self) -> bool {
-        self.store.was_closed_in_order()
-            || self.has_recovered.load(Ordering::SeqCst) && !self.dispatcher.has_left_lost_ones()
+    /// Whether every attempt is counted: those that an earlier host may have lost, and its own, none of which waits to be
+    /// written down. Otherwise the next host may not think that none was under way.
+    fn has_counted_all(&self) -> bool {
+        let knows_what_was_left = self.store.was_closed_in_order()
+            || self.has_recovered.load(Ordering::SeqCst) && !self.dispatcher.has_left_lost_ones();
+        knows_what_was_left && self.postponed.load(Ordering::SeqCst) == 0
     }
 
     fn end_process(&self, reason: &str) {
@@ -256,6 +261,7 @@ impl Host {
             suspects: Suspects::default(),
             retries: Mutex::default(),
             schedules: Schedules::default(),
+            postponed: AtomicUsize::new(0),
             telemetry,
             survey: Surveyed::default(),
             stopping: CancellationToken::new(),
@@ -310,10 +316,8 @@ impl Host {
         // Runs that loop may keep their thread busy for long; the next host takes them as it finds them.
         if tokio::time::timeout(SETTLE, parts.cells.idle()).await.is_err() {
             tracing::warn!("some runs were still being folded: the next host tries their activities again");
-        } else if !parts.knows_what_was_left() {
-            tracing::warn!(
-                "stopped before all that an earlier host left was looked at: the next host does that"
-            );
+        } else if !parts.has_counted_all() {
+            tracing::warn!("some attempts are not written down: the next host counts them as lost");
         } else if let Err(error) = parts.store.close().await {
             tracing::error!(%error, "the store could not be closed in order");
         }

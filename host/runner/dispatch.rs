@@ -110,6 +110,8 @@ impl Dispatcher {
 
     fn spawn(parts: &Arc<Parts>, driver: Driver, stage: Stage) {
         let dispatcher = &parts.dispatcher;
+        // Who drains waits for what is past the next line.
+        let _begins = dispatcher.tasks.token();
         if dispatcher.draining.is_cancelled() {
             dispatcher.left_lost.fetch_or(stage == Stage::Lost, Ordering::SeqCst);
             return;

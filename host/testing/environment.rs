@@ -459,13 +459,9 @@ impl Running {
         quiet::until_quiet(&self.host, &self.store, &self.handle, &self.parked).await;
     }
 
-    async fn end(&self, how: Restart) {
+    async fn end(&self, how: Restart, time: &VirtualTime) {
         match how {
-            Restart::InOrder => {
-                let host = self.host.clone();
-                // A task that is lost with its runtime has nothing more to do.
-                let _ = self.handle.spawn(async move { host.drain(Duration::ZERO).await }).await;
-            }
+            Restart::InOrder => self.drain(time).await,
             Restart::Killed => {}
         }
         // Behind a stop in order it holds its place still.
@@ -480,7 +476,24 @@ impl Running {
         });
         let _ = has_ended.await;
     }
+
+    /// Stops in order. What the store refused is tried again meanwhile, for which time has to move.
+    async fn drain(&self, time: &VirtualTime) {
+        let host = self.host.clone();
+        let mut drained = AbortOnDrop(self.handle.spawn(async move { host.drain(Duration::ZERO).await }));
+        loop {
+            tokio::select! {
+                biased;
+                // A task that is lost with its runtime has nothing more to do.
+                _ = &mut drained.0 => return,
+                () = self.until_quiet() => time.advance(STEP),
+            }
+        }
+    }
 }
+
+/// How far time moves while a host stops that waits for it.
+const STEP: Duration = Duration::from_secs(1);
 
 /// Ends all threads of a host whose store is dead. Blocks.
 fn give_up(runtime: Option<Runtime>, host: &Host, store: &TestStore) {
@@ -573,7 +586,7 @@ impl Shared {
     }
 
     async fn restart(&self, how: Restart) {
-        self.running().end(how).await;
+        self.running().end(how, &self.parts.time).await;
         let running = Arc::new(self.parts.open().await);
         *self.running.lock() = running;
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use everfold_guest::{Activity, ActivityError, Context, DEFAULT_VERSION, ExternalError, Failure, Stop};
+use everfold_guest::{Activity, ActivityError, ChildWorkflow, Context, DEFAULT_VERSION, ExternalError, Failure, Stop};
 use futures::future::join_all;
 use futures::select_biased;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ use crate::activities::NOOP;
 
 /// The one activity of all programs. Its input says how it is to end.
 const TASK: Activity<Task, Value> = Activity::new("task").start_to_close(Duration::from_secs(60));
+
+/// A program under another one.
+const CHILD: ChildWorkflow<Program, Vec<Value>> = ChildWorkflow::new("program");
 
 /// What is left to do, and what was done.
 #[derive(Serialize, Deserialize)]
@@ -53,6 +56,8 @@ enum Step {
     Version(String),
     /// Sends another run a signal.
     Tell { to: String, name: String, value: Value },
+    /// Begins a child that does these steps, and waits for its log.
+    Child { id: String, steps: Vec<Step> },
     /// Goes on as a new run.
     GoOn,
 }
@@ -136,6 +141,14 @@ async fn done(ctx: &Context, step: Step) -> Result<Value, Failure> {
             Err(ExternalError::Failed(_)) => Ok(json!({ "told": to, "is_there": false })),
             Err(ExternalError::Canceled(canceled)) => Err(canceled.into()),
         },
+        Step::Child { id, steps } => {
+            let program = Program { steps, log: Vec::new() };
+            match ctx.execute_child(CHILD.workflow_id(&id), &program).await {
+                Ok(log) => Ok(json!({ "child": id, "gave": log })),
+                Err(error) if error.is_canceled() => Err(error.into()),
+                Err(error) => Ok(json!({ "child": id, "failed": error.application_type() })),
+            }
+        }
         Step::GoOn => unreachable!("no step that gives a line"),
     }
 }
