@@ -32,6 +32,7 @@ mod show;
 mod signal;
 mod start;
 mod stop;
+mod update;
 mod upgrade;
 mod version;
 mod versions;
@@ -107,6 +108,8 @@ enum Command {
     Result(result::ResultOf),
     /// Send a signal to an open run
     Signal(signal::Signal),
+    /// Send an update to an open run and print its answer; exit 1 with its failure, 4 while there is none
+    Update(update::Update),
     /// Ask a run a question and print the answer
     Query(query::Query),
     /// Ask a run to cancel: it undoes what is to be undone, and ends
@@ -170,6 +173,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Schedule(schedule) => runtime(Threads::One)?.block_on(schedule.run(&client(connection)?)),
         Command::Batch(batch) => runtime(Threads::One)?.block_on(batch.run(&client(connection)?)),
         Command::Signal(signal) => runtime(Threads::One)?.block_on(signal.run(&client(connection)?)),
+        Command::Update(update) => runtime(Threads::One)?.block_on(update.run(&client(connection)?)),
         Command::Query(query) => runtime(Threads::One)?.block_on(query.run(&client(connection)?)),
         Command::Cancel(stop) => runtime(Threads::One)?.block_on(stop.cancel(&client(connection)?)),
         Command::Terminate(stop) => runtime(Threads::One)?.block_on(stop.terminate(&client(connection)?)),

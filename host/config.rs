@@ -118,6 +118,9 @@ pub(crate) struct LimitsSection {
     /// Events of a history; default 51,200. At the limit the run blocks.
     #[serde(deserialize_with = "positive")]
     pub(crate) history_events: u64,
+    /// Bytes of a history, about; default 50 MiB. At the limit the run blocks.
+    #[serde(deserialize_with = "positive")]
+    pub(crate) history_bytes: u64,
     /// Activities of a run that are open at once; default 2,000.
     #[serde(deserialize_with = "positive")]
     pub(crate) pending_activities: usize,
@@ -130,6 +133,9 @@ pub(crate) struct LimitsSection {
     /// Children of a run that are open at once; default 2,000.
     #[serde(deserialize_with = "positive")]
     pub(crate) pending_children: usize,
+    /// Updates that a run was sent and has not answered; default 1,000.
+    #[serde(deserialize_with = "positive")]
+    pub(crate) pending_updates: usize,
     /// Memory of an instance in bytes; default 64 MiB.
     #[serde(deserialize_with = "positive")]
     pub(crate) memory_bytes: usize,
@@ -296,20 +302,24 @@ impl Default for LimitsSection {
         let Limits {
             payload_bytes,
             history_events,
+            history_bytes,
             pending_activities,
             signals,
             pending_external_requests,
             pending_children,
+            pending_updates,
         } = Limits::default();
         let LoadLimits { writes_under_way, activities_under_way } = LoadLimits::default();
         let ServerLimits { request_bytes_under_way, connections, waiting_requests } = ServerLimits::default();
         Self {
             payload_bytes,
             history_events,
+            history_bytes,
             pending_activities,
             signals,
             pending_external_requests,
             pending_children,
+            pending_updates,
             memory_bytes: 64 * 1024 * 1024,
             activation_time_ms: 1_000,
             component_bytes: 16 * 1024 * 1024,
@@ -393,10 +403,12 @@ impl Settings {
         let LimitsSection {
             payload_bytes,
             history_events,
+            history_bytes,
             pending_activities,
             signals,
             pending_external_requests,
             pending_children,
+            pending_updates,
             live_instances,
             writes_under_way,
             activities_under_way,
@@ -406,10 +418,12 @@ impl Settings {
             limits: Limits {
                 payload_bytes,
                 history_events,
+                history_bytes,
                 pending_activities,
                 signals,
                 pending_external_requests,
                 pending_children,
+                pending_updates,
             },
             residents: ResidentLimits { count: live_instances, ..ResidentLimits::default() },
             closed_runs_kept: self.retention.closed_days.map(Days::duration),

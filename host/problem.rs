@@ -54,6 +54,10 @@ impl Code {
     pub const UNKNOWN_QUERY: Self = Self("unknown_query");
     /// The run's code could not answer; `failure` says why.
     pub const QUERY_FAILED: Self = Self("query_failed");
+    /// The run knows no such update.
+    pub const UNKNOWN_UPDATE: Self = Self("unknown_update");
+    /// The run's code refused the update; `failure` says why. Nothing was done.
+    pub const UPDATE_REJECTED: Self = Self("update_rejected");
     /// The run's code is at fault.
     pub const BLOCKED: Self = Self("blocked");
     /// The attempt that the token names is over; nothing was changed.
@@ -106,6 +110,12 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Whether the host cannot take the request now, and could later.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.code == Code::BUSY
     }
 
     /// The problem as JSON.
@@ -175,6 +185,11 @@ impl From<ApiError> for Problem {
                 Self::new(StatusCode::CONFLICT, Code::CANCEL_NOT_REQUESTED, detail)
             }
             ApiError::ActivityClosed(_) => Self::new(StatusCode::CONFLICT, Code::ACTIVITY_CLOSED, detail),
+            ApiError::UnknownUpdate(_) => Self::new(StatusCode::NOT_FOUND, Code::UNKNOWN_UPDATE, detail),
+            ApiError::UpdateRejected(failure) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::UPDATE_REJECTED, detail)
+                    .with("failure", serde_json::to_value(failure).unwrap_or_default())
+            }
             ApiError::Blocked(_) => Self::new(StatusCode::CONFLICT, Code::BLOCKED, detail),
             ApiError::LimitExceeded(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::LIMIT_EXCEEDED, detail)

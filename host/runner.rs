@@ -8,6 +8,7 @@
 //! | `run`, `position` | one run's phases, a step at a time; where it stands |
 //! | `load`, `block`, `suspects` | runs and instances from history; faults, and keeping them apart |
 //! | `talk`, `listen` | signals, cancel and terminate: the caller's side and the run's |
+//! | `updates`, `validation` | updates: the caller's side; what the run's code says of one |
 //! | `succession` | runs that a step begins |
 //! | `start` | runs that callers begin, and their end |
 //! | `look`, `queries`, `list` | looking at runs |
@@ -53,6 +54,8 @@ mod sweep;
 mod talk;
 mod timers;
 mod under_test;
+mod updates;
+mod validation;
 mod versions;
 mod watch;
 mod workers;
@@ -89,6 +92,7 @@ pub use start::Ending;
 use survey::Surveyed;
 use suspects::Suspects;
 use timers::Timers;
+use updates::Refusals;
 use watch::Watchers;
 
 /// The longest workflow id, type, or request id in bytes.
@@ -173,6 +177,7 @@ struct Parts {
     watchers: Watchers,
     residents: Residents,
     replicas: Replicas,
+    refusals: Refusals,
     suspects: Suspects,
     retries: Mutex<HashSet<RunKey>>,
     schedules: Schedules,
@@ -258,6 +263,7 @@ impl Host {
             watchers: Watchers::default(),
             residents: Residents::new(settings.residents),
             replicas: Replicas::new(settings.fold_threads),
+            refusals: Refusals::new(),
             suspects: Suspects::default(),
             retries: Mutex::default(),
             schedules: Schedules::default(),

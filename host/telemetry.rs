@@ -195,6 +195,10 @@ impl Telemetry {
                 lines::signal_received(&names, signal);
                 metrics.count(metrics::SIGNALS, &of_type[..1], 1);
             }
+            Told::UpdateAdmitted(update) => {
+                lines::update_admitted(&names, update);
+                metrics.count(metrics::UPDATES, &of_type[..1], 1);
+            }
             Told::CancelRequested(reason) => lines::cancel_requested(&names, reason),
         }
         if let Some(from) = facts.moved_from {
@@ -223,6 +227,11 @@ impl Telemetry {
         let metrics = &self.inner.metrics;
         metrics.activation_wait.record(folded.waited.as_secs_f64());
         metrics.activation_time.record(folded.took.as_secs_f64());
+        for usage in &folded.near {
+            lines::near_limit(names, usage);
+            let labels = [("workflow_type", names.workflow_type.as_str()), ("limit", usage.limit.name())];
+            metrics.count(metrics::LIMIT_WARNINGS, &labels, 1);
+        }
         for observation in &folded.observations {
             match observation {
                 Observation::Log { level, target, message, fields } => {
@@ -445,7 +454,8 @@ impl Telemetry {
             | Input::ChildWorkflowStarted(_)
             | Input::ChildWorkflowStartFailed(_)
             | Input::ChildWorkflowCompleted(_)
-            | Input::ChildWorkflowFailed(_) => return,
+            | Input::ChildWorkflowFailed(_)
+            | Input::UpdateAdmitted(_) => return,
         };
         self.inner.attempting.closing(task, closing, &self.inner.clock);
     }

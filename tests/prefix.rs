@@ -26,7 +26,7 @@ use everfold_core::ids::{Namespace, RunId, RunKey, Timestamp};
 use everfold_core::machine::{RunState, RunStatus};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use support::{PATIENCE, SAGA_ANSWERS, TestHost, component, lines, saga_input, signals};
+use support::{PATIENCE, SAGA_ANSWERS, TestHost, component, lines, saga_input, signals, update};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -46,6 +46,8 @@ enum Drive {
     Changes(&'static [&'static str]),
     /// A worker that polls this task queue and makes what it gets.
     Worker(&'static str),
+    /// So many changes to a cart of one article, and the check-out.
+    Cart(usize),
 }
 
 /// A workflow to restart: where it is, what it gets, and how its activities answer.
@@ -72,7 +74,9 @@ impl Sample {
     async fn open(&self, folder: &Path, ran: &Ran) -> Bench {
         let time = match self.drive {
             Drive::DayThenDelivery => Some(VirtualTime::starting_at(Timestamp(1_700_000_000_000))),
-            Drive::Nothing | Drive::Numbers(_) | Drive::Changes(_) | Drive::Worker(_) => None,
+            Drive::Nothing | Drive::Numbers(_) | Drive::Changes(_) | Drive::Worker(_) | Drive::Cart(_) => {
+                None
+            }
         };
         let clock = time.clone().map_or_else(Clock::system, Clock::from_source);
         let (settings, engine) = (HostSettings::default(), EngineSettings::default());
@@ -127,6 +131,19 @@ impl Bench {
                     self.test.signal("sample", "change", &json!(change_id)).await.unwrap();
                 }
             }
+            Drive::Cart(changes) => {
+                let admitted = recorded.iter().filter(|event| is_update(event)).count();
+                for number in admitted..changes {
+                    let one = json!({ "article": "tea", "quantity": 1 });
+                    self.test.update("sample", &format!("u-{number}"), "change", &one).await.unwrap();
+                }
+                // The run that it goes on as has an inbox to take first.
+                self.test.until("sample", |run| run.inbox_length == 0 && run.history_length > 0).await;
+                if admitted <= changes {
+                    let update = update("sample", "u-end", "check-out", &Value::Null);
+                    self.test.host.update(update).await.unwrap();
+                }
+            }
             Drive::DayThenDelivery => self.day_then_delivery(recorded, told.is_empty()).await,
             Drive::Worker(task_queue) => {
                 tokio::select! {
@@ -166,6 +183,10 @@ impl Bench {
             self.test.signal("sample", "order-delivered", &delivered).await.unwrap();
         }
     }
+}
+
+fn is_update(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Input(Input::UpdateAdmitted(_)))
 }
 
 /// Puts the first `cut` activations of a chain on disk, as a host that was killed behind them left
@@ -577,6 +598,18 @@ async fn remote() {
         input: json!({ "activity": "greet", "input": 7, "task_queue": "python", "start_to_close_ms": 60_000 }),
         answers: Vec::new(),
         drive: Drive::Worker("python"),
+    };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cart_that_goes_on_as_a_new_run() {
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "cart",
+        input: json!({ "continue_every": 2 }),
+        answers: vec![("price", Ok(json!(5)))],
+        drive: Drive::Cart(3),
     };
     restarts_at_every_prefix(sample).await;
 }

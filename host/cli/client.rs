@@ -75,7 +75,17 @@ impl Client {
 
     /// Sends JSON.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &Value) -> Result<T, Failure> {
-        self.answer(self.http.post(self.url(path, &[])?).json(body)).await
+        self.ask(path, &[], body).await
+    }
+
+    /// The same with a query.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: &Value,
+    ) -> Result<T, Failure> {
+        self.answer(self.http.post(self.url(path, query)?).json(body)).await
     }
 
     /// Says how something is to be.
@@ -125,7 +135,18 @@ impl Client {
         what: &[&str],
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let (path, query) = address(run, what, &[])?;
+        self.ask_run(run, what, &[], body).await
+    }
+
+    /// The same with a query.
+    pub(super) async fn ask_run<T: DeserializeOwned>(
+        &self,
+        run: &Run,
+        what: &[&str],
+        query: &[(&str, String)],
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let (path, query) = address(run, what, query)?;
         self.answer(self.http.post(self.url(&path, &query)?).json(body)).await
     }
 
@@ -253,7 +274,7 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
         "already_started" => {
             (Exit::Conflict, Some("follow it with `everfold history ID --follow`, or choose another --id"))
         }
-        "unknown_query" => (Exit::NotFound, None),
+        "unknown_query" | "unknown_update" => (Exit::NotFound, None),
         "unknown_version" => (Exit::NotFound, Some("see those that there are with `everfold versions TYPE`")),
         "version_conflict" => (Exit::Conflict, Some("see how they stand with `everfold versions TYPE`")),
         "activity_closed" => (Exit::Conflict, Some("see those that are open with `everfold show ID`")),

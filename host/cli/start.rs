@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use everfold::runner::api::{IdConflictPolicy, IdReusePolicy};
-use everfold::server::wire::{StartBody, StartSignal, Started};
+use everfold::server::wire::{StartBody, StartSignal, StartUpdate, Started};
+use everfold_core::machine::update::UpdateStage;
 use everfold_core::retry::RetryPolicy;
 use owo_colors::OwoColorize as _;
 
@@ -15,6 +16,7 @@ use super::failure::Failure;
 use super::input;
 use super::output::{Form, Output};
 use super::result;
+use super::update;
 use super::version::{self, Prefix};
 
 #[derive(Debug, Args)]
@@ -53,6 +55,21 @@ pub(super) struct Start {
     described: Described,
     #[command(flatten)]
     terms: Terms,
+    /// An update that the new run is sent, or that the open one is sent; its answer is waited for and printed
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["signal", "wait"])]
+    update: Option<String>,
+    /// That update's input: JSON, @FILE, or @- for standard input
+    #[arg(
+        long,
+        value_name = "JSON|@FILE",
+        default_value = "null",
+        hide_default_value = true,
+        requires = "update"
+    )]
+    update_input: String,
+    /// De-duplicates the update; default: the request id, else a new one
+    #[arg(long, value_name = "ID", requires = "update")]
+    update_id: Option<String>,
     /// A version other than the one that new runs start on, or its first digits
     #[arg(long, value_name = "DIGEST")]
     digest: Option<Prefix>,
@@ -169,6 +186,14 @@ impl Start {
             headers: serde_json::Map::new(),
         });
         let (search_attributes, memo) = self.described.read()?;
+        let update_input = input::parse("--update-input", &self.update_input)?;
+        let update = self.update.map(|name| StartUpdate {
+            name,
+            input: update_input,
+            headers: serde_json::Map::new(),
+            update_id: self.update_id,
+            wait_for: None,
+        });
         let body = StartBody {
             workflow_type: self.workflow_type,
             workflow_id: self.id,
@@ -185,10 +210,16 @@ impl Start {
             retry_policy: self.terms.retry_policy(),
             search_attributes,
             memo,
+            update,
         };
         let body = serde_json::to_value(body).map_err(anyhow::Error::from)?;
-        let started: Started = client.post(&["workflows"], &body).await?;
+        let query = if body["update"].is_null() { Vec::new() } else { vec![Client::long_poll()] };
+        let started: Started = client.ask(&["workflows"], &query, &body).await?;
         let id = started.workflow_id.0.clone();
+        if let Some(answer) = &started.update {
+            anstream::eprintln!("{} is run {}", id.bold(), started.run_id);
+            return update::print(answer, UpdateStage::Completed, self.form);
+        }
         if self.wait {
             anstream::eprintln!("started {} as run {}", id.bold(), started.run_id);
             let run = Run { workflow_id: id, run_id: Some(started.run_id) };

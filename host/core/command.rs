@@ -11,7 +11,7 @@ use crate::event::{ActivityTimeouts, SignalReceived};
 use crate::failure::Failure;
 use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
 use crate::lifetime::{Lifetime, Terms};
-use crate::payload::Payload;
+use crate::payload::{Payload, headers_bytes};
 use crate::retry::RetryPolicy;
 
 /// The task queue of an activity that names none.
@@ -72,6 +72,12 @@ pub enum Command {
     /// Change what is written on the run.
     #[n(18)]
     MemoUpserted(#[n(0)] MemoUpserted),
+    /// The guest took an update on.
+    #[n(15)]
+    UpdateAccepted(#[n(0)] UpdateAccepted),
+    /// The guest answered an update.
+    #[n(16)]
+    UpdateCompleted(#[n(0)] Box<UpdateCompleted>),
 }
 
 /// An activity that the guest asked for.
@@ -414,6 +420,60 @@ pub struct ChildCancelRequested {
     pub reason: String,
 }
 
+/// An update that the guest took on.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct UpdateAccepted {
+    /// The event that brought it.
+    #[n(0)]
+    pub admitted_event_id: EventId,
+    /// The caller's name for it.
+    #[n(1)]
+    pub update_id: String,
+    /// Which update.
+    #[n(2)]
+    pub name: String,
+}
+
+/// The answer to an update.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct UpdateCompleted {
+    /// The event that brought it.
+    #[n(0)]
+    pub admitted_event_id: EventId,
+    /// The caller's name for it.
+    #[n(1)]
+    pub update_id: String,
+    /// Which update.
+    #[n(2)]
+    pub name: String,
+    /// What its caller gets.
+    #[n(3)]
+    pub outcome: UpdateOutcome,
+}
+
+/// What the caller of an update gets.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateOutcome {
+    /// Its handler returned this.
+    #[n(0)]
+    Result(#[n(0)] Payload),
+    /// Its handler failed with this.
+    #[n(1)]
+    Failure(#[n(0)] Failure),
+}
+
+impl UpdateOutcome {
+    /// Bytes of its payload; 0 for a failure.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Result(result) => result.size(),
+            Self::Failure(_) => 0,
+        }
+    }
+}
+
 impl Command {
     /// Bytes of its payload; 0 where it has none of its own size.
     #[must_use]
@@ -428,6 +488,7 @@ impl Command {
             Self::MemoUpserted(upserted) => {
                 upserted.memo.iter().flat_map(|(_, value)| value).map(Payload::size).sum()
             }
+            Self::UpdateCompleted(completed) => completed.outcome.payload_bytes(),
             Self::ActivityCancelRequested(_)
             | Self::TimerStarted(_)
             | Self::TimerCanceled(_)
@@ -437,8 +498,39 @@ impl Command {
             | Self::ExternalCancelInitiated(_)
             | Self::ChildCancelRequested(_)
             | Self::SearchAttributesUpserted(_)
+            | Self::UpdateAccepted(_)
             | Self::VersionMarkerRecorded(_) => 0,
         }
+    }
+
+    /// Bytes that it brings into a history: its payloads, headers and failures.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let beside = match self {
+            Self::ActivityScheduled(activity) => headers_bytes(&activity.headers),
+            Self::WorkflowFailed(failed) => failed.failure.bytes(),
+            Self::WorkflowCanceled(canceled) => canceled.details.iter().map(Payload::size).sum(),
+            Self::WorkflowContinuedAsNew(next) => headers_bytes(&next.headers),
+            Self::DetachedWorkflowStarted(started) => headers_bytes(&started.headers),
+            Self::ExternalSignalInitiated(request) => headers_bytes(&request.signal.headers),
+            Self::ChildWorkflowInitiated(child) => headers_bytes(&child.headers),
+            Self::UpdateCompleted(update) => match &update.outcome {
+                UpdateOutcome::Result(_) => 0,
+                UpdateOutcome::Failure(failure) => failure.bytes(),
+            },
+            Self::ActivityCancelRequested(_)
+            | Self::TimerStarted(_)
+            | Self::TimerCanceled(_)
+            | Self::WorkflowCompleted(_)
+            | Self::SignalTaken(_)
+            | Self::ExternalCancelInitiated(_)
+            | Self::ChildCancelRequested(_)
+            | Self::SearchAttributesUpserted(_)
+            | Self::MemoUpserted(_)
+            | Self::UpdateAccepted(_)
+            | Self::VersionMarkerRecorded(_) => 0,
+        };
+        self.payload_bytes() + beside
     }
 
     /// The name of the event that records it.
@@ -462,11 +554,13 @@ impl Command {
             Self::ChildCancelRequested(_) => "ChildCancelRequested",
             Self::SearchAttributesUpserted(_) => "SearchAttributesUpserted",
             Self::MemoUpserted(_) => "MemoUpserted",
+            Self::UpdateAccepted(_) => "UpdateAccepted",
+            Self::UpdateCompleted(_) => "UpdateCompleted",
         }
     }
 
     /// Which operation it concerns, for people and for the check on another digest: an activity's
-    /// or a workflow's type, a signal's or a change's name, the number of the operation that is cancelled, the
+    /// or a workflow's type, a signal's, an update's or a change's name, the number of the operation that is cancelled, the
     /// workflow id of the run that is to be cancelled.
     #[must_use]
     pub fn name(&self) -> String {
@@ -482,6 +576,8 @@ impl Command {
             Self::ExternalCancelInitiated(request) => request.to.workflow_id.0.clone(),
             Self::ChildWorkflowInitiated(child) => child.workflow_type.clone(),
             Self::ChildCancelRequested(request) => request.command_event_id.to_string(),
+            Self::UpdateAccepted(update) => update.name.clone(),
+            Self::UpdateCompleted(update) => update.name.clone(),
             Self::TimerStarted(_)
             | Self::WorkflowCompleted(_)
             | Self::WorkflowFailed(_)
@@ -511,6 +607,8 @@ impl Command {
             | Self::ChildCancelRequested(_)
             | Self::SearchAttributesUpserted(_)
             | Self::MemoUpserted(_)
+            | Self::UpdateAccepted(_)
+            | Self::UpdateCompleted(_)
             | Self::VersionMarkerRecorded(_) => false,
         }
     }

@@ -84,6 +84,8 @@ pub enum Operation {
     Cancel,
     /// The run to be terminated.
     Terminate,
+    /// An update to be delivered, by a start that found the run open.
+    Update,
 }
 
 impl Operation {
@@ -95,6 +97,7 @@ impl Operation {
             Self::Signal => "signal",
             Self::Cancel => "cancel",
             Self::Terminate => "terminate",
+            Self::Update => "update",
         }
     }
 }
@@ -161,6 +164,8 @@ pub enum IfOpen {
     Used,
     /// That the open run is signalled, by a request of its own under the same `request_id`.
     Signalled,
+    /// That the open run is updated, by a request of its own under the same `request_id`.
+    Updated,
 }
 
 /// Whether a new run may have the workflow id of a closed one. It speaks of the last closed run that the store
@@ -451,7 +456,8 @@ impl Effects {
             | Input::ChildWorkflowStarted(_)
             | Input::ChildWorkflowStartFailed(_)
             | Input::ChildWorkflowCompleted(_)
-            | Input::ChildWorkflowFailed(_) => {}
+            | Input::ChildWorkflowFailed(_)
+            | Input::UpdateAdmitted(_) => {}
         }
     }
 
@@ -487,6 +493,8 @@ impl Effects {
             | Command::VersionMarkerRecorded(_)
             | Command::SearchAttributesUpserted(_)
             | Command::MemoUpserted(_)
+            | Command::UpdateAccepted(_)
+            | Command::UpdateCompleted(_)
             | Command::WorkflowContinuedAsNew(_)
             | Command::WorkflowCompleted(_)
             | Command::WorkflowFailed(_)
@@ -550,6 +558,8 @@ impl Closed {
             | Command::ChildCancelRequested(_)
             | Command::SearchAttributesUpserted(_)
             | Command::MemoUpserted(_)
+            | Command::UpdateAccepted(_)
+            | Command::UpdateCompleted(_)
             | Command::VersionMarkerRecorded(_) => return None,
         })
     }

@@ -15,7 +15,7 @@ use crate::command::{Command, ParentClosePolicy};
 use crate::failure::Failure;
 use crate::ids::{Digest, EventId, Namespace, RunId, Seed, Timestamp, WorkflowId};
 use crate::lifetime::{Lifetime, WorkflowTimeout};
-use crate::payload::Payload;
+use crate::payload::{Payload, headers_bytes};
 
 /// One entry of a run's history.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -91,6 +91,9 @@ pub enum Input {
     /// A child closed without a result.
     #[n(13)]
     ChildWorkflowFailed(#[n(0)] ChildWorkflowClosedBadly),
+    /// Somebody sent an update; it waits until the guest accepts it.
+    #[n(14)]
+    UpdateAdmitted(#[cbor(n(0), with = "crate::shared")] Arc<UpdateAdmitted>),
 }
 
 /// The run's beginning.
@@ -237,6 +240,24 @@ pub struct SignalReceived {
     pub headers: Vec<(String, Payload)>,
 }
 
+/// A message to the run that is answered.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
+pub struct UpdateAdmitted {
+    /// The caller's name for it, unique in the run.
+    #[n(0)]
+    pub update_id: String,
+    /// Which update.
+    #[n(1)]
+    pub name: String,
+    /// What it says.
+    #[n(2)]
+    pub input: Payload,
+    /// Named payloads beside the input.
+    #[n(3)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Payload)>,
+}
+
 /// The good end of a request to another run: it reached that run's inbox while the run was open.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct ExternalRequestCompleted {
@@ -376,7 +397,31 @@ impl ActivityTimeouts {
     }
 }
 
+/// What an event counts towards the bytes of its history beside its payloads: numbers, names and ids.
+pub const EVENT_BYTES: usize = 64;
+
 impl EventKind {
+    /// Bytes that it brings into a history, about: its payloads, headers and failures, and [`EVENT_BYTES`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let own = match self {
+            Self::Input(input) => input.bytes(),
+            Self::Command(command) => command.bytes(),
+            Self::Note(_) => 0,
+        };
+        own + EVENT_BYTES
+    }
+
+    /// Bytes of its largest payload; 0 where it has none of its own size.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Input(input) => input.payload_bytes(),
+            Self::Command(command) => command.payload_bytes(),
+            Self::Note(_) => 0,
+        }
+    }
+
     /// The event's name.
     #[must_use]
     pub const fn type_name(&self) -> &'static str {
@@ -390,7 +435,7 @@ impl EventKind {
 
 impl Input {
     /// All names of inputs.
-    pub const TYPES: [&'static str; 14] = [
+    pub const TYPES: [&'static str; 15] = [
         "WorkflowStarted",
         "WorkflowCancelRequested",
         "ActivityCompleted",
@@ -405,6 +450,7 @@ impl Input {
         "ChildWorkflowStartFailed",
         "ChildWorkflowCompleted",
         "ChildWorkflowFailed",
+        "UpdateAdmitted",
     ];
 
     /// Bytes of its payload; 0 where it has none of its own size.
@@ -415,6 +461,7 @@ impl Input {
             Self::ActivityCompleted(completed) => completed.result.size(),
             Self::SignalReceived(signal) => signal.input.size(),
             Self::ChildWorkflowCompleted(completed) => completed.result.size(),
+            Self::UpdateAdmitted(update) => update.input.size(),
             Self::WorkflowCancelRequested(_)
             | Self::ActivityFailed(_)
             | Self::ActivityTimedOut(_)
@@ -426,6 +473,30 @@ impl Input {
             | Self::ChildWorkflowStartFailed(_)
             | Self::ChildWorkflowFailed(_) => 0,
         }
+    }
+
+    /// Bytes that it brings into a history: its payloads, headers and failures.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let beside = match self {
+            Self::WorkflowStarted(started) => headers_bytes(&started.headers),
+            Self::SignalReceived(signal) => headers_bytes(&signal.headers),
+            Self::UpdateAdmitted(update) => headers_bytes(&update.headers),
+            Self::ActivityFailed(closed)
+            | Self::ActivityTimedOut(closed)
+            | Self::ActivityCanceled(closed) => closed.failure.bytes(),
+            Self::ExternalRequestFailed(closed) => closed.failure.bytes(),
+            Self::ChildWorkflowStartFailed(closed) | Self::ChildWorkflowFailed(closed) => {
+                closed.failure.bytes()
+            }
+            Self::WorkflowCancelRequested(_)
+            | Self::ActivityCompleted(_)
+            | Self::TimerFired(_)
+            | Self::ChildWorkflowStarted(_)
+            | Self::ChildWorkflowCompleted(_)
+            | Self::ExternalRequestCompleted(_) => 0,
+        };
+        self.payload_bytes() + beside
     }
 
     /// The event's name.
@@ -446,6 +517,7 @@ impl Input {
             Self::ChildWorkflowStartFailed(_) => "ChildWorkflowStartFailed",
             Self::ChildWorkflowCompleted(_) => "ChildWorkflowCompleted",
             Self::ChildWorkflowFailed(_) => "ChildWorkflowFailed",
+            Self::UpdateAdmitted(_) => "UpdateAdmitted",
         }
     }
 }

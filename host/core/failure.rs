@@ -181,6 +181,29 @@ pub struct OtherFailure {
 }
 
 impl Failure {
+    /// Bytes of its texts and payloads, causes included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let details = |payloads: &[Payload]| payloads.iter().map(Payload::size).sum::<usize>();
+        let of = |link: &Self| {
+            let data = match &link.kind {
+                FailureKind::Application(application) => {
+                    application.failure_type.len() + details(&application.details)
+                }
+                FailureKind::TimedOut(timeout) => details(&timeout.last_heartbeat_details),
+                FailureKind::Canceled(canceled) => details(&canceled.details),
+                FailureKind::Terminated => 0,
+                FailureKind::Activity(activity) => activity.activity_type.len(),
+                FailureKind::ChildWorkflow(child) => {
+                    child.workflow_type.len() + child.workflow_id.len() + child.run_id.len()
+                }
+                FailureKind::Other(other) => other.name.len() + other.attributes.size(),
+            };
+            link.message.len() + link.stack_trace.len() + data
+        };
+        self.chain().map(of).sum()
+    }
+
     /// An application failure.
     #[must_use]
     pub fn application(failure_type: impl Into<String>, message: impl Into<String>) -> Self {

@@ -6,11 +6,14 @@
 
 use std::sync::Arc;
 
-use crate::command::{Command, SignalTaken, VersionMarkerRecorded};
+use crate::command::{
+    Command, SignalTaken, UpdateAccepted, UpdateCompleted, UpdateOutcome, VersionMarkerRecorded,
+};
 use crate::divergence::{Change, Comparison, Nondeterminism, Replaying};
 use crate::event::{Event, EventKind, Input, SignalReceived};
 use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
 use crate::limits::Limits;
+use crate::machine::update::not_open;
 use crate::machine::version::DEFAULT_VERSION;
 use crate::machine::{IllegalEvent, RunState};
 
@@ -218,6 +221,35 @@ impl Activation {
         };
         self.command(Command::SignalTaken(SignalTaken { received_event_id, name: name.to_owned() }))?;
         Ok(Some((received_event_id, signal)))
+    }
+
+    /// Takes the update on that an event brought.
+    ///
+    /// # Errors
+    /// As [`Activation::command`].
+    pub fn accept_update(&mut self, admitted_event_id: EventId) -> Result<EventId, Refused> {
+        let (update_id, name) = self.update(admitted_event_id)?;
+        self.command(Command::UpdateAccepted(UpdateAccepted { admitted_event_id, update_id, name }))
+    }
+
+    /// Answers the update that an event brought.
+    ///
+    /// # Errors
+    /// As [`Activation::command`].
+    pub fn complete_update(
+        &mut self,
+        admitted_event_id: EventId,
+        outcome: UpdateOutcome,
+    ) -> Result<EventId, Refused> {
+        let (update_id, name) = self.update(admitted_event_id)?;
+        let completed = UpdateCompleted { admitted_event_id, update_id, name, outcome };
+        self.command(Command::UpdateCompleted(Box::new(completed)))
+    }
+
+    /// The id and the name of an update that is not answered.
+    fn update(&self, admitted: EventId) -> Result<(String, String), Refused> {
+        let open = self.state.updates().get(admitted).ok_or_else(|| Refused::Illegal(not_open(admitted)))?;
+        Ok((open.update.update_id.clone(), open.update.name.clone()))
     }
 
     /// Which version of a change the run follows; the code knows versions from `minimum` to `maximum`.

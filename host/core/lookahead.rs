@@ -27,10 +27,12 @@ pub const IMAGINED_FAILURE: &str = "ImaginedFailure";
 const GENEROUS: Limits = Limits {
     payload_bytes: usize::MAX,
     history_events: u64::MAX,
+    history_bytes: u64::MAX,
     pending_activities: usize::MAX,
     signals: u64::MAX,
     pending_external_requests: usize::MAX,
     pending_children: usize::MAX,
+    pending_updates: usize::MAX,
 };
 
 /// How an open operation is imagined to end.
@@ -219,6 +221,8 @@ fn call(event: &Event, activities: &mut BTreeMap<EventId, String>) -> Option<Cal
         | Command::ChildWorkflowInitiated(_)
         | Command::SearchAttributesUpserted(_)
         | Command::MemoUpserted(_)
+        | Command::UpdateAccepted(_)
+        | Command::UpdateCompleted(_)
         | Command::VersionMarkerRecorded(_) => Some(call),
     }
 }

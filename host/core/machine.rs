@@ -15,6 +15,7 @@ pub mod child;
 pub mod external;
 pub mod signal;
 pub mod timer;
+pub mod update;
 pub mod version;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use child::Children;
 use external::ExternalRequests;
 use signal::Signals;
 use timer::Timers;
+use update::Updates;
 use version::Versions;
 
 /// How a run stands. Text in JSON and in the store.
@@ -125,6 +127,9 @@ pub struct RunState {
     signals: Signals,
     external: ExternalRequests,
     children: Children,
+    updates: Updates,
+    bytes: u64,
+    largest_payload: usize,
     versions: Versions,
     details: Details,
     digest: Option<Digest>,
@@ -152,6 +157,9 @@ impl RunState {
             signals: Signals::new(),
             external: ExternalRequests::new(),
             children: Children::new(),
+            updates: Updates::new(),
+            bytes: 0,
+            largest_payload: 0,
             versions: Versions::new(),
             details: Details::new(),
             digest: None,
@@ -180,6 +188,18 @@ impl RunState {
     #[must_use]
     pub const fn time(&self) -> Timestamp {
         self.time
+    }
+
+    /// Bytes of its history, as [`EventKind::bytes`] counts them.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes of the largest payload in its history.
+    #[must_use]
+    pub const fn largest_payload(&self) -> usize {
+        self.largest_payload
     }
 
     /// How the run stands.
@@ -228,6 +248,12 @@ impl RunState {
     #[must_use]
     pub const fn children(&self) -> &Children {
         &self.children
+    }
+
+    /// The updates that the run was sent.
+    #[must_use]
+    pub const fn updates(&self) -> &Updates {
+        &self.updates
     }
 
     /// The versions of changes that the run follows.
@@ -283,6 +309,9 @@ impl RunState {
             Input::ChildWorkflowStartFailed(failed) => self.children.awaits_start(failed.command_event_id),
             Input::ChildWorkflowCompleted(closed) => self.children.awaits_end(closed.command_event_id),
             Input::ChildWorkflowFailed(closed) => self.children.awaits_end(closed.command_event_id),
+            Input::UpdateAdmitted(update) => {
+                self.started.is_some() && self.updates.admitted(&update.update_id).is_none()
+            }
         }
     }
 
@@ -319,6 +348,8 @@ impl RunState {
             }
             EventKind::Note(Note::RunReset(_)) => {}
         }
+        self.bytes += event.kind.bytes() as u64;
+        self.largest_payload = self.largest_payload.max(event.kind.payload_bytes());
         self.next = self.next.next();
         self.time = self.time.max(event.time);
         Ok(())
@@ -359,6 +390,7 @@ impl RunState {
             }
             Input::ChildWorkflowCompleted(closed) => self.children.close(closed.command_event_id)?,
             Input::ChildWorkflowFailed(closed) => self.children.close(closed.command_event_id)?,
+            Input::UpdateAdmitted(update) => self.updates.admit(id, update)?,
         }
         Ok(())
     }
@@ -384,6 +416,8 @@ impl RunState {
             Command::ChildCancelRequested(request) => {
                 self.children.request_cancel(request.command_event_id)?;
             }
+            Command::UpdateAccepted(accepted) => self.updates.accept(accepted)?,
+            Command::UpdateCompleted(completed) => self.updates.complete(completed)?,
             Command::DetachedWorkflowStarted(_) => {}
             Command::SearchAttributesUpserted(upserted) => {
                 self.details.search_attributes.change(&upserted.search_attributes);

@@ -27,6 +27,12 @@ pub struct Payload {
     pub data: Vec<u8>,
 }
 
+/// Bytes of named payloads.
+#[must_use]
+pub fn headers_bytes(headers: &[(String, Payload)]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.size()).sum()
+}
+
 impl Payload {
     /// A payload of JSON text that is known to be valid.
     #[must_use]

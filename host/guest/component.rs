@@ -17,7 +17,7 @@ use super::engine::{Allocation, Engine, NoInstance};
 use super::fault;
 use super::inspect::{InvalidComponent, check_binary, check_interfaces, said};
 use super::instance::Instance;
-use super::replica::{QUERY_INTERFACE, query_function};
+use super::replica::{QUERY_INTERFACE, UPDATE_INTERFACE, query_function, validate_function};
 use super::state::GuestState;
 use super::ticker::Ticker;
 
@@ -35,6 +35,8 @@ struct Inner {
     description: Description,
     /// Present if it answers questions.
     query: Option<ComponentExportIndex>,
+    /// Present if it validates updates.
+    validate: Option<ComponentExportIndex>,
     compile_time: Option<Duration>,
 }
 
@@ -66,16 +68,20 @@ impl LoadedComponent {
             .map_err(|error| InvalidComponent::WrongHostSignature(said(&error)))?;
         let pre = WorkflowComponentPre::new(pre)
             .map_err(|error| InvalidComponent::WrongWorkflowSignature(said(&error)))?;
-        let query = component
-            .get_export_index(None, QUERY_INTERFACE)
-            .and_then(|interface| component.get_export_index(Some(&interface), "query"));
-        let description = describe(engine, &pre, query.as_ref())?;
+        let export = |interface, function| {
+            let interface = component.get_export_index(None, interface)?;
+            component.get_export_index(Some(&interface), function)
+        };
+        let query = export(QUERY_INTERFACE, "query");
+        let validate = export(UPDATE_INTERFACE, "validate");
+        let description = describe(engine, &pre, query.as_ref(), validate.as_ref())?;
         if let (Some(cache), Some(_)) = (engine.code_cache(), compile_time) {
             cache.put(engine.wasmtime(), digest, &component);
         }
         let engine = engine.clone();
         let size = wasm.len();
-        Ok(Self { inner: Arc::new(Inner { engine, pre, digest, size, description, query, compile_time }) })
+        let inner = Inner { engine, pre, digest, size, description, query, validate, compile_time };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The SHA-256 of its bytes.
@@ -133,6 +139,17 @@ impl LoadedComponent {
         self.inner.query.as_ref()
     }
 
+    /// Where its validator of updates is exported, if it has one.
+    pub(super) fn validate_index(&self) -> Option<&ComponentExportIndex> {
+        self.inner.validate.as_ref()
+    }
+
+    /// Whether it has a say in which updates are admitted.
+    #[must_use]
+    pub fn validates_updates(&self) -> bool {
+        self.inner.validate.is_some()
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         &self.inner.engine
     }
@@ -167,6 +184,7 @@ fn describe(
     engine: &Engine,
     pre: &WorkflowComponentPre<GuestState>,
     query: Option<&ComponentExportIndex>,
+    validate: Option<&ComponentExportIndex>,
 ) -> Result<Description, InvalidComponent> {
     let mut store = new_store(engine);
     let instance = pre
@@ -178,6 +196,10 @@ fn describe(
     if let Some(query) = query {
         query_function(query, &instance, &mut store)
             .map_err(|error| InvalidComponent::WrongQuerySignature(said(&error)))?;
+    }
+    if let Some(validate) = validate {
+        validate_function(validate, &instance, &mut store)
+            .map_err(|error| InvalidComponent::WrongUpdateSignature(said(&error)))?;
     }
     set_deadline(&mut store, engine);
     let description = guest

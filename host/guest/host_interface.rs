@@ -5,11 +5,11 @@ use std::sync::Arc;
 use everfold_core::command::{
     ActivityCancelRequested, ChildCancelRequested, Command, DetachedWorkflowStarted, ExternalCancelInitiated,
     ExternalSignalInitiated, MemoUpserted, SearchAttributesUpserted, TimerCanceled, TimerStarted,
-    WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
+    UpdateOutcome, WorkflowCanceled, WorkflowCompleted, WorkflowContinuedAsNew, WorkflowFailed,
 };
 use everfold_core::event::SignalReceived;
 use everfold_core::ids::{EventId, WorkflowId};
-use everfold_core::payload::Payload;
+use everfold_core::payload::{Payload, headers_bytes};
 
 use super::bindings::everfold::workflow::host::{
     ChildOptions, ExternalWorkflow as WitExternalWorkflow, Host, LogLevel as WitLogLevel,
@@ -29,7 +29,7 @@ pub(super) const TYPES_INTERFACE: &str = "everfold:workflow/types@0.1.0";
 pub(super) const WORKFLOW_INTERFACE: &str = "everfold:workflow/workflow@0.1.0";
 
 /// The functions of the interface. wasmtime cannot list what a linker has.
-pub(super) const FUNCTIONS: [&str; 20] = [
+pub(super) const FUNCTIONS: [&str; 22] = [
     "schedule-activity",
     "request-cancel-activity",
     "start-timer",
@@ -38,6 +38,8 @@ pub(super) const FUNCTIONS: [&str; 20] = [
     "fail-workflow",
     "cancel-workflow",
     "take-signal",
+    "accept-update",
+    "complete-update",
     "continue-as-new",
     "start-detached-workflow",
     "start-child-workflow",
@@ -67,7 +69,7 @@ impl Host for GuestState {
         let function = "schedule-activity";
         let activation = self.activation(function)?;
         let activity = lift::activity(activity_type, input, options, || activation.idempotency_key())?;
-        let headers = lift::headers_bytes(&activity.headers);
+        let headers = headers_bytes(&activity.headers);
         let types: usize = activity.retry_policy.non_retryable_types.iter().map(String::len).sum();
         let bytes = activity.input.size() + headers + types;
         Ok(self.command(function, bytes, Command::ActivityScheduled(Arc::new(activity)))?.0)
@@ -100,7 +102,7 @@ impl Host for GuestState {
 
     fn fail_workflow(&mut self, failure: types::Failure) -> wasmtime::Result<u64> {
         let failure = lift::failure(failure)?;
-        let bytes = lift::failure_bytes(&failure);
+        let bytes = failure.bytes();
         let command = Command::WorkflowFailed(WorkflowFailed { failure });
         Ok(self.command("fail-workflow", bytes, command)?.0)
     }
@@ -119,6 +121,32 @@ impl Host for GuestState {
             input: lower::payload(&signal.input),
             headers: lower::headers(&signal.headers),
         }))
+    }
+
+    fn accept_update(&mut self, admitted_event_id: u64) -> wasmtime::Result<u64> {
+        let activation = self.activation("accept-update")?;
+        Ok(activation.accept_update(EventId(admitted_event_id)).map_err(Stop::from)?.0)
+    }
+
+    fn complete_update(
+        &mut self,
+        admitted_event_id: u64,
+        outcome: Result<types::Payload, types::Failure>,
+    ) -> wasmtime::Result<u64> {
+        let (outcome, bytes) = match outcome {
+            Ok(result) => {
+                let result = lift::payload(result);
+                let bytes = result.size();
+                (UpdateOutcome::Result(result), bytes)
+            }
+            Err(failure) => {
+                let failure = lift::failure(failure)?;
+                let bytes = failure.bytes();
+                (UpdateOutcome::Failure(failure), bytes)
+            }
+        };
+        let activation = self.spend("complete-update", bytes)?;
+        Ok(activation.complete_update(EventId(admitted_event_id), outcome).map_err(Stop::from)?.0)
     }
 
     fn continue_as_new(
@@ -172,7 +200,7 @@ impl Host for GuestState {
         let activation = self.activation(function)?;
         let run_id = activation.new_run_id();
         let child = lift::child(workflow_type, input, options, run_id, || activation.child_workflow_id())?;
-        let bytes = child.input.size() + lift::headers_bytes(&child.headers);
+        let bytes = child.input.size() + headers_bytes(&child.headers);
         Ok(self.command(function, bytes, Command::ChildWorkflowInitiated(Box::new(child)))?.0)
     }
 

@@ -71,6 +71,9 @@ pub enum InvalidComponent {
     /// It exports the `query` interface with another function or signature.
     #[error("the component exports `everfold:workflow/query@0.1.0` with another signature: {0}")]
     WrongQuerySignature(String),
+    /// It exports the `update` interface with another function or signature.
+    #[error("the component exports `everfold:workflow/update@0.1.0` with another signature: {0}")]
+    WrongUpdateSignature(String),
     /// It trapped or passed a limit before it could say what it offers.
     #[error("the component cannot be started: {0}")]
     StartFailed(GuestFault),

@@ -64,16 +64,21 @@ impl GuestState {
         bytes: usize,
         command: Command,
     ) -> Result<EventId, Stop> {
+        Ok(self.spend(function, bytes)?.command(command)?)
+    }
+
+    /// The activation, for a command of `bytes` bytes that is about to be made. A guest whose command is refused
+    /// makes no further one.
+    pub(super) fn spend(&mut self, function: &'static str, bytes: usize) -> Result<&mut Activation, Stop> {
         let limit = self.bytes_limit;
         let left = self.bytes_left.checked_sub(bytes);
-        let activation = self.activation(function)?;
+        self.activation(function)?;
         let Some(left) = left else {
             return Err(Stop::limit(format!(
                 "the commands of one activation may have at most {limit} bytes"
             )));
         };
-        let id = activation.command(command)?;
         self.bytes_left = left;
-        Ok(id)
+        self.activation(function)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use everfold_core::command::Command;
 use everfold_core::decision::{Decision, Effects, PendingActivity};
 use everfold_core::event::{EventKind, Input};
-use everfold_core::ids::RunKey;
+use everfold_core::failure::Failure;
+use everfold_core::ids::{EventId, RunKey};
 use tokio::sync::oneshot;
 
 use super::Parts;
@@ -42,6 +43,13 @@ pub(super) enum Done {
     Move {
         /// Where the answer goes.
         reply: oneshot::Sender<MoveAnswer>,
+    },
+    /// Who asks what became of an update that waited in the inbox.
+    UpdateRefused {
+        /// The update.
+        update_id: String,
+        /// Why.
+        failure: Failure,
     },
     /// The driver of an activity.
     Attempt {
@@ -101,10 +109,10 @@ pub(super) fn after_commit(
             Done::Caller { reply } => {
                 // What was folded past the store goes; the run is read again.
                 parts.residents.remove(&cell.key);
-                let _ = reply.send(Ok(Taken { run_id, is_duplicate: true }));
+                let _ = reply.send(Ok(Taken { run_id, is_duplicate: true, from: EventId::FIRST }));
                 *phase = Phase::Unloaded;
             }
-            Done::Nothing | Done::Move { .. } | Done::Attempt { .. } => {
+            Done::Nothing | Done::Move { .. } | Done::UpdateRefused { .. } | Done::Attempt { .. } => {
                 unreachable!("only callers' requests are done once")
             }
         },
@@ -136,11 +144,13 @@ fn act(
             let _ = reply.send(Ok(started));
         }
         Done::Caller { reply } => {
-            let _ = reply.send(Ok(Taken { run_id: key.run_id, is_duplicate: false }));
+            let from = decision.expected;
+            let _ = reply.send(Ok(Taken { run_id: key.run_id, is_duplicate: false, from }));
         }
         Done::Move { reply } => {
             let _ = reply.send(MoveAnswer::Moved);
         }
+        Done::UpdateRefused { update_id, failure } => parts.refusals.remember(key, update_id, failure),
         Done::Attempt { pending, reply } => {
             parts.telemetry.attempt_recorded(key, &pending);
             let _ = reply.send(true);
@@ -243,7 +253,7 @@ fn undo(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: Flight, mut decision: Deci
         Done::Attempt { pending, reply } => {
             parts.send_later(&cell.key, Message::Attempt { pending, reply });
         }
-        Done::Nothing => {
+        Done::Nothing | Done::UpdateRefused { .. } => {
             let input = match flight.keep {
                 Keep::Nothing => None,
                 Keep::Folded => decision.take_input(),

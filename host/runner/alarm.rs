@@ -34,13 +34,13 @@ impl Run {
         start_at: Timestamp,
         start: Start,
     ) {
-        let Start { started, new_run, signal, reply } = start;
+        let Start { started, new_run, sent, reply } = start;
         let at = Position::of(&RunState::new());
         let mut decision = at.decision(&cell.key);
         decision.effects = Effects::alarm(start_at);
         let received_at = parts.clock.now();
         decision.inbox_put = vec![InboxInput { received_at, input: Input::WorkflowStarted(started) }];
-        let source = Source::Start { new_run, signal, reply };
+        let source = Source::Start { new_run, sent, reply };
         let (done, keep) = source.into_done(&mut decision, &cell.key, Keep::Nothing);
         let waiting = decision.inbox_put.iter().map(|waiting| &waiting.input);
         *self.phase_mut() = Phase::Delayed(at.with_waiting(waiting));

@@ -1,13 +1,16 @@
 //! What callers say to the runner and what it answers: the types of the host's public interface.
 
 use everfold_core::attributes::Details;
+use everfold_core::command::UpdateOutcome;
 use everfold_core::decision::{Blocked, Outcome};
 use everfold_core::event::{Event, ParentRun, SignalReceived};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, RunKey, Timestamp, WorkflowId};
 use everfold_core::lifetime::WorkflowTimeout;
+use everfold_core::limits::Usage;
 use everfold_core::machine::RunStatus;
 use everfold_core::machine::child::Child;
+use everfold_core::machine::update::UpdateStage;
 use everfold_core::payload::Payload;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +76,21 @@ pub struct StartRequest {
     pub terms: Terms,
     /// What it is described by.
     pub details: Details,
+    /// An update that the new run is sent behind its beginning, or that the open one is sent; not beside a signal.
+    pub update: Option<StartUpdate>,
+}
+
+/// The update of a start.
+#[derive(Clone, Debug)]
+pub struct StartUpdate {
+    /// Which update.
+    pub name: String,
+    /// What it says.
+    pub input: Payload,
+    /// Named payloads beside the input.
+    pub headers: Vec<(String, Payload)>,
+    /// De-duplicates: the same id for the same run is one update. If absent the `request_id`, else a new UUIDv7.
+    pub update_id: Option<String>,
 }
 
 /// What a start makes of a run that is open under its workflow id.
@@ -135,6 +153,49 @@ pub struct Acknowledged {
     pub run_id: RunId,
     /// Whether it was done before: by the same `request_id`, or because nothing was left to do.
     pub is_duplicate: bool,
+}
+
+/// An update to send. It goes to the run named, else to the open run of the workflow id.
+#[derive(Clone, Debug)]
+pub struct UpdateRequest {
+    /// To whom.
+    pub run: RunRef,
+    /// Which update.
+    pub name: String,
+    /// What it says.
+    pub input: Payload,
+    /// Named payloads beside the input.
+    pub headers: Vec<(String, Payload)>,
+    /// De-duplicates: the same id for the same run is one update. A new UUIDv7 if absent.
+    pub update_id: Option<String>,
+}
+
+/// An update that is on disk, now or before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmittedUpdate {
+    /// The run that has it.
+    pub key: RunKey,
+    /// The run's workflow id.
+    pub workflow_id: WorkflowId,
+    /// Its id.
+    pub update_id: String,
+    /// No earlier event of the run has anything to say of it.
+    pub from: EventId,
+}
+
+/// How far an update is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateProgress {
+    /// The run's workflow id.
+    pub workflow_id: WorkflowId,
+    /// The run that has it.
+    pub run_id: RunId,
+    /// Its id.
+    pub update_id: String,
+    /// What it has reached.
+    pub stage: UpdateStage,
+    /// What the caller gets; present once it is completed.
+    pub outcome: Option<UpdateOutcome>,
 }
 
 /// A question to a run, open or closed.
@@ -245,12 +306,29 @@ pub struct Description {
     pub deadline: Option<(Timestamp, WorkflowTimeout)>,
     /// Signals that its guest has not taken: the event that brought each, and its name.
     pub unread_signals: Vec<(EventId, String)>,
+    /// Updates that are not answered.
+    pub pending_updates: Vec<PendingUpdate>,
     /// Whether somebody asked it to cancel.
     pub cancel_requested: bool,
     /// Inputs that wait in its inbox.
     pub inbox_length: u64,
     /// What it is described by.
     pub details: Details,
+    /// The limits that it is near to.
+    pub near_limits: Vec<Usage>,
+}
+
+/// An update that is not answered.
+#[derive(Clone, Debug)]
+pub struct PendingUpdate {
+    /// The event that brought it; absent while it waits in the inbox.
+    pub admitted_event_id: Option<EventId>,
+    /// Its id.
+    pub update_id: String,
+    /// Which update.
+    pub name: String,
+    /// What it has reached.
+    pub stage: UpdateStage,
 }
 
 /// Events of one run.
@@ -337,6 +415,12 @@ pub enum ApiError {
     /// The run's code could not answer.
     #[error("the query failed: {0}")]
     QueryFailed(Failure),
+    /// The run knows no such update.
+    #[error("{0}")]
+    UnknownUpdate(String),
+    /// The run's code refuses the update: nothing was done.
+    #[error("the update was rejected: {0}")]
+    UpdateRejected(Failure),
     /// The run's code is at fault; it takes no question before it is healed.
     #[error("{0}")]
     Blocked(String),

@@ -23,7 +23,7 @@ use super::position::Position;
 use super::run::{BlockedRun, Message, Phase, Ready, Run};
 use super::source::{Keep, Source};
 use super::talk::Refusal;
-use crate::guest::{Instance, NoInstance};
+use crate::guest::{Instance, LoadedComponent, NoInstance};
 use crate::version::Unavailable;
 
 /// The longest pause between two tries of a blocked run.
@@ -182,7 +182,7 @@ impl Run {
         decision.blocked = BlockChange::Block(blocked.clone());
         parts.residents.remove(&cell.key);
         let at = at.with_waiting(decision.inbox_put.iter().map(|waiting| &waiting.input));
-        *self.phase_mut() = Phase::Blocked(BlockedRun { at, blocked });
+        *self.phase_mut() = Phase::Blocked(BlockedRun { at, blocked, updates: None });
         self.submit(parts, cell, decision, None, keep, done);
     }
 
@@ -241,6 +241,23 @@ pub(super) fn instance(parts: &Arc<Parts>, ready: &mut Ready) -> Result<Instance
     Ok(instance)
 }
 
+/// A component, for a run whose next event is `here`.
+///
+/// # Errors
+/// When there is no such component.
+pub(super) fn component(parts: &Arc<Parts>, digest: Digest, here: EventId) -> Result<LoadedComponent, Fault> {
+    parts.runtime.block_on(parts.versions.component(digest)).map_err(|error| match error {
+        Unavailable::Missing(_) | Unavailable::Refused { .. } => Fault::Code {
+            event_id: here,
+            kind: BlockKind::ComponentUnavailable,
+            reason: error.to_string(),
+            backtrace: String::new(),
+            divergence: None,
+        },
+        Unavailable::Store(error) => Fault::Host(error.to_string()),
+    })
+}
+
 /// A new instance of a component into which a history is folded, and the state behind it. `state` is the
 /// one that the history leads to.
 ///
@@ -253,17 +270,7 @@ pub(super) fn folded(
     history: Vec<Event>,
 ) -> Result<(Instance, RunState), Fault> {
     let here = state.next();
-    let component =
-        parts.runtime.block_on(parts.versions.component(digest)).map_err(|error| match error {
-            Unavailable::Missing(_) | Unavailable::Refused { .. } => Fault::Code {
-                event_id: here,
-                kind: BlockKind::ComponentUnavailable,
-                reason: error.to_string(),
-                backtrace: String::new(),
-                divergence: None,
-            },
-            Unavailable::Store(error) => Fault::Host(error.to_string()),
-        })?;
+    let component = component(parts, digest, here)?;
     let mut instance = component.instantiate().map_err(|none| match none {
         NoInstance::Full(_) => Fault::Host(none.to_string()),
         NoInstance::Fault(fault) => Fault::guest(here, fault),

@@ -71,7 +71,7 @@ pub(super) async fn load(parts: &Arc<Parts>, key: &RunKey, trial: Trial) -> Resu
         Some(blocked) if !is_due(&blocked) => {
             parts.retry_at(key, blocked.retry_at);
             let at = Position::of(&state).with_waiting(waiting());
-            Phase::Blocked(BlockedRun { at, blocked })
+            Phase::Blocked(BlockedRun { at, blocked, updates: None })
         }
         blocked => Phase::Ready(Box::new(Ready {
             state,
@@ -164,6 +164,7 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
         | Input::ChildWorkflowStarted(_)
         | Input::ChildWorkflowStartFailed(_)
         | Input::ChildWorkflowCompleted(_)
-        | Input::ChildWorkflowFailed(_) => None,
+        | Input::ChildWorkflowFailed(_)
+        | Input::UpdateAdmitted(_) => None,
     }
 }

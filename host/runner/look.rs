@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use everfold_core::decision::Outcome;
+use everfold_core::event::{Input, UpdateAdmitted};
 use everfold_core::history::Export;
 use everfold_core::ids::{EventId, RunId, RunKey, WorkflowId};
-use everfold_core::machine::RunStatus;
+use everfold_core::machine::update::UpdateStage;
+use everfold_core::machine::{RunState, RunStatus};
 use tokio::time::Instant;
 
-use super::api::{ActivityState, ApiError, Description, HistoryPage, PendingActivityInfo, RunRef, RunResult};
+use super::api::{
+    ActivityState, ApiError, Description, HistoryPage, PendingActivityInfo, PendingUpdate, RunRef, RunResult,
+};
 use super::watch::{Progress, Watch};
 use super::{Host, internal, load};
 use crate::store::RunRow;
@@ -38,9 +42,11 @@ impl Host {
             attempt: None,
             deadline: None,
             unread_signals: Vec::new(),
+            pending_updates: Vec::new(),
             cancel_requested: false,
             inbox_length: 0,
             details: self.details_of(std::slice::from_ref(&row)).await?.pop().unwrap_or_default(),
+            near_limits: Vec::new(),
             key: row.key.clone(),
         };
         if row.status != RunStatus::Running {
@@ -51,6 +57,7 @@ impl Host {
         let mut attempts = store.attempts(&row.key).await.map_err(|error| internal(&error))?;
         let inbox = store.inbox(&row.key).await.map_err(|error| internal(&error))?;
         description.inbox_length = inbox.inputs.len() as u64;
+        description.near_limits = self.parts.limits.near(&state).collect();
         description.timers = state.timers().iter().collect();
         description.children = state.children().iter().map(|(id, child)| (id, child.clone())).collect();
         description.attempt = state.started().map(|started| started.attempt);
@@ -58,6 +65,8 @@ impl Host {
         description.cancel_requested = state.is_cancel_requested();
         description.unread_signals =
             state.signals().unread().into_iter().map(|(id, signal)| (*id, signal.name.clone())).collect();
+        description.pending_updates =
+            pending_updates(&state, inbox.inputs.iter().map(|(_, waiting)| &waiting.input));
         for (id, activity) in state.activities().iter() {
             let row = attempts.iter().position(|row| row.scheduled_event_id == id);
             let row = row.map(|row| attempts.swap_remove(row));
@@ -189,6 +198,24 @@ impl Host {
         let found = self.parts.store.run(key).await.map_err(|error| internal(&error))?;
         found.ok_or_else(|| ApiError::NotFound(format!("run {} is not there any more", key.run_id)))
     }
+}
+
+/// The updates that are not answered, those in the inbox last.
+fn pending_updates<'a>(state: &RunState, inbox: impl Iterator<Item = &'a Input>) -> Vec<PendingUpdate> {
+    let of = |update: &UpdateAdmitted, admitted_event_id, stage| PendingUpdate {
+        admitted_event_id,
+        update_id: update.update_id.clone(),
+        name: update.name.clone(),
+        stage,
+    };
+    let mut pending: Vec<_> =
+        state.updates().open().map(|(id, open)| of(&open.update, Some(id), open.stage)).collect();
+    for input in inbox {
+        if let Input::UpdateAdmitted(update) = input {
+            pending.push(of(update, None, UpdateStage::Admitted));
+        }
+    }
+    pending
 }
 
 fn not_found(workflow_id: &WorkflowId, run_id: Option<RunId>) -> ApiError {

@@ -71,6 +71,7 @@ pub(super) const fn is_signal(input: &Input) -> bool {
         | Input::ChildWorkflowStarted(_)
         | Input::ChildWorkflowStartFailed(_)
         | Input::ChildWorkflowCompleted(_)
-        | Input::ChildWorkflowFailed(_) => false,
+        | Input::ChildWorkflowFailed(_)
+        | Input::UpdateAdmitted(_) => false,
     }
 }

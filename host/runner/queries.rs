@@ -20,7 +20,7 @@ use everfold_core::fold;
 use everfold_core::ids::{Digest, EventId, RunKey, Timestamp};
 use everfold_core::machine::RunState;
 use everfold_core::payload::Payload;
-use everfold_core::replay::{Replayed, replay_on};
+use everfold_core::replay::{ReplayFault, Replayed, replay_on};
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
@@ -49,7 +49,7 @@ pub(super) struct Replicas {
 }
 
 /// The place of a run's replica, which is empty while the replica is asked.
-type Place = Arc<AsyncMutex<Option<Folded>>>;
+pub(super) type Place = Arc<AsyncMutex<Option<Folded>>>;
 
 /// A place, and when it was asked for last.
 struct Kept {
@@ -58,10 +58,20 @@ struct Kept {
 }
 
 /// A replica and how far it has folded.
-struct Folded {
-    replica: Replica,
-    state: RunState,
-    digest: Digest,
+pub(super) struct Folded {
+    pub(super) replica: Replica,
+    pub(super) state: RunState,
+    pub(super) digest: Digest,
+}
+
+/// Why no replica stands where the run does.
+pub(super) enum NoReplica {
+    /// The component says nothing of its runs.
+    Mute,
+    /// There is no instance to be had.
+    NoInstance(NoInstance),
+    /// The history cannot be folded.
+    NotFolded(ReplayFault),
 }
 
 /// What asking brought.
@@ -98,7 +108,7 @@ impl Replicas {
     }
 
     /// The place of a run's replica.
-    fn of(&self, key: &RunKey, now: Timestamp) -> Place {
+    pub(super) fn of(&self, key: &RunKey, now: Timestamp) -> Place {
         let mut kept = self.kept.lock();
         let kept = kept.get_or_insert_mut(key.clone(), || Kept { place: Arc::default(), asked_at: now });
         kept.asked_at = now;
@@ -219,22 +229,45 @@ fn ask(
     name: &str,
     input: &Payload,
 ) -> (Option<Folded>, Asked) {
+    let mut folded = match catch_up(component, kept, news) {
+        Ok(folded) => folded,
+        Err(NoReplica::Mute) => return (None, Asked::Unanswerable),
+        Err(NoReplica::NoInstance(NoInstance::Fault(fault))) => {
+            return (None, Asked::NotFolded(fault.to_string()));
+        }
+        Err(NoReplica::NoInstance(none @ NoInstance::Full(_))) => {
+            return (None, Asked::NoRoom(none.to_string()));
+        }
+        Err(NoReplica::NotFolded(fault)) => {
+            return (None, Asked::NotFolded(format!("the history cannot be folded: {fault}")));
+        }
+    };
+    match folded.replica.query(name, input) {
+        Ok(Some(answer)) => (Some(folded), Asked::Answered(answer)),
+        Ok(None) => (Some(folded), Asked::Unanswerable),
+        Err(fault) => (None, Asked::Faulted(fault.to_string())),
+    }
+}
+
+/// Folds into a replica, a new one if none was kept, what was committed since.
+///
+/// # Errors
+/// When there is none, or it does not take the history.
+pub(super) fn catch_up(
+    component: &LoadedComponent,
+    kept: Option<Folded>,
+    news: Vec<Event>,
+) -> Result<Folded, NoReplica> {
     let (mut replica, state) = match kept {
         Some(Folded { replica, state, digest: _ }) => (replica, state),
         None => match component.replica() {
             Ok(Some(replica)) => (replica, RunState::new()),
-            Ok(None) => return (None, Asked::Unanswerable),
-            Err(NoInstance::Fault(fault)) => return (None, Asked::NotFolded(fault.to_string())),
-            Err(none @ NoInstance::Full(_)) => return (None, Asked::NoRoom(none.to_string())),
+            Ok(None) => return Err(NoReplica::Mute),
+            Err(none) => return Err(NoReplica::NoInstance(none)),
         },
     };
     let replaying = Replaying::with(component.digest());
-    let state = match replay_on(&mut replica, state, fold::activations(news), replaying) {
-        Ok(Replayed { state, changes: _ }) => state,
-        Err(fault) => return (None, Asked::NotFolded(format!("the history cannot be folded: {fault}"))),
-    };
-    match replica.query(name, input) {
-        Ok(answer) => (Some(Folded { replica, state, digest: component.digest() }), Asked::Answered(answer)),
-        Err(fault) => (None, Asked::Faulted(fault.to_string())),
-    }
+    let replayed = replay_on(&mut replica, state, fold::activations(news), replaying);
+    let Replayed { state, changes: _ } = replayed.map_err(NoReplica::NotFolded)?;
+    Ok(Folded { replica, state, digest: component.digest() })
 }

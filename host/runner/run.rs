@@ -19,7 +19,7 @@
 //! A run that is `Blocked` takes no input, and neither does one that is to begin later (`Delayed`): what arrives goes to its
 //! inbox, durably and in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use everfold_core::decision::{
@@ -28,8 +28,8 @@ use everfold_core::decision::{
 };
 use everfold_core::event::{Event, Input, WorkflowStarted};
 use everfold_core::fold::{Activated, Activation, Guest as _, GuestFault};
-use everfold_core::ids::Digest;
-use everfold_core::limits::Limits;
+use everfold_core::ids::{Digest, EventId};
+use everfold_core::limits::{LimitKind, Limits, Usage};
 use everfold_core::machine::RunState;
 use tokio::sync::oneshot;
 
@@ -44,6 +44,7 @@ use super::position::{Position, is_signal};
 use super::source::{Keep, Source};
 use super::succession;
 use super::talk::{Answer, Ask, Taken};
+use super::validation;
 use crate::guest::Instance;
 use crate::store::{CommitError, Verdict};
 use crate::telemetry::{Arrival, Folded, Folding, RunNames};
@@ -92,7 +93,7 @@ pub(super) struct Start {
     pub(super) started: Arc<WorkflowStarted>,
     pub(super) new_run: NewRun,
     /// What it is sent at once: it waits in the inbox behind its beginning.
-    pub(super) signal: Option<Box<InboxInput>>,
+    pub(super) sent: Option<Box<InboxInput>>,
     pub(super) reply: oneshot::Sender<Result<Started, ApiError>>,
 }
 
@@ -120,6 +121,8 @@ pub(super) struct Run {
     in_flight: VecDeque<Flight>,
     /// Who it is, once that is known here.
     pub(super) names: Option<Arc<RunNames>>,
+    /// The limits that it is near to and that were told, or that it was near to when it was read.
+    near: BTreeSet<LimitKind>,
     /// When what is folded next arrived.
     pub(super) arrival: Option<Arrival>,
 }
@@ -156,6 +159,16 @@ pub(super) struct Ready {
 pub(super) struct BlockedRun {
     pub(super) at: Position,
     pub(super) blocked: Blocked,
+    /// The updates of the run, those in its inbox included; read when the first one comes.
+    pub(super) updates: Option<KnownUpdates>,
+}
+
+/// The updates of a blocked run.
+pub(super) struct KnownUpdates {
+    /// Each id, with the first event that can have anything to say of it.
+    pub(super) ids: BTreeMap<String, EventId>,
+    /// How many are not answered.
+    pub(super) pending: usize,
 }
 
 /// A decision on its way to the disk.
@@ -198,6 +211,8 @@ impl Run {
         match message {
             Message::Input(input) => ready.state.awaits(input),
             Message::Talk(talk) => match &talk.ask {
+                // It is validated on what is on disk.
+                Ask::Take(Input::UpdateAdmitted(_)) => false,
                 Ask::Take(input) => {
                     let is_too_much = is_signal(input) && ready.state.signals().received() >= limits.signals;
                     talk.request.is_none() && ready.state.awaits(input) && !is_too_much
@@ -235,6 +250,13 @@ impl Run {
         }
         match (&self.phase, next) {
             (Phase::Unloaded | Phase::Ready(_) | Phase::Blocked(_), Some(Message::Move { .. })) => true,
+            (Phase::Ready(ready), Some(Message::Talk(talk)))
+                if matches!(talk.ask, Ask::Take(Input::UpdateAdmitted(_))) =>
+            {
+                let is_suspect =
+                    |started: &WorkflowStarted| parts.suspects.contains(ready.digest, &started.workflow_type);
+                ready.blocked.is_some() || ready.state.started().is_some_and(is_suspect)
+            }
             (Phase::Ready(ready), _) => ready.blocked.is_some(),
             (Phase::Unloaded, Some(Message::Start(start))) => {
                 parts.suspects.contains(start.new_run.digest, &start.new_run.workflow_type)
@@ -342,9 +364,9 @@ impl Run {
     }
 
     fn start(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: Start) {
-        let Start { started, new_run, signal, reply } = start;
+        let Start { started, new_run, sent, reply } = start;
         if let Some(start_at) = new_run.start_at.filter(|at| *at > parts.clock.now()) {
-            return self.start_later(parts, cell, start_at, Start { started, new_run, signal, reply });
+            return self.start_later(parts, cell, start_at, Start { started, new_run, sent, reply });
         }
         self.phase = Phase::Ready(Box::new(Ready {
             state: RunState::new(),
@@ -357,7 +379,7 @@ impl Run {
             moved: None,
         }));
         let input = Input::WorkflowStarted(started);
-        self.fold(parts, cell, input, Source::Start { new_run, signal, reply });
+        self.fold(parts, cell, input, Source::Start { new_run, sent, reply });
     }
 
     fn input(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input) {
@@ -425,6 +447,9 @@ impl Run {
         }
         match parts.runtime.block_on(load::load(parts, &cell.key, trial)) {
             Ok(Loaded { phase, names, termination }) => {
+                if let Phase::Ready(ready) = &phase {
+                    self.near = parts.limits.near(&ready.state).map(|usage| usage.limit).collect();
+                }
                 self.phase = phase;
                 self.names = names.or_else(|| self.names.take());
                 parts.admission.was_read();
@@ -452,6 +477,16 @@ impl Run {
             Ok(instance) => instance,
             Err(fault) => return self.fault(parts, cell, *ready, fault, input, source),
         };
+        if let Input::UpdateAdmitted(update) = &input {
+            match validation::validate(parts, &cell.key, &ready, update) {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => {
+                    ready.instance = Some(instance);
+                    return self.refuse_update(parts, cell, ready, update, failure, source);
+                }
+                Err(fault) => return self.fault(parts, cell, *ready, fault, input, source),
+            }
+        }
         let at = Position::of_ready(&ready);
         let Ready { state, digest, instance: _, recorded: _, backlog, blocked, healer: _, moved } = *ready;
         let input = begun_on(digest, input);
@@ -461,7 +496,7 @@ impl Run {
             Err(illegal) => unreachable!("the state awaits the input: {illegal}"),
         };
         let Activated { activation, outcome, observations } = instance.activate(activation);
-        let folded_as = folding.end(observations);
+        let mut folded_as = folding.end(observations);
         // Copied only where it is needed again: behind a fault it waits.
         let input = outcome.is_err().then(|| activation.input().1.clone());
         if let (Err(GuestFault::LimitExceeded { .. }), Some(started)) =
@@ -490,6 +525,7 @@ impl Run {
                 if let Some(started) = state.started() {
                     parts.suspects.clear(digest, &started.workflow_type);
                 }
+                folded_as.near = self.newly_near(parts, &state);
                 if blocked.is_some() {
                     decision.blocked = BlockChange::Clear;
                 }
@@ -529,6 +565,15 @@ impl Run {
         }
     }
 
+    /// The limits that the run has come near to since that was told last.
+    fn newly_near(&mut self, parts: &Parts, state: &RunState) -> Vec<Usage> {
+        let mut near = parts.limits.near(state).peekable();
+        if near.peek().is_none() {
+            return Vec::new();
+        }
+        near.filter(|usage| self.near.insert(usage.limit)).collect()
+    }
+
     /// The input could not be folded ahead of what is in flight. When that is on disk, the run is loaded again
     /// and the input folded once more, alone: then a fault of the code is told of a run that stands still.
     fn put_back(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, input: Input, source: Source) {
@@ -552,7 +597,8 @@ impl Run {
             Source::Mailbox | Source::Start { .. } => return,
             Source::Caller { reply, .. } => {
                 // Nothing is left to do: the run is asked to cancel already.
-                let _ = reply.send(Ok(Taken { run_id: cell.key.run_id, is_duplicate: true }));
+                let from = EventId::FIRST;
+                let _ = reply.send(Ok(Taken { run_id: cell.key.run_id, is_duplicate: true, from }));
                 return;
             }
         };

@@ -377,6 +377,7 @@ fn request(row: &ScheduleRow, start: &DueStart) -> StartRequest {
         id_conflict: IdConflictPolicy::default(),
         signal: None,
         terms,
+        update: None,
         details,
     }
 }

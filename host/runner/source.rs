@@ -25,7 +25,7 @@ pub(super) enum Source {
     Inbox(InboxSeq),
     Start {
         new_run: NewRun,
-        signal: Option<Box<InboxInput>>,
+        sent: Option<Box<InboxInput>>,
         reply: oneshot::Sender<Result<Started, ApiError>>,
     },
     Caller {
@@ -58,14 +58,14 @@ impl Source {
                 decision.request = request;
                 (Done::Caller { reply }, Keep::Nothing)
             }
-            Self::Start { new_run, signal, reply } => {
-                if let Some(signal) = signal {
+            Self::Start { new_run, sent, reply } => {
+                if let Some(sent) = sent {
                     // What goes on as another run in its first step hands over what it was begun with.
                     let successor =
                         decision.next_runs.iter_mut().find(|next| next.kinship == Kinship::Successor);
                     match successor {
-                        Some(successor) => successor.inputs.push(*signal),
-                        None => decision.inbox_put.push(*signal),
+                        Some(successor) => successor.inputs.push(*sent),
+                        None => decision.inbox_put.push(*sent),
                     }
                 }
                 let workflow_id = new_run.workflow_id.clone();

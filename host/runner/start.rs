@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfold_core::attributes::Details;
-use everfold_core::decision::{IfOpen, InboxInput, NewRun, Outcome};
-use everfold_core::event::{Input, SignalReceived, WorkflowStarted};
-use everfold_core::ids::{Digest, RunId, RunKey, Seed, Timestamp, WorkflowId};
+use everfold_core::decision::{IfOpen, InboxInput, NewRun, Operation, Outcome, Request};
+use everfold_core::event::{Input, SignalReceived, UpdateAdmitted, WorkflowStarted};
+use everfold_core::ids::{Digest, EventId, RunId, RunKey, Seed, Timestamp, WorkflowId};
 use everfold_core::lifetime::Terms;
 use everfold_core::machine::RunStatus;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::api::{
-    ApiError, IdConflictPolicy, IdReusePolicy, RunRef, RunResult, StartRequest, Started, StopRequest,
+    AdmittedUpdate, ApiError, IdConflictPolicy, IdReusePolicy, RunRef, RunResult, StartRequest, StartUpdate,
+    Started, StopRequest,
 };
 use super::run::{Message, Start};
 use super::talk::check_signal;
+use super::updates::check_update;
 use super::watch::Watch;
 use super::{Host, LONGEST_ID};
 
@@ -61,7 +63,22 @@ impl Host {
     /// other), `LimitExceeded` (the open run's signals), `Busy`.
     pub async fn start(&self, request: StartRequest) -> Result<Started, ApiError> {
         let key = self.new_key(&request);
-        self.start_as(key, request).await
+        Ok(self.start_as(key, request).await?.0)
+    }
+
+    /// The same for a start that brings an update. A run that begins is sent it behind its first event: it may be
+    /// refused then, as [`Host::update_progress`] tells.
+    ///
+    /// # Errors
+    /// As [`Host::start`] and, of an open run, as [`Host::update`].
+    pub async fn start_with_update(
+        &self,
+        request: StartRequest,
+    ) -> Result<(Started, AdmittedUpdate), ApiError> {
+        let key = self.new_key(&request);
+        let (started, update) = self.start_as(key, request).await?;
+        let update = update.ok_or_else(|| ApiError::InvalidInput("the start brings no update".to_owned()))?;
+        Ok((started, update))
     }
 
     /// The same, with the run's end to wait for, which needs no look at the store.
@@ -72,7 +89,7 @@ impl Host {
         let key = self.new_key(&request);
         // Begun before the run is: its end cannot be missed.
         let watch = self.parts.watchers.watch_end(&key);
-        let started = self.start_as(key.clone(), request).await?;
+        let (started, _) = self.start_as(key.clone(), request).await?;
         let watch = (!started.is_duplicate).then_some(watch);
         let key = RunKey { run_id: started.run_id, ..key };
         Ok((started, Ending { host: self.clone(), key, watch }))
@@ -82,7 +99,11 @@ impl Host {
         RunKey { namespace: request.namespace.clone(), run_id: self.parts.clock.new_run_id() }
     }
 
-    async fn start_as(&self, key: RunKey, request: StartRequest) -> Result<Started, ApiError> {
+    async fn start_as(
+        &self,
+        key: RunKey,
+        request: StartRequest,
+    ) -> Result<(Started, Option<AdmittedUpdate>), ApiError> {
         self.check_start(&request)?;
         let parts = &self.parts;
         let admitted = parts.admit_start()?;
@@ -91,11 +112,22 @@ impl Host {
         });
         let digest = self.digest_for(&request, &workflow_id).await?;
         let conflict = request.id_conflict;
-        let start = Beginning::new(&key, request, workflow_id, digest, parts.clock.new_seed());
+        let start = Beginning::new(
+            &key,
+            request,
+            workflow_id,
+            digest,
+            parts.clock.new_seed(),
+            &parts.clock.new_uuid().to_string(),
+        );
         let mut admitted = Some(admitted);
         loop {
             let began = self.begin(&key, &start).await;
-            let Err(ApiError::AlreadyStarted { run_id, .. }) = began else { return began };
+            let Err(ApiError::AlreadyStarted { run_id, .. }) = began else {
+                let started = began?;
+                let update = self.update_of(&start, &started).await?;
+                return Ok((started, update));
+            };
             // What is done to an open run is a write of its own.
             drop(admitted.take());
             if let Some(started) = self.instead(&start, conflict, run_id).await? {
@@ -108,7 +140,7 @@ impl Host {
     /// Begins a run, if its workflow id has none that is open.
     async fn begin(&self, key: &RunKey, start: &Beginning) -> Result<Started, ApiError> {
         let parts = &self.parts;
-        let Beginning { mut started, new_run, signal, terms: _ } = start.clone();
+        let Beginning { mut started, new_run, signal, update, terms: _ } = start.clone();
         let now = parts.clock.now();
         let lifetime = start.terms.lifetime(now);
         let start_at = lifetime.as_ref().and_then(|lifetime| lifetime.start_at);
@@ -116,12 +148,33 @@ impl Host {
             Arc::make_mut(&mut started).lifetime = lifetime;
         }
         let new_run = NewRun { started_at: now, start_at, ..new_run };
-        let signal =
-            signal.map(|signal| InboxInput { received_at: now, input: Input::SignalReceived(signal) });
+        let sent = signal.map(Input::SignalReceived).or_else(|| update.map(Input::UpdateAdmitted));
+        let sent = sent.map(|input| Box::new(InboxInput { received_at: now, input }));
         let (reply, answered) = oneshot::channel();
-        let start = Start { started, new_run, signal: signal.map(Box::new), reply };
+        let start = Start { started, new_run, sent, reply };
         parts.send(key, Message::Start(Box::new(start)));
         answered.await.unwrap_or_else(|_| Err(ApiError::Busy("the host is stopping".to_owned())))
+    }
+
+    /// The update of a start whose run has begun, now or before. Where an earlier request had begun it, the update may
+    /// not have got there.
+    async fn update_of(
+        &self,
+        start: &Beginning,
+        started: &Started,
+    ) -> Result<Option<AdmittedUpdate>, ApiError> {
+        let Some(update) = &start.update else { return Ok(None) };
+        let (namespace, workflow_id) = (start.started.namespace.clone(), started.workflow_id.clone());
+        if started.is_duplicate {
+            let run = RunRef { namespace, workflow_id, run_id: Some(started.run_id) };
+            return self.send_update(&run, update, None).await.map(Some);
+        }
+        Ok(Some(AdmittedUpdate {
+            key: RunKey { namespace, run_id: started.run_id },
+            workflow_id,
+            update_id: update.update_id.clone(),
+            from: EventId::FIRST,
+        }))
     }
 
     /// What becomes of a start whose workflow id has an open run; none if that has closed, and it may begin.
@@ -130,25 +183,26 @@ impl Host {
         start: &Beginning,
         conflict: IdConflictPolicy,
         run_id: RunId,
-    ) -> Result<Option<Started>, ApiError> {
-        let Beginning { started, new_run, signal, terms: _ } = start;
+    ) -> Result<Option<(Started, Option<AdmittedUpdate>)>, ApiError> {
+        let Beginning { started, new_run, signal, update, terms: _ } = start;
         let workflow_id = new_run.workflow_id.clone();
         let namespace = started.namespace.clone();
         let run = RunRef { namespace, workflow_id: workflow_id.clone(), run_id: Some(run_id) };
-        match (conflict, signal) {
-            (IdConflictPolicy::Fail, _) => Err(ApiError::AlreadyStarted { workflow_id, run_id }),
-            (IdConflictPolicy::UseExisting, None) => {
-                Ok(Some(Started { workflow_id, run_id, is_duplicate: true }))
-            }
-            (IdConflictPolicy::UseExisting, Some(signal)) => {
+        let open = |run_id| Started { workflow_id: workflow_id.clone(), run_id, is_duplicate: true };
+        match (conflict, signal, update) {
+            (IdConflictPolicy::Fail, _, _) => Err(ApiError::AlreadyStarted { workflow_id, run_id }),
+            (IdConflictPolicy::UseExisting, None, None) => Ok(Some((open(run_id), None))),
+            (IdConflictPolicy::UseExisting, Some(signal), _) => {
                 let taken = self.send_signal(&run, Arc::clone(signal), new_run.request_id.clone()).await;
-                Ok(if_open(taken)?.map(|taken| Started {
-                    workflow_id,
-                    run_id: taken.run_id,
-                    is_duplicate: true,
-                }))
+                Ok(if_open(taken)?.map(|taken| (open(taken.run_id), None)))
             }
-            (IdConflictPolicy::TerminateExisting, _) => {
+            (IdConflictPolicy::UseExisting, None, Some(update)) => {
+                let operation = Operation::Update;
+                let request = new_run.request_id.clone().map(|request_id| Request { operation, request_id });
+                let update = self.send_update(&run, update, request.as_ref()).await;
+                Ok(if_open(update)?.map(|update| (open(update.key.run_id), Some(update))))
+            }
+            (IdConflictPolicy::TerminateExisting, _, _) => {
                 let reason = "another run starts under its workflow id".to_owned();
                 if_open(self.terminate(StopRequest { run, reason, request_id: None }).await)?;
                 Ok(None)
@@ -177,6 +231,19 @@ impl Host {
         }
         let Details { search_attributes, memo } = &request.details;
         search_attributes.check().and_then(|()| memo.check()).map_err(ApiError::InvalidInput)?;
+        if let Some(StartUpdate { name, input, headers: _, update_id }) = &request.update {
+            check_update(&self.parts.limits, name, input, update_id.as_deref())?;
+            let wrong = match (&request.signal, conflict) {
+                (Some(_), _) => "a start brings a signal or an update, not both",
+                (None, IdConflictPolicy::Fail) => {
+                    "a start with an update is for an open run too: its id_conflict_policy cannot be fail"
+                }
+                (None, IdConflictPolicy::UseExisting | IdConflictPolicy::TerminateExisting) => "",
+            };
+            if !wrong.is_empty() {
+                return Err(ApiError::InvalidInput(wrong.to_owned()));
+            }
+        }
         let ids = [
             ("workflow_id", request.workflow_id.as_ref().map(|id| id.0.as_str())),
             ("workflow_type", Some(request.workflow_type.as_str())),
@@ -221,15 +288,30 @@ struct Beginning {
     new_run: NewRun,
     signal: Option<Arc<SignalReceived>>,
     terms: Terms,
+    update: Option<Arc<UpdateAdmitted>>,
 }
 
 impl Beginning {
-    fn new(key: &RunKey, request: StartRequest, workflow_id: WorkflowId, digest: Digest, seed: Seed) -> Self {
-        let if_open = match (request.id_conflict, &request.signal) {
-            (_, Some(_)) => IfOpen::Signalled,
-            (IdConflictPolicy::UseExisting, None) => IfOpen::Used,
-            (IdConflictPolicy::Fail | IdConflictPolicy::TerminateExisting, None) => IfOpen::Refused,
+    /// `new_update_id` is for an update that nothing names.
+    fn new(
+        key: &RunKey,
+        request: StartRequest,
+        workflow_id: WorkflowId,
+        digest: Digest,
+        seed: Seed,
+        new_update_id: &str,
+    ) -> Self {
+        let if_open = match (request.id_conflict, &request.signal, &request.update) {
+            (_, Some(_), _) => IfOpen::Signalled,
+            (_, None, Some(_)) => IfOpen::Updated,
+            (IdConflictPolicy::UseExisting, None, None) => IfOpen::Used,
+            (IdConflictPolicy::Fail | IdConflictPolicy::TerminateExisting, None, None) => IfOpen::Refused,
         };
+        let update = request.update.map(|StartUpdate { name, input, headers, update_id }| {
+            let update_id = update_id.or_else(|| request.request_id.clone());
+            let update_id = update_id.unwrap_or_else(|| new_update_id.to_owned());
+            Arc::new(UpdateAdmitted { update_id, name, input, headers })
+        });
         let new_run = NewRun {
             workflow_id: workflow_id.clone(),
             workflow_type: request.workflow_type.clone(),
@@ -264,6 +346,6 @@ impl Beginning {
             memo,
         };
         let signal = request.signal.map(Arc::new);
-        Self { started: Arc::new(started), new_run, signal, terms: request.terms }
+        Self { started: Arc::new(started), new_run, signal, update, terms: request.terms }
     }
 }

@@ -13,6 +13,7 @@ use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, RunId, WorkflowId};
 use everfold_core::lifetime::Lifetime;
 use everfold_core::machine::RunState;
+use everfold_core::machine::update::UpdateStage;
 use everfold_core::payload::Payload;
 
 use super::Parts;
@@ -206,11 +207,10 @@ fn next_run(
     };
     let details = first.details();
     let carried = match kinship {
-        Kinship::Successor => state.signals().unread(),
+        Kinship::Successor => carried(state),
         Kinship::Detached | Kinship::Child => Vec::new(),
     };
-    let signals = carried.into_iter().map(|(_, signal)| Input::SignalReceived(Arc::clone(signal)));
-    let inputs = [Input::WorkflowStarted(Arc::new(first))].into_iter().chain(signals);
+    let inputs = [Input::WorkflowStarted(Arc::new(first))].into_iter().chain(carried);
     Ok(NextRun {
         run_id,
         new_run: NewRun {
@@ -228,6 +228,18 @@ fn next_run(
         inputs: inputs.map(|input| InboxInput { received_at: now, input }).collect(),
         kinship,
     })
+}
+
+/// What the run leaves to the one that goes on from it: signals that were not read and updates that were not accepted,
+/// in the order of arrival.
+fn carried(state: &RunState) -> Vec<Input> {
+    let signals = state.signals().unread().into_iter();
+    let signals = signals.map(|(id, signal)| (*id, Input::SignalReceived(Arc::clone(signal))));
+    let updates = state.updates().open().filter(|(_, open)| open.stage == UpdateStage::Admitted);
+    let updates = updates.map(|(id, open)| (id, Input::UpdateAdmitted(Arc::clone(&open.update))));
+    let mut carried: Vec<_> = signals.chain(updates).collect();
+    carried.sort_by_key(|(id, _)| *id);
+    carried.into_iter().map(|(_, input)| input).collect()
 }
 
 /// The component that new runs of a type start on.

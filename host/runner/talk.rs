@@ -1,4 +1,4 @@
-//! Talking to a run: signals, requests to cancel, termination.
+//! Talking to a run: signals, requests to cancel, termination, and how an update gets there.
 //!
 //! A request goes into the mailbox of the run that is open when it comes, and is answered after the
 //! commit that put it into the history or the inbox. A run that closed meanwhile answers that it did; who
@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use everfold_core::decision::{Operation, Request};
 use everfold_core::event::{Input, SignalReceived, WorkflowCancelRequested};
-use everfold_core::ids::RunId;
+use everfold_core::failure::Failure;
+use everfold_core::ids::{EventId, RunId};
 use everfold_core::limits::Limits;
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::api::{Acknowledged, ApiError, RunRef, SignalRequest, StopRequest};
 use super::run::{Message, Talk};
+use super::updates::rejected;
 use super::{Host, LONGEST_ID, internal};
 
 /// The longest reason, in bytes.
@@ -39,6 +41,16 @@ pub(super) type Answer = Result<Taken, Refusal>;
 pub(super) struct Taken {
     pub(super) run_id: RunId,
     pub(super) is_duplicate: bool,
+    /// No earlier event has anything to say of it.
+    pub(super) from: EventId,
+}
+
+/// What came of a request to a run.
+pub(super) enum Reached {
+    /// The run did it.
+    Taken(Taken),
+    /// No such run is open; this one was meant.
+    Closed(RunId),
 }
 
 /// The run did nothing.
@@ -46,6 +58,8 @@ pub(super) struct Taken {
 pub(super) enum Refusal {
     /// It has closed.
     Closed,
+    /// Its code refuses the update.
+    Rejected(Failure),
     /// It was sent all that it may be sent.
     Limit(String),
     /// The store or the host cannot do it now.
@@ -104,26 +118,39 @@ impl Host {
         request_id: Option<String>,
     ) -> Result<Acknowledged, ApiError> {
         check_request_id(request_id.as_deref())?;
-        let stopping = || ApiError::Busy("the host is stopping".to_owned());
         let request = request_id.map(|request_id| Request { operation, request_id });
+        match self.reach(run, &ask, request.as_ref()).await? {
+            Reached::Taken(Taken { run_id, is_duplicate, from: _ }) => {
+                Ok(Acknowledged { workflow_id: run.workflow_id.clone(), run_id, is_duplicate })
+            }
+            Reached::Closed(run_id) => self.closed(run, run_id, request.as_ref()).await,
+        }
+    }
+
+    /// Asks the run that is meant, and the next one if that has closed meanwhile.
+    pub(super) async fn reach(
+        &self,
+        run: &RunRef,
+        ask: &Ask,
+        request: Option<&Request>,
+    ) -> Result<Reached, ApiError> {
+        let stopping = || ApiError::Busy("the host is stopping".to_owned());
         let _admitted = self.parts.admit_write()?;
         loop {
             // Asked each time: a host that cannot go on closes its runs, and the store does not.
             self.readiness()?;
             let row = self.row(run).await?;
             if row.status != RunStatus::Running {
-                return self.closed(run, row.key.run_id, request.as_ref()).await;
+                return Ok(Reached::Closed(row.key.run_id));
             }
             let (reply, answered) = oneshot::channel();
-            let talk = Talk { ask: ask.clone(), request: request.clone(), reply };
+            let talk = Talk { ask: ask.clone(), request: request.cloned(), reply };
             self.parts.send(&row.key, Message::Talk(Box::new(talk)));
             match answered.await.map_err(|_| stopping())? {
-                Ok(Taken { run_id, is_duplicate }) => {
-                    let workflow_id = run.workflow_id.clone();
-                    return Ok(Acknowledged { workflow_id, run_id, is_duplicate });
-                }
+                Ok(taken) => return Ok(Reached::Taken(taken)),
                 // It closed meanwhile: another run may be open under the workflow id now.
                 Err(Refusal::Closed) => {}
+                Err(Refusal::Rejected(failure)) => return Err(rejected(failure)),
                 Err(Refusal::Limit(reason)) => return Err(ApiError::LimitExceeded(reason)),
                 Err(Refusal::Busy(reason)) => return Err(ApiError::Busy(reason)),
             }
@@ -144,11 +171,16 @@ impl Host {
                 return Ok(Acknowledged { workflow_id, run_id, is_duplicate: true });
             }
         }
-        Err(ApiError::NotFound(match run.run_id {
-            Some(_) => format!("run {closed} of workflow {} has closed", run.workflow_id),
-            None => format!("workflow {} has no open run", run.workflow_id),
-        }))
+        Err(has_closed(run, closed))
     }
+}
+
+/// What a caller is told who means no open run.
+pub(super) fn has_closed(run: &RunRef, closed: RunId) -> ApiError {
+    ApiError::NotFound(match run.run_id {
+        Some(_) => format!("run {closed} of workflow {} has closed", run.workflow_id),
+        None => format!("workflow {} has no open run", run.workflow_id),
+    })
 }
 
 /// Whether a signal may be sent at all.

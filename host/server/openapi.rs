@@ -48,6 +48,8 @@ pub(super) const CODES: &str = "x-codes";
         workflows::look::export,
         workflows::talk::signal,
         workflows::talk::query,
+        workflows::update::update,
+        workflows::update::outcome,
         workflows::talk::cancel,
         workflows::talk::terminate,
         workflows::activities::pause,

@@ -186,7 +186,7 @@ async fn a_bad_body_is_a_problem() {
     422 invalid_input: invalid length 0, expected an object with at least `workflow_type` at line 1 column 2
     422 invalid_input: missing field `workflow_type` at line 1 column 2
     422 invalid_input: workflow_type: invalid type: integer `7`, expected a string at line 1 column 18
-    422 invalid_input: wait: unknown field `wait`, expected one of `workflow_type`, `workflow_id`, `input`, `request_id`, `digest`, `headers`, `id_reuse_policy`, `id_conflict_policy`, `signal`, `execution_timeout_ms`, `run_timeout_ms`, `start_delay_ms`, `retry_policy`, `search_attributes`, `memo` at line 1 column 27
+    422 invalid_input: wait: unknown field `wait`, expected one of `workflow_type`, `workflow_id`, `input`, `request_id`, `digest`, `headers`, `id_reuse_policy`, `id_conflict_policy`, `signal`, `execution_timeout_ms`, `run_timeout_ms`, `start_delay_ms`, `retry_policy`, `search_attributes`, `memo`, `update` at line 1 column 27
     422 invalid_input: digest: not a digest of 64 hexadecimal digits: Odd number of digits at line 1 column 36
     422 invalid_input: workflow_type: 1 to 1000 bytes without control characters, and not `.` or `..`
     422 invalid_input: workflow_id: 1 to 1000 bytes without control characters, and not `.` or `..`

@@ -16,7 +16,9 @@ use everfold_core::divergence::Nondeterminism;
 use everfold_core::event::Event;
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, EventId, Namespace, RunId, Timestamp, WorkflowId};
+use everfold_core::limits::LimitKind;
 use everfold_core::machine::RunStatus;
+use everfold_core::machine::update::UpdateStage;
 use everfold_core::retry::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -34,7 +36,9 @@ pub use schedules::{
     BackfillBody, PauseBody, Schedule, ScheduleAction, ScheduleBody, ScheduleCounts, ScheduleList,
     SchedulePolicies, ScheduleUpdateBody, ScheduledRun, TriggerBody,
 };
-pub use talk::{Acknowledged, QueryBody, QueryResult, SignalBody, StopBody};
+pub use talk::{
+    Acknowledged, QueryBody, QueryResult, SignalBody, StopBody, UpdateBody, UpdateEnd, UpdateResult,
+};
 pub use versions::{
     Candidate, PromoteBody, Route, Routed, Routing, RoutingBody, TypeVersions, UpgradeBody, Version,
     WorkflowTypes,
@@ -75,7 +79,8 @@ pub struct StartBody {
     #[schema(value_type = Option<shapes::IdReusePolicy>)]
     pub id_reuse_policy: Option<IdReusePolicy>,
     /// What becomes of a run that is open under the workflow id: the start is refused, answers with that run, or
-    /// terminates it first. If absent `fail`, and `use_existing` with a signal, which allows no `fail`.
+    /// terminates it first. If absent `fail`, and `use_existing` with a signal or an update, which
+    /// allow no `fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<shapes::IdConflictPolicy>)]
     pub id_conflict_policy: Option<IdConflictPolicy>,
@@ -106,6 +111,10 @@ pub struct StartBody {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = HashMap<String, Value>)]
     pub memo: Map<String, Value>,
+    /// An update that the new run is sent behind its beginning, or that the open one is sent; not beside a signal.
+    /// `wait` is for it then, and not for the run's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<StartUpdate>,
 }
 
 /// The signal of a start.
@@ -124,6 +133,30 @@ pub struct StartSignal {
     pub headers: Map<String, Value>,
 }
 
+/// The update of a start.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartUpdate {
+    /// Its name.
+    #[schema(min_length = 1, max_length = 1000)]
+    pub name: String,
+    /// What it says; `null` if absent.
+    #[serde(default)]
+    pub input: Value,
+    /// Named values beside the input.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = HashMap<String, Value>)]
+    pub headers: Map<String, Value>,
+    /// De-duplicates: the same id for the same run is one update. If absent the `request_id`, else a new UUIDv7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 1000)]
+    pub update_id: Option<String>,
+    /// The stage to wait for; `completed` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::UpdateStage>)]
+    pub wait_for: Option<UpdateStage>,
+}
+
 /// A started run, and its end if it was waited for.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Started {
@@ -137,6 +170,9 @@ pub struct Started {
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = shapes::StandingIfWaited)]
     pub standing: Option<Standing>,
+    /// How far its update is; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateResult>,
 }
 
 /// How a run stands, with its end if it has ended.
@@ -233,6 +269,8 @@ pub struct Description {
     pub times_out_at: Option<Timestamp>,
     /// Signals that its code has not taken, in order.
     pub unread_signals: Vec<UnreadSignal>,
+    /// Updates that are not answered, in order; those in the inbox last.
+    pub pending_updates: Vec<PendingUpdate>,
     /// Whether somebody asked it to cancel.
     pub cancel_requested: bool,
     /// Inputs that wait in its inbox.
@@ -245,6 +283,8 @@ pub struct Description {
     #[serde(default)]
     #[schema(value_type = HashMap<String, Value>)]
     pub memo: Map<String, Value>,
+    /// The limits of which it has used 80 % or more. At a limit it blocks, or what it is sent is refused.
+    pub near_limits: Vec<NearLimit>,
 }
 
 /// Why a run is blocked: a fault of its code.
@@ -329,6 +369,36 @@ pub struct UnreadSignal {
     pub received_event_id: EventId,
     /// Which signal.
     pub name: String,
+}
+
+/// A limit that a run is near to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NearLimit {
+    /// `history_events`, `history_bytes`, `payload_bytes`, `pending_activities`, `signals`,
+    /// `pending_external_requests`, `pending_children` or `pending_updates`.
+    #[schema(value_type = String)]
+    pub limit: LimitKind,
+    /// How much of it is used.
+    pub used: u64,
+    /// The limit itself.
+    pub most: u64,
+    /// The same for people, with what to do about it.
+    pub message: String,
+}
+
+/// An update that is not answered.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PendingUpdate {
+    /// The event that brought it; null while it waits in the inbox.
+    #[schema(value_type = Option<u64>, minimum = 1, required)]
+    pub admitted_event_id: Option<EventId>,
+    /// Its id.
+    pub update_id: String,
+    /// Which update.
+    pub name: String,
+    /// `admitted` or `accepted`.
+    #[schema(value_type = shapes::UpdateStage)]
+    pub stage: UpdateStage,
 }
 
 /// A page of the list of runs.

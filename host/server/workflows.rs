@@ -5,6 +5,7 @@ pub(super) mod list;
 pub(super) mod look;
 pub(super) mod start;
 pub(super) mod talk;
+pub(super) mod update;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -33,6 +34,7 @@ pub(super) fn routes(payload_bytes: usize) -> Router<Served> {
         .route("/api/v1/workflows/{workflow_id}/result", get(look::result))
         .route("/api/v1/workflows/{workflow_id}/export", get(look::export))
         .route("/api/v1/workflows/{workflow_id}/signals/{name}", post(talk::signal))
+        .route("/api/v1/workflows/{workflow_id}/updates/{update}", post(update::update).get(update::outcome))
         .route("/api/v1/workflows/{workflow_id}/queries/{name}", post(talk::query))
         .route("/api/v1/workflows/{workflow_id}/cancel", post(talk::cancel))
         .route("/api/v1/workflows/{workflow_id}/terminate", post(talk::terminate))

@@ -147,7 +147,8 @@ pub(super) const INBOX_HAND_OVER: &str = "\
     INSERT INTO inbox (run_id, namespace, received_at, input_type, input) \
     SELECT $1, namespace, received_at, input_type, input FROM inbox \
     WHERE run_id = $2 AND \
-        input_type IN ('SignalReceived', 'WorkflowCancelRequested', 'WorkflowTerminated') ORDER BY seq";
+        input_type IN ('SignalReceived', 'WorkflowCancelRequested', 'WorkflowTerminated', 'UpdateAdmitted') \
+    ORDER BY seq";
 
 /// A component. No row: it is there already.
 pub(super) const COMPONENT_PUT: &str = "\

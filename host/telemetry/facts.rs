@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use everfold_core::decision::{BlockChange, Blocked, Closed, Decision};
 use everfold_core::event::{Event, EventKind, Input, Note, WorkflowStarted};
 use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp, WorkflowId};
+use everfold_core::limits::Usage;
 
 use super::trace::RunTrace;
 use crate::guest::Observation;
@@ -82,7 +83,8 @@ impl RunNames {
             | Input::ChildWorkflowStarted(_)
             | Input::ChildWorkflowStartFailed(_)
             | Input::ChildWorkflowCompleted(_)
-            | Input::ChildWorkflowFailed(_) => None,
+            | Input::ChildWorkflowFailed(_)
+            | Input::UpdateAdmitted(_) => None,
         }
     }
 }
@@ -141,7 +143,8 @@ impl Folding {
     /// It is folded; the guest said `observations` meanwhile.
     #[must_use]
     pub fn end(self, observations: Vec<Observation>) -> Folded {
-        Folded { waited: self.waited, at: self.at, took: self.began.elapsed(), observations }
+        let took = self.began.elapsed();
+        Folded { waited: self.waited, at: self.at, took, observations, near: Vec::new() }
     }
 }
 
@@ -152,6 +155,8 @@ pub struct Folded {
     pub(super) at: Timestamp,
     pub(super) took: Duration,
     pub(super) observations: Vec<Observation>,
+    /// Limits that the run came near to by it.
+    pub near: Vec<Usage>,
 }
 
 /// What an input of a decision tells beside the activation itself.
@@ -160,6 +165,7 @@ pub(super) enum Told {
     Nothing,
     Started,
     SignalReceived(String),
+    UpdateAdmitted(String),
     CancelRequested(String),
 }
 
@@ -227,6 +233,7 @@ impl Told {
         match input {
             Input::WorkflowStarted(_) => Self::Started,
             Input::SignalReceived(signal) => Self::SignalReceived(signal.name.clone()),
+            Input::UpdateAdmitted(update) => Self::UpdateAdmitted(update.name.clone()),
             Input::WorkflowCancelRequested(request) => Self::CancelRequested(request.reason.clone()),
             Input::ActivityCompleted(_)
             | Input::ActivityFailed(_)

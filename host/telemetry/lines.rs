@@ -10,6 +10,7 @@
 use everfold_core::decision::{Blocked, Closed, Outcome};
 use everfold_core::failure::Failure;
 use everfold_core::ids::{Digest, RunId, Timestamp};
+use everfold_core::limits::Usage;
 use everfold_core::machine::RunStatus;
 
 use super::attempts::AttemptNames;
@@ -74,6 +75,15 @@ pub(super) fn healed(names: &RunNames) {
 
 pub(super) fn moved(names: &RunNames, from: Digest) {
     run_line!(info, names, from = from.short(), "a run moved to another version");
+}
+
+pub(super) fn near_limit(names: &RunNames, usage: &Usage) {
+    let Usage { limit, used, most } = *usage;
+    run_line!(warn, names, limit = limit.name(), used, most, reason = %usage, "a run comes near to a limit");
+}
+
+pub(super) fn update_admitted(names: &RunNames, update: &str) {
+    run_line!(debug, names, update, "a run admitted an update");
 }
 
 pub(super) fn signal_received(names: &RunNames, signal: &str) {

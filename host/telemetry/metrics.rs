@@ -67,7 +67,9 @@ metrics! {
     RUN_BLOCKS = "everfold_run_blocks_total", Counter, "How often a run became blocked, by the kind of fault.";
     RUN_HEALS = "everfold_run_heals_total", Counter, "How often a blocked run went on.";
     RUN_MOVES = "everfold_run_moves_total", Counter, "Runs that moved to another version, by the version that they moved to.";
+    LIMIT_WARNINGS = "everfold_run_limit_warnings_total", Counter, "How often a run came near to a limit, by which.";
     SIGNALS = "everfold_signals_received_total", Counter, "Signals in the histories of runs.";
+    UPDATES = "everfold_updates_admitted_total", Counter, "Updates in the histories of runs.";
     QUERIES = "everfold_queries_total", Counter, "Questions to runs, by how they were answered.";
     ACTIVATION_WAIT = "everfold_activation_schedule_to_start_seconds", Seconds,
         "From the arrival of an input until its folding begins.";

@@ -276,6 +276,7 @@ impl TestEnvironment {
             id_conflict: IdConflictPolicy::default(),
             signal: None,
             terms: Terms::default(),
+            update: None,
             details: Details::new(),
         }
     }

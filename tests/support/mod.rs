@@ -17,7 +17,7 @@ use everfold::clock::Clock;
 use everfold::guest::{CodeCache, Engine, EngineSettings};
 use everfold::runner::api::{
     Acknowledged, ApiError, Description, IdConflictPolicy, IdReusePolicy, QueryRequest, RunRef, RunResult,
-    SignalRequest, StartRequest, Started, StopRequest, Terms,
+    SignalRequest, StartRequest, Started, StopRequest, Terms, UpdateProgress, UpdateRequest,
 };
 use everfold::runner::{Host, HostParts, HostSettings};
 use everfold::store::{CommitError, Store};
@@ -28,6 +28,7 @@ use everfold_core::command::Command;
 use everfold_core::decision::Outcome;
 use everfold_core::event::{Event, EventKind, Input};
 use everfold_core::ids::{Namespace, RunId, WorkflowId};
+use everfold_core::machine::update::UpdateStage;
 use everfold_core::payload::Payload;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -174,6 +175,18 @@ impl TestHost {
         self.host.signal(signal(id, name, input)).await
     }
 
+    /// Sends an update under that id and waits for its answer.
+    pub async fn update(
+        &self,
+        id: &str,
+        update_id: &str,
+        name: &str,
+        input: &Value,
+    ) -> Result<UpdateProgress, ApiError> {
+        let admitted = self.host.update(update(id, update_id, name, input)).await?;
+        self.host.update_progress(&admitted, UpdateStage::Completed, PATIENCE).await
+    }
+
     /// Asks a run to cancel.
     pub async fn cancel(&self, id: &str) -> Result<Acknowledged, ApiError> {
         self.host.cancel(stop(id)).await
@@ -228,6 +241,17 @@ pub fn signal(id: &str, name: &str, input: &Value) -> SignalRequest {
     }
 }
 
+/// An update to send.
+pub fn update(id: &str, update_id: &str, name: &str, input: &Value) -> UpdateRequest {
+    UpdateRequest {
+        run: run(id),
+        name: name.to_owned(),
+        input: Payload::json(input).unwrap(),
+        headers: Vec::new(),
+        update_id: Some(update_id.to_owned()),
+    }
+}
+
 /// A request to cancel or to terminate.
 pub fn stop(id: &str) -> StopRequest {
     StopRequest { run: run(id), reason: "enough".to_owned(), request_id: None }
@@ -275,6 +299,7 @@ pub fn request(workflow_type: &str, id: &str, input: &Value) -> StartRequest {
         signal: None,
         terms: Terms::default(),
         details: Details::new(),
+        update: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod sequences;
 mod signals;
 mod talkative;
 mod timers;
+mod updates;
 mod values;
 mod versions;
 
@@ -64,6 +65,17 @@ everfold_guest::export! {
     },
     /// Fails until it is tried as often as it is told, and returns which try it is and how the one before failed.
     "retried" => values::retried,
+    /// Takes changes to a cart until it is checked out, now and then as a new run.
+    "cart" => updates::cart {
+        /// Lets a cart that is closed at first take updates.
+        signal "open",
+        /// How many more or fewer of an article; answers with the new quantity.
+        update "change",
+        /// Prices what is in it; answers with the sum.
+        update "check-out",
+        /// What is in it.
+        query "articles",
+    },
     /// Returns its input at once.
     "echo" => values::echo,
     /// Returns random numbers, a UUID and the time.

@@ -7,7 +7,7 @@
 
 wit_bindgen::generate!({
     path: "../../wit",
-    world: "queryable-workflow-component",
+    world: "updatable-workflow-component",
     pub_export_macro: true,
     default_bindings_module: "everfold_guest::__component::bindings",
     additional_derives: [PartialEq],

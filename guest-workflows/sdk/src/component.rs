@@ -44,7 +44,7 @@ pub fn activate(workflows: &[Workflow], event: Event) {
         None => {
             let workflow = find(workflows, &event.kind);
             let host = Box::new(ComponentHost);
-            *instance = Some(Instance::start(host, event, workflow.body));
+            *instance = Some(Instance::start(host, event, workflow.announced_updates(), workflow.body));
         }
     });
 }
@@ -65,6 +65,24 @@ pub fn query(name: &str, input: &Payload) -> Result<Payload, Vec<FailureLink>> {
         }
     });
     answer.map_err(Failure::into_links)
+}
+
+/// Says whether an update may be admitted to the component's run.
+///
+/// # Errors
+///
+/// A final failure, when no event was folded yet, nobody takes that update, its input does not decode, or its validator
+/// refuses it.
+pub fn validate(name: &str, input: &Payload) -> Result<(), Vec<FailureLink>> {
+    report_panics();
+    let said = INSTANCE.with_borrow(|instance| match instance {
+        Some(instance) => instance.validate(name, input),
+        None => {
+            let message = format!("update `{name}` came before the run's first event");
+            Err(Failure::application(NOT_STARTED, message).non_retryable())
+        }
+    });
+    said.map_err(Failure::into_links)
 }
 
 fn find<'a>(workflows: &'a [Workflow], first: &EventKind) -> &'a Workflow {

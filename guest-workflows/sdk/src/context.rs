@@ -15,6 +15,7 @@ use crate::activity::{Activity, ActivityCall};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::{Cancellation, Shield};
 use crate::child::{ChildCall, ChildWorkflow, StartChild};
+use crate::condition::Condition;
 use crate::continue_as_new::ContinueAsNew;
 use crate::details;
 use crate::external::ExternalWorkflow;
@@ -28,6 +29,7 @@ use crate::run::Run;
 use crate::signal::SignalReceiver;
 use crate::time::Timestamp;
 use crate::timer::Timer;
+use crate::update::{UpdateHandler, are_finished};
 
 pub use crate::bindings::exports::everfold::workflow::workflow::WorkflowRef;
 
@@ -71,8 +73,58 @@ impl Context {
         self.run.queries().borrow_mut().register(name, handler);
     }
 
+    /// Takes updates of that name from now on, each by a handler of its own beside the workflow: it may call activities
+    /// and wait, and what it returns, or fails with, is what the caller gets. Handlers and workflow share state in an
+    /// `Rc<RefCell<…>>` or `Rc<Cell<…>>`. The latest handler under a name counts.
+    ///
+    /// Updates that came before wait if the name is announced in [`export!`](crate::export!); others are refused. When
+    /// the workflow returns before a handler has, the caller gets a failure of type `AcceptedUpdateCompletedWorkflow`:
+    /// [`all_handlers_finished`](Self::all_handlers_finished) waits for them.
+    pub fn on_update<I, O, E, F>(&self, name: impl Into<String>, handle: impl Fn(I) -> F + 'static)
+    where
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: Into<Failure> + 'static,
+        F: Future<Output = Result<O, E>> + 'static,
+    {
+        self.on_validated_update(name, |_: &I| Ok::<(), Failure>(()), handle);
+    }
+
+    /// The same with a validator, which says whether an update may be admitted. It is asked before anything is
+    /// recorded, of a copy of the run: it looks, and must change nothing. What it refuses leaves no trace, and the
+    /// caller gets its failure. So does one whose input does not decode.
+    pub fn on_validated_update<I, O, E, V, F>(
+        &self,
+        name: impl Into<String>,
+        validate: impl Fn(&I) -> Result<(), V> + 'static,
+        handle: impl Fn(I) -> F + 'static,
+    ) where
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: Into<Failure> + 'static,
+        V: Into<Failure>,
+        F: Future<Output = Result<O, E>> + 'static,
+    {
+        let name = name.into();
+        let handler = UpdateHandler::new(name.clone(), validate, handle);
+        self.run.updates().borrow_mut().register(name, handler);
+    }
+
+    /// Waits until that holds: for what update handlers, or other branches of the workflow, bring about. It is looked
+    /// at whenever an event has been folded.
+    pub fn wait_condition(&self, holds: impl Fn() -> bool + 'static) -> Condition {
+        Condition::new(Rc::clone(&self.run), holds)
+    }
+
+    /// Waits until no handler of an update is at work: before the workflow returns, or goes on as a new run.
+    pub fn all_handlers_finished(&self) -> Condition {
+        let run = Rc::downgrade(&self.run);
+        self.wait_condition(move || run.upgrade().is_none_or(|run| are_finished(&run)))
+    }
+
     /// Describes a new run of the same workflow type that goes on from this one under its workflow id;
-    /// the workflow [stops](crate::Stop) by returning it as its error. Unread signals go over.
+    /// the workflow [stops](crate::Stop) by returning it as its error. Unread signals, and updates that were
+    /// not accepted, go over.
     ///
     /// # Panics
     ///

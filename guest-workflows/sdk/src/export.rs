@@ -23,7 +23,7 @@
 ///
 /// A workflow is an `async fn(Context, I) -> Result<O, E>`, where `E` is [`Failure`](crate::Failure) or
 /// anything else that becomes a [`Stop`](crate::Stop). What it takes and answers is listed behind it, for
-/// people: the list changes nothing about what the workflow does. Once for each crate; natively the macro
+/// people; an update that is listed may come before the workflow has a handler for it, and waits. Once for each crate; natively the macro
 /// only checks types.
 #[macro_export]
 macro_rules! export {
@@ -75,11 +75,14 @@ macro_rules! __handler_kind {
     (query) => {
         $crate::__component::HandlerKind::Query
     };
+    (update) => {
+        $crate::__component::HandlerKind::Update
+    };
     ($other:ident) => {
         ::std::compile_error!(::std::concat!(
             "`",
             ::std::stringify!($other),
-            "`: a handler is a `signal` or a `query`"
+            "`: a handler is a `signal`, a `query` or an `update`"
         ))
     };
 }
@@ -106,6 +109,16 @@ macro_rules! __export_component {
                 input: $crate::Payload,
             ) -> ::std::result::Result<$crate::Payload, $crate::__component::FailureLinks> {
                 $crate::__component::query(&name, &input)
+            }
+        }
+
+        impl $crate::__component::UpdateGuest for Component {
+            fn validate(
+                name: ::std::string::String,
+                input: $crate::Payload,
+                _: ::std::vec::Vec<$crate::__component::Header>,
+            ) -> ::std::result::Result<(), $crate::__component::FailureLinks> {
+                $crate::__component::validate(&name, &input)
             }
         }
 

@@ -31,6 +31,10 @@ pub(crate) trait Host {
 
     fn take_signal(&self, name: &str) -> Option<Signal>;
 
+    fn accept_update(&self, admitted: EventId);
+
+    fn complete_update(&self, admitted: EventId, outcome: Result<&Payload, &[FailureLink]>);
+
     fn continue_as_new(&self, next: &ContinueAsNew);
 
     fn start_detached_workflow(&self, workflow_type: &str, workflow_id: &str, input: &Payload);
@@ -88,6 +92,14 @@ impl Host for ComponentHost {
 
     fn take_signal(&self, name: &str) -> Option<Signal> {
         imports::take_signal(name)
+    }
+
+    fn accept_update(&self, admitted: EventId) {
+        imports::accept_update(admitted);
+    }
+
+    fn complete_update(&self, admitted: EventId, outcome: Result<&Payload, &[FailureLink]>) {
+        imports::complete_update(admitted, outcome);
     }
 
     fn continue_as_new(&self, next: &ContinueAsNew) {

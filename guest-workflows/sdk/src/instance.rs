@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use crate::activity::ActivityErrorKind;
+use crate::bindings::everfold::workflow::types::EventId;
 use crate::bindings::exports::everfold::workflow::workflow::{ActivityClosedBadly, Event, EventKind};
 use crate::context::Context;
 use crate::continue_as_new::Stop;
@@ -18,6 +19,7 @@ use crate::host::Host;
 use crate::payload::Payload;
 use crate::run::{ActivityOutcome, ChildOutcome, ChildStart, Run, TimerOutcome};
 use crate::time::Timestamp;
+use crate::update::{Answering, refuse};
 use crate::workflow::Body;
 
 /// A run between two events.
@@ -25,11 +27,40 @@ pub(crate) struct Instance {
     run: Rc<Run>,
     /// The workflow's future; none once the run has closed.
     body: Option<Body>,
+    task: Task,
+    /// The handlers of updates that are at work, in the order of admission.
+    handlers: Vec<Handler>,
+    /// The updates that the component says it takes.
+    announced: Vec<&'static str>,
+}
+
+/// The handler of an update at work.
+struct Handler {
+    admitted: EventId,
+    answering: Answering,
+    task: Task,
+}
+
+/// Whether a future is to be polled.
+struct Task {
     flag: Arc<WakeFlag>,
     waker: Waker,
 }
 
-/// Whether anything in the workflow's future was woken since it was last polled.
+impl Task {
+    /// One that is to be polled for the first time.
+    fn new() -> Self {
+        let flag = Arc::new(WakeFlag(AtomicBool::new(true)));
+        Self { waker: Waker::from(Arc::clone(&flag)), flag }
+    }
+
+    /// Whether it was woken since it was last polled.
+    fn take(&self) -> bool {
+        self.flag.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Whether anything in a future was woken since it was last polled.
 struct WakeFlag(AtomicBool);
 
 impl Wake for WakeFlag {
@@ -51,6 +82,7 @@ impl Instance {
     pub(crate) fn start(
         host: Box<dyn Host>,
         first: Event,
+        announced: Vec<&'static str>,
         body: impl FnOnce(Context, Payload) -> Body,
     ) -> Self {
         let EventKind::WorkflowStarted(started) = first.kind else {
@@ -58,12 +90,12 @@ impl Instance {
         };
         let (run, input) = Run::start(host, Timestamp::from_unix_ms(first.time), started);
         let run = Rc::new(run);
-        let flag = Arc::new(WakeFlag(AtomicBool::new(true)));
         let mut instance = Self {
             body: Some(body(Context::new(Rc::clone(&run)), input)),
             run,
-            waker: Waker::from(Arc::clone(&flag)),
-            flag,
+            task: Task::new(),
+            handlers: Vec::new(),
+            announced,
         };
         instance.poll_until_idle();
         instance
@@ -72,7 +104,7 @@ impl Instance {
     /// Folds one further event.
     pub(crate) fn activate(&mut self, event: Event) {
         self.run.set_now(Timestamp::from_unix_ms(event.time));
-        self.deliver(event.kind);
+        self.deliver(event.id, event.kind);
         self.poll_until_idle();
     }
 
@@ -87,7 +119,19 @@ impl Instance {
         self.run.answering(|| handler(input))
     }
 
-    fn deliver(&self, kind: EventKind) {
+    /// Says whether an update may be admitted to the run as it stands.
+    ///
+    /// # Errors
+    ///
+    /// A final failure, when nobody takes that update, its input does not decode, or its validator refuses it.
+    pub(crate) fn validate(&self, name: &str, input: &Payload) -> Result<(), Failure> {
+        // The table is not held while the validator looks: that is the author's code.
+        let handler = self.run.updates().borrow().validator(name, &self.announced)?;
+        let Some(handler) = handler else { return Ok(()) };
+        self.run.answering(|| handler.validate(input))
+    }
+
+    fn deliver(&self, id: EventId, kind: EventKind) {
         match kind {
             EventKind::WorkflowStarted(_) => panic!("the run was started twice"),
             EventKind::WorkflowCancelRequested(request) => {
@@ -111,6 +155,7 @@ impl Instance {
                 self.run.close_timer(fired.started_event_id, TimerOutcome::Fired);
             }
             EventKind::SignalReceived(received) => self.run.announce_signal(&received.name),
+            EventKind::UpdateAdmitted(update) => self.run.updates().borrow_mut().admit(id, update),
             EventKind::ExternalRequestCompleted(closed) => {
                 self.run.close_external(closed.command_event_id, Ok(()));
             }
@@ -134,7 +179,7 @@ impl Instance {
                 self.run.close_child(closed.command_event_id, outcome);
             }
             // A workflow written with this SDK cannot have asked for any of these.
-            EventKind::UpdateAdmitted(_) | EventKind::Other(_) => {}
+            EventKind::Other(_) => {}
         }
     }
 
@@ -144,19 +189,85 @@ impl Instance {
         self.run.close_activity(closed.scheduled_event_id, outcome);
     }
 
+    /// Polls what is awake until nothing is: handlers in the order of admission, then the workflow. When all is at
+    /// rest, conditions are looked at.
     fn poll_until_idle(&mut self) {
-        while self.flag.0.swap(false, Ordering::Relaxed) {
-            let Some(body) = &mut self.body else { return };
-            let mut task = TaskContext::from_waker(&self.waker);
-            if let Poll::Ready(result) = body.as_mut().poll(&mut task) {
-                self.close(result);
+        while self.body.is_some() {
+            let moved = self.begin_updates() | self.poll_handlers() | self.poll_body();
+            if !moved && !self.wake_conditions() {
+                return;
             }
         }
+    }
+
+    /// Takes on the updates that have a handler, each before the next one is validated.
+    fn begin_updates(&mut self) -> bool {
+        let mut begun = false;
+        loop {
+            let next = self.run.updates().borrow_mut().next();
+            let Some((admitted, update, handler)) = next else { return begun };
+            begun = true;
+            self.run.host.accept_update(admitted);
+            // One that waited for its handler is validated only now.
+            let answering = match self.run.answering(|| handler.validate(&update.input)) {
+                Ok(()) => handler.handle(update.input),
+                Err(refused) => refuse(refused),
+            };
+            self.handlers.push(Handler { admitted, answering, task: Task::new() });
+            self.poll_handlers();
+        }
+    }
+
+    fn poll_handlers(&mut self) -> bool {
+        let mut polled = false;
+        let mut at = 0;
+        while let Some(handler) = self.handlers.get_mut(at) {
+            let mut answer = Poll::Pending;
+            if handler.task.take() {
+                polled = true;
+                answer = handler.answering.as_mut().poll(&mut TaskContext::from_waker(&handler.task.waker));
+            }
+            match answer {
+                Poll::Pending => at += 1,
+                Poll::Ready(answer) => {
+                    let done = self.handlers.remove(at);
+                    let answer = answer.as_ref().map_err(Failure::links);
+                    self.run.host.complete_update(done.admitted, answer);
+                    self.run.updates().borrow_mut().done();
+                }
+            }
+        }
+        polled
+    }
+
+    fn poll_body(&mut self) -> bool {
+        let Some(body) = &mut self.body else { return false };
+        if !self.task.take() {
+            return false;
+        }
+        if let Poll::Ready(result) = body.as_mut().poll(&mut TaskContext::from_waker(&self.task.waker)) {
+            self.close(result);
+        }
+        true
+    }
+
+    /// Wakes those whose condition holds; says whether there are any.
+    fn wake_conditions(&self) -> bool {
+        let asleep = self.run.conditions().borrow().asleep();
+        let mut held = false;
+        // The table is not held while a predicate looks: that is the author's code.
+        for (id, _) in asleep.into_iter().filter(|(_, holds)| holds()) {
+            let waker = self.run.conditions().borrow_mut().take(id);
+            held |= waker.is_some();
+            waker.into_iter().for_each(Waker::wake);
+        }
+        held
     }
 
     fn close(&mut self, result: Result<Payload, Stop>) {
         self.run.begin_closing();
         self.body = None;
+        self.handlers.clear();
         let host = &self.run.host;
         match result {
             Ok(result) => host.complete_workflow(&result),

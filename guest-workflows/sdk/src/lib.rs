@@ -76,6 +76,48 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Updates
+//!
+//! An update is a message that is answered. Its handler is an `async` closure beside the workflow, which may call
+//! activities; its validator refuses what must not even be recorded.
+//!
+//! ```
+//! # use std::cell::Cell;
+//! # use std::rc::Rc;
+//! # use everfold_guest::{Context, Failure};
+//! async fn counter(ctx: Context, goal: i64) -> Result<i64, Failure> {
+//!     let sum = Rc::new(Cell::new(0));
+//!     let adding = Rc::clone(&sum);
+//!     ctx.on_validated_update(
+//!         "add",
+//!         |number: &i64| match number {
+//!             0.. => Ok(()),
+//!             _ => Err(Failure::application("Negative", "only what is not negative is added")),
+//!         },
+//!         move |number| {
+//!             let sum = Rc::clone(&adding);
+//!             async move {
+//!                 sum.set(sum.get() + number);
+//!                 Ok::<_, Failure>(sum.get())
+//!             }
+//!         },
+//!     );
+//!     let reached = Rc::clone(&sum);
+//!     ctx.wait_condition(move || reached.get() >= goal).await?;
+//!     ctx.all_handlers_finished().await?;
+//!     Ok(sum.get())
+//! }
+//!
+//! everfold_guest::export! {
+//!     /// Adds what it is told until it has enough.
+//!     "counter" => counter {
+//!         /// A number to add; answers with the sum.
+//!         update "add",
+//!     },
+//! }
+//! # fn main() {}
+//! ```
+//!
 //! # Other runs
 //!
 //! [`Context::external_workflow`] names another run, which can be sent a signal or asked to cancel. The request is
@@ -117,6 +159,7 @@ mod cancellation;
 mod child;
 pub mod collections;
 mod component;
+mod condition;
 mod context;
 mod continue_as_new;
 mod details;
@@ -138,6 +181,7 @@ mod signal;
 pub mod testing;
 mod time;
 mod timer;
+mod update;
 pub mod version;
 mod workflow;
 
@@ -149,6 +193,7 @@ pub use child::{
     Child, ChildCall, ChildError, ChildErrorKind, ChildResult, ChildWorkflow, IdReusePolicy,
     ParentClosePolicy, StartChild, WORKFLOW_ALREADY_STARTED,
 };
+pub use condition::Condition;
 pub use context::{Context, Info, WorkflowRef};
 pub use continue_as_new::{ContinueAsNew, Stop, VersionChoice};
 pub use external::{ExternalError, ExternalRequest, ExternalWorkflow, WORKFLOW_NOT_FOUND};
@@ -162,6 +207,7 @@ pub use saga::Saga;
 pub use signal::{INVALID_SIGNAL, InvalidSignal, Receive, SignalError, SignalReceiver};
 pub use time::Timestamp;
 pub use timer::Timer;
+pub use update::UNKNOWN_UPDATE;
 pub use uuid::Uuid;
 pub use version::DEFAULT_VERSION;
 pub use workflow::INVALID_INPUT;
@@ -172,8 +218,10 @@ pub mod __component {
     pub use crate::__export_component as export;
     pub use crate::bindings;
     pub use crate::bindings::everfold::workflow::types::Failure as FailureLinks;
+    pub use crate::bindings::everfold::workflow::types::Header;
     pub use crate::bindings::exports::everfold::workflow::query::Guest as QueryGuest;
+    pub use crate::bindings::exports::everfold::workflow::update::Guest as UpdateGuest;
     pub use crate::bindings::exports::everfold::workflow::workflow::{Description, Event, Guest};
-    pub use crate::component::{activate, describe, query};
+    pub use crate::component::{activate, describe, query, validate};
     pub use crate::workflow::{Handler, HandlerKind, Workflow, body};
 }

@@ -15,6 +15,7 @@ use crate::bindings::everfold::workflow::types::{CancellationType, EventId};
 use crate::bindings::exports::everfold::workflow::workflow::WorkflowStarted;
 use crate::cancellation::Canceled;
 use crate::child::Request as ChildRequest;
+use crate::condition::Conditions;
 use crate::context::Info;
 use crate::details::Details;
 use crate::failure::Failure;
@@ -25,6 +26,7 @@ use crate::query::Queries;
 use crate::random::generator;
 use crate::signal::Waiters;
 use crate::time::Timestamp;
+use crate::update::Updates;
 
 /// How an activity closed, as the run saw it.
 pub(crate) enum ActivityOutcome {
@@ -73,7 +75,7 @@ enum Phase {
     /// The workflow has returned, or the instance is being dropped: what is dropped from now on
     /// asks for nothing.
     Closing,
-    /// A query is being answered: nothing may change.
+    /// A query is being answered, or an update validated: nothing may change.
     Answering,
 }
 
@@ -92,6 +94,8 @@ pub(crate) struct Run {
     children: RefCell<Operations<ChildOutcome>>,
     signal_waiters: RefCell<Waiters>,
     queries: RefCell<Queries>,
+    updates: RefCell<Updates>,
+    conditions: RefCell<Conditions>,
     cancellation: RefCell<Cancellation>,
     details: Details,
 }
@@ -121,6 +125,8 @@ impl Run {
             children: RefCell::new(Operations::new()),
             signal_waiters: RefCell::default(),
             queries: RefCell::default(),
+            updates: RefCell::default(),
+            conditions: RefCell::default(),
             cancellation: RefCell::new(Cancellation::NotRequested { waiting: Vec::new() }),
         };
         (run, input)
@@ -345,6 +351,14 @@ impl Run {
         &self.queries
     }
 
+    pub(crate) fn updates(&self) -> &RefCell<Updates> {
+        &self.updates
+    }
+
+    pub(crate) fn conditions(&self) -> &RefCell<Conditions> {
+        &self.conditions
+    }
+
     /// Runs `f` as the answer to a query: what is dropped meanwhile asks for nothing.
     pub(crate) fn answering<T>(&self, f: impl FnOnce() -> T) -> T {
         let phase = self.phase.replace(Phase::Answering);
@@ -424,6 +438,8 @@ impl Run {
         }
         let for_signals = self.signal_waiters.borrow_mut().take_all();
         for_signals.into_iter().for_each(Waker::wake);
+        let for_conditions = self.conditions.borrow_mut().take_all();
+        for_conditions.into_iter().for_each(Waker::wake);
         waiting.into_iter().for_each(Waker::wake);
     }
 }

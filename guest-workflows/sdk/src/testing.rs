@@ -33,7 +33,7 @@ use crate::workflow::body;
 
 pub use answer::Answer;
 use host::{ChildState, Script, ScriptedHost};
-pub use host::{Closed, OpenActivity, UnreadSignal};
+pub use host::{Closed, OpenActivity, UnacceptedUpdate, UnreadSignal};
 pub use prepared::Prepared;
 
 /// 2026-01-01T00:00:00Z, the moment at which scripted runs start.
@@ -105,6 +105,12 @@ impl TestRun {
         Prepared::new().described_by(search_attributes, memo)
     }
 
+    /// Prepares a run of a workflow that announces an update in [`export!`](crate::export!).
+    #[must_use]
+    pub fn announcing(update: &'static str) -> Prepared {
+        Prepared::new().announcing(update)
+    }
+
     fn start_on<I, O, E, F>(
         script: Rc<Script>,
         workflow: impl FnOnce(Context, I) -> F + 'static,
@@ -119,7 +125,8 @@ impl TestRun {
         script.describe(&started.search_attributes, &started.memo);
         let event = script.input("WorkflowStarted", EventKind::WorkflowStarted(started));
         let host = Box::new(ScriptedHost(Rc::clone(&script)));
-        let instance = Instance::start(host, event, |ctx, input| body(workflow, ctx, input));
+        let announced = script.announced();
+        let instance = Instance::start(host, event, announced, |ctx, input| body(workflow, ctx, input));
         Self { instance, script }
     }
 
@@ -144,9 +151,18 @@ impl TestRun {
         "run-2".clone_into(&mut started.run_id);
         started.search_attributes = self.script.search_attributes().into_iter().collect();
         started.memo = self.script.memo().into_iter().collect();
-        let mut next = Self::start_on(Script::new(self.script.now_ms()), workflow, started);
+        let script = Script::new(self.script.now_ms());
+        self.script.announced().into_iter().for_each(|update| script.announce(update));
+        let mut next = Self::start_on(script, workflow, started);
         for signal in self.unread_signals() {
             next.signal_payload(&signal.name, signal.input);
+        }
+        for UnacceptedUpdate { update_id, name, input } in self.unaccepted_updates() {
+            // As the real host does: a refusal leaves no trace.
+            if next.script.querying(|| next.instance.validate(&name, &input)).is_ok() {
+                let event = next.script.admit(&update_id, &name, input);
+                next.instance.activate(event);
+            }
         }
         next
     }
@@ -199,6 +215,40 @@ impl TestRun {
     pub fn query(&self, name: &str, input: &(impl Serialize + ?Sized)) -> Result<Value, Failure> {
         let input = encode(input);
         self.script.querying(|| self.instance.query(name, &input)).map(|answer| shown(&answer))
+    }
+
+    /// Sends the run an update under that id. One that its validator refuses leaves no trace.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the validator, or the SDK for it, refuses with.
+    ///
+    /// # Panics
+    ///
+    /// When the validator asks for something, as the real host does, and when JSON cannot hold the input.
+    pub fn update(
+        &mut self,
+        update_id: &str,
+        name: &str,
+        input: &(impl Serialize + ?Sized),
+    ) -> Result<(), Failure> {
+        let input = encode(input);
+        self.script.querying(|| self.instance.validate(name, &input))?;
+        let event = self.script.admit(update_id, name, input);
+        self.instance.activate(event);
+        Ok(())
+    }
+
+    /// How the update of that id was answered, if it was.
+    #[must_use]
+    pub fn update_answer(&self, update_id: &str) -> Option<Result<Value, Failure>> {
+        self.script.update_answer(update_id)
+    }
+
+    /// The updates that the workflow has not accepted, in order of arrival.
+    #[must_use]
+    pub fn unaccepted_updates(&self) -> Vec<UnacceptedUpdate> {
+        self.script.unaccepted_updates()
     }
 
     /// The activities that were asked for and have not closed, in the order of history.

@@ -44,6 +44,12 @@ impl Workflow {
         Self { name, summary, handlers, body }
     }
 
+    /// The updates that it says it takes.
+    pub(crate) fn announced_updates(&self) -> Vec<&'static str> {
+        let updates = self.handlers.iter().filter(|handler| handler.kind == HandlerKind::Update);
+        updates.map(|handler| handler.name).collect()
+    }
+
     pub(crate) fn describe(&self) -> wit::WorkflowType {
         wit::WorkflowType {
             name: self.name.to_owned(),

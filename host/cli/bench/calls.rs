@@ -186,6 +186,7 @@ impl Calls {
             retry_policy: None,
             search_attributes: Map::new(),
             memo: Map::new(),
+            update: None,
         })
     }
 }

@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 
 use everfold::server::wire::{Blocked, Description, End, PendingActivity, PendingChild};
 use everfold_core::ids::Timestamp;
+use everfold_core::machine::update::UpdateStage;
 use jiff::tz::TimeZone;
 use owo_colors::OwoColorize as _;
 use serde_json::{Map, Value};
 
 use super::{counted, cut, duration, ended, failure, frames, local, one_line, relative, status_style};
 
+/// Updates that are named at each stage.
+const MOST_UPDATES: usize = 3;
 /// Columns of a heartbeat's details.
 const LONGEST_DETAILS: usize = 120;
 /// Columns of search attributes, and of a memo.
@@ -44,10 +47,14 @@ pub(in crate::cli) fn text(run: &Description, parting: &[String], now: Timestamp
         ("found by", named_text(&run.search_attributes)),
         ("memo", named_text(&run.memo)),
         ("unread", signals_text(run)),
+        ("updates", updates_text(run)),
         ("cancel", if run.cancel_requested { "requested".to_owned() } else { String::new() }),
     ];
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
         line(&mut text, &format!("  {}  {value}", format!("{name:<9}").dimmed()));
+    }
+    for near in &run.near_limits {
+        line(&mut text, &format!("  {}  {}", "warning  ".yellow(), near.message));
     }
     line(&mut text, "");
     line(&mut text, &sentence(run, now));
@@ -107,6 +114,24 @@ fn signals_text(run: &Description) -> String {
     format!("{count} ({})", names.collect::<Vec<_>>().join(", "))
 }
 
+/// Updates that are not answered, how many at each stage.
+fn updates_text(run: &Description) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for stage in UpdateStage::ALL {
+        let at_stage = run.pending_updates.iter().filter(|update| update.stage == stage);
+        let named: Vec<String> = at_stage
+            .map(|update| format!("{} ({})", one_line(&update.name), one_line(&update.update_id)))
+            .collect();
+        if !named.is_empty() {
+            let more = named.len().saturating_sub(MOST_UPDATES);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let shown: Vec<_> = named.into_iter().take(MOST_UPDATES).collect();
+            told.push(format!("{}: {}{more}", stage.name(), shown.join(", ")));
+        }
+    }
+    told.join("; ")
+}
+
 /// What matters about the run now.
 fn sentence(run: &Description, now: Timestamp) -> String {
     if let Some(end) = &run.standing.end {
@@ -130,6 +155,10 @@ fn sentence(run: &Description, now: Timestamp) -> String {
     }
     match (run.pending_activities.as_slice(), run.children.as_slice(), run.timers.as_slice()) {
         ([], [], []) if run.inbox_length > 0 => "It is about to take what is in its inbox.".to_owned(),
+        ([], [], []) if !run.pending_updates.is_empty() => {
+            let count = counted(run.pending_updates.len() as u64, "update", "updates");
+            format!("It waits for nothing that this host will bring, and has {count} to answer.")
+        }
         ([], [], []) => "It waits for nothing that this host will bring: no activity, no timer.".to_owned(),
         ([activity], [], []) => format!("It waits for {}.", activity_sentence(activity, now)),
         ([], [child], []) => format!("It waits for {}.", child_sentence(child, now)),
@@ -305,8 +334,10 @@ mod tests {
             "pending_activities": [],
             "timers": [],
             "unread_signals": [],
+            "pending_updates": [],
             "cancel_requested": false,
             "inbox_length": 0,
+            "near_limits": [],
         });
         if let (Value::Object(run), Value::Object(changes)) = (&mut run, changes) {
             run.extend(changes);

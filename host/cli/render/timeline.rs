@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use everfold_core::attributes::AttributeValue;
-use everfold_core::command::{Command, ExternalWorkflow};
+use everfold_core::command::{Command, ExternalWorkflow, UpdateOutcome};
 use everfold_core::event::{ActivityClosedBadly, Event, EventKind, Input, Note};
 use everfold_core::ids::{EventId, Timestamp};
 use everfold_core::payload::Payload;
@@ -108,6 +108,9 @@ impl Timeline {
                 Line::new(Tone::Good, &self.name(fired.started_event_id), String::new())
             }
             Input::SignalReceived(signal) => Line::new(Tone::Began, &signal.name, payload(&signal.input)),
+            Input::UpdateAdmitted(update) => {
+                Line::new(Tone::Began, &update.name, id_and(&update.update_id, &payload(&update.input)))
+            }
             Input::ExternalRequestCompleted(closed) => {
                 Line::new(Tone::Good, &self.name(closed.command_event_id), String::new())
             }
@@ -156,6 +159,17 @@ impl Timeline {
             }
             Command::SignalTaken(taken) => {
                 Line::new(Tone::Asked, &taken.name, format!("received as #{}", taken.received_event_id))
+            }
+            Command::UpdateAccepted(update) => {
+                let admitted = format!("admitted as #{}", update.admitted_event_id);
+                Line::new(Tone::Asked, &update.name, id_and(&update.update_id, &admitted))
+            }
+            Command::UpdateCompleted(update) => {
+                let (tone, answer) = match &update.outcome {
+                    UpdateOutcome::Result(result) => (Tone::Good, payload(result)),
+                    UpdateOutcome::Failure(error) => (Tone::Bad, failure(error)),
+                };
+                Line::new(tone, &update.name, id_and(&update.update_id, &answer))
             }
             Command::VersionMarkerRecorded(marker) => {
                 Line::new(Tone::Asked, &marker.change_id, format!("version {}", marker.version))
@@ -212,6 +226,11 @@ impl Timeline {
     fn name(&self, id: EventId) -> String {
         self.names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
     }
+}
+
+/// An update's id, and what there is to say of it.
+fn id_and(update_id: &str, text: &str) -> String {
+    format!("({update_id}) {text}").trim_end().to_owned()
 }
 
 /// Another run, as people name it.

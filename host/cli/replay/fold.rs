@@ -119,8 +119,7 @@ pub(super) fn replay(
         (folded(&mut guest, events, replaying, &mut said), Vec::new())
     } else {
         let Some(mut replica) = component.replica().context(cannot_start)? else {
-            let digest = component.digest().short();
-            return Err(Failure::new(Exit::NotFound, format!("component {digest} answers no queries")));
+            return Err(mute(component));
         };
         let replayed = folded(&mut replica, events, replaying, &mut said);
         let mut answers = Vec::new();
@@ -128,7 +127,8 @@ pub(super) fn replay(
         for Question { name, input } in questions.iter().filter(|_| replayed.is_ok()) {
             let answer = replica
                 .query(name, input)
-                .map_err(|fault| Failure::new(Exit::Failed, format!("the query {name} failed: {fault}")))?;
+                .map_err(|fault| Failure::new(Exit::Failed, format!("the query {name} failed: {fault}")))?
+                .ok_or_else(|| mute(component))?;
             answers.push((name.clone(), answer.map_err(|failure| refused(name, &failure))?.to_value()));
         }
         (replayed, answers)
@@ -204,6 +204,11 @@ fn parts(events: &[Event], replaying: Replaying) -> Vec<Part> {
         }
     }
     parts
+}
+
+fn mute(component: &LoadedComponent) -> Failure {
+    let digest = component.digest().short();
+    Failure::new(Exit::NotFound, format!("component {digest} answers no queries"))
 }
 
 /// A question that the run's code did not answer.

@@ -102,7 +102,8 @@ fn order(_: EventId, input: &Input, state: &RunState) -> Option<Vec<Command>> {
         | Input::ChildWorkflowStartFailed(_)
         | Input::ChildWorkflowCompleted(_)
         | Input::ChildWorkflowFailed(_)
-        | Input::ExternalRequestFailed(_) => Vec::new(),
+        | Input::ExternalRequestFailed(_)
+        | Input::UpdateAdmitted(_) => Vec::new(),
     })
 }
 

@@ -13,7 +13,7 @@ use everfold_core::failure::{
 };
 use everfold_core::ids::{EventId, RunId, WorkflowId};
 use everfold_core::lifetime::Terms;
-use everfold_core::payload::Payload;
+use everfold_core::payload::{Payload, headers_bytes};
 use everfold_core::retry::RetryPolicy;
 
 use super::{FAILURE_LINKS, NAME_BYTES, REASON_BYTES, SUMMARY_BYTES};
@@ -211,11 +211,6 @@ pub(in crate::guest) fn headers(list: Vec<types::Header>) -> Vec<(String, Payloa
     list.into_iter().map(|(name, value)| (name, payload(value))).collect()
 }
 
-/// Bytes of named payloads.
-pub(in crate::guest) fn headers_bytes(headers: &[(String, Payload)]) -> usize {
-    headers.iter().map(|(name, value)| name.len() + value.size()).sum()
-}
-
 pub(in crate::guest) fn payloads(list: Vec<types::Payload>) -> Vec<Payload> {
     list.into_iter().map(payload).collect()
 }
@@ -237,30 +232,6 @@ pub(in crate::guest) fn failure(chain: types::Failure) -> Result<Failure, Stop> 
             Some(Failure { message, kind, stack_trace, cause: cause.map(Box::new) })
         })
         .ok_or_else(|| Stop::illegal("a failure's chain is empty: it needs at least one link"))
-}
-
-/// Bytes of the failure's texts and payloads.
-pub(in crate::guest) fn failure_bytes(failure: &Failure) -> usize {
-    let details = |payloads: &[Payload]| payloads.iter().map(Payload::size).sum::<usize>();
-    failure
-        .chain()
-        .map(|link| {
-            let data = match &link.kind {
-                FailureKind::Application(application) => {
-                    application.failure_type.len() + details(&application.details)
-                }
-                FailureKind::TimedOut(timeout) => details(&timeout.last_heartbeat_details),
-                FailureKind::Canceled(canceled) => details(&canceled.details),
-                FailureKind::Terminated => 0,
-                FailureKind::Activity(activity) => activity.activity_type.len(),
-                FailureKind::ChildWorkflow(child) => {
-                    child.workflow_type.len() + child.workflow_id.len() + child.run_id.len()
-                }
-                FailureKind::Other(other) => other.name.len() + other.attributes.size(),
-            };
-            link.message.len() + link.stack_trace.len() + data
-        })
-        .sum()
 }
 
 fn failure_kind(kind: types::FailureKind) -> FailureKind {

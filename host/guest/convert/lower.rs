@@ -39,6 +39,12 @@ fn input_kind(input: &Input) -> wit::EventKind {
         Input::SignalReceived(signal) => {
             Kind::SignalReceived(wit::SignalReceived { name: signal.name.clone() })
         }
+        Input::UpdateAdmitted(update) => Kind::UpdateAdmitted(wit::UpdateAdmitted {
+            update_id: update.update_id.clone(),
+            name: update.name.clone(),
+            input: payload(&update.input),
+            headers: headers(&update.headers),
+        }),
         Input::ExternalRequestCompleted(closed) => {
             let command_event_id = closed.command_event_id.0;
             Kind::ExternalRequestCompleted(wit::ExternalRequestCompleted { command_event_id })

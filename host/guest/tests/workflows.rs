@@ -260,6 +260,7 @@ fn descriptions_and_idempotency_keys() {
         names,
         [
             "canceller",
+            "cart",
             "described",
             "echo",
             "family",

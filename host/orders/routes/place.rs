@@ -123,6 +123,7 @@ fn start_request(shop: &Shop, order: &Order) -> Result<StartRequest, Problem> {
         signal: None,
         terms: Terms::default(),
         details: details(order),
+        update: None,
     })
 }
 

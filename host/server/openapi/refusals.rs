@@ -53,10 +53,11 @@ refusals! {
     /// Of a start.
     Start {
         400: [INVALID_INPUT],
+        404: [NOT_FOUND, UNKNOWN_UPDATE],
         409: [ALREADY_STARTED, VERSION_CONFLICT],
         413: [PAYLOAD_TOO_LARGE],
         415: [UNSUPPORTED_MEDIA_TYPE],
-        422: [INVALID_INPUT, LIMIT_EXCEEDED, UNKNOWN_VERSION, UNKNOWN_WORKFLOW_TYPE],
+        422: [INVALID_INPUT, LIMIT_EXCEEDED, UNKNOWN_VERSION, UNKNOWN_WORKFLOW_TYPE, UPDATE_REJECTED],
         503: [BUSY],
     }
     /// Of a signal.
@@ -66,6 +67,22 @@ refusals! {
         413: [PAYLOAD_TOO_LARGE],
         415: [UNSUPPORTED_MEDIA_TYPE],
         422: [INVALID_INPUT, LIMIT_EXCEEDED],
+        503: [BUSY],
+    }
+    /// Of an update.
+    Update {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND, UNKNOWN_UPDATE],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT, LIMIT_EXCEEDED, UPDATE_REJECTED],
+        503: [BUSY],
+    }
+    /// Of a question about an update.
+    UpdateOutcome {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND, UNKNOWN_UPDATE],
+        422: [INVALID_INPUT, UPDATE_REJECTED],
         503: [BUSY],
     }
     /// Of a query.

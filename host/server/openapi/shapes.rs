@@ -7,6 +7,7 @@ use utoipa::openapi::schema::{AdditionalProperties, SchemaType};
 use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, Ref, RefOr, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use everfold_core::machine::update::UpdateStage as UpdateStages;
 use everfold_core::{machine, schedule};
 
 use crate::runner::api;
@@ -106,6 +107,15 @@ shapes! {
         .required("every")
         .property("offset", text().description(Some("How much later than a multiple of it")))
         .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+
+    /// How far an update is.
+    UpdateStage uses [] = text().enum_values(Some(UpdateStages::ALL.map(UpdateStages::name)));
+
+    /// The answer to an update.
+    UpdateEnd uses [Failure] = object()
+        .description(Some("Its answer, once it is completed: one of the two"))
+        .property("result", ObjectBuilder::new().schema_type(SchemaType::AnyValue))
+        .property("failure", Ref::from_schema_name("Failure"));
 
     /// A status, and the end of a closed run.
     Standing uses [RunStatus, Failure] = standing()

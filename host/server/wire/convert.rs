@@ -3,11 +3,12 @@
 use everfold_core::decision;
 use everfold_core::event::ParentRun;
 use everfold_core::ids::EventId;
+use everfold_core::limits::Usage;
 use everfold_core::machine::child::Child;
 
 use super::{
-    Blocked, Description, History, Parent, PendingActivity, PendingChild, RunSummary, Standing, Timer,
-    UnreadSignal,
+    Blocked, Description, History, NearLimit, Parent, PendingActivity, PendingChild, PendingUpdate,
+    RunSummary, Standing, Timer, UnreadSignal,
 };
 use crate::runner::api;
 
@@ -40,10 +41,12 @@ impl From<api::Description> for Description {
                 .into_iter()
                 .map(|(received_event_id, name)| UnreadSignal { received_event_id, name })
                 .collect(),
+            pending_updates: run.pending_updates.into_iter().map(PendingUpdate::from).collect(),
             cancel_requested: run.cancel_requested,
             inbox_length: run.inbox_length,
             search_attributes: run.details.search_attributes.to_json(),
             memo: run.details.memo.to_json(),
+            near_limits: run.near_limits.into_iter().map(NearLimit::from).collect(),
         }
     }
 }
@@ -68,6 +71,21 @@ impl From<ParentRun> for Parent {
     fn from(parent: ParentRun) -> Self {
         let ParentRun { workflow_id, run_id, command_event_id: _, close_policy } = parent;
         Self { workflow_id, run_id, close_policy }
+    }
+}
+
+impl From<Usage> for NearLimit {
+    fn from(usage: Usage) -> Self {
+        let message = usage.to_string();
+        let Usage { limit, used, most } = usage;
+        Self { limit, used, most, message }
+    }
+}
+
+impl From<api::PendingUpdate> for PendingUpdate {
+    fn from(update: api::PendingUpdate) -> Self {
+        let api::PendingUpdate { admitted_event_id, update_id, name, stage } = update;
+        Self { admitted_event_id, update_id, name, stage }
     }
 }
 

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use everfold_core::event::SignalReceived;
 use everfold_core::ids::{Namespace, WorkflowId};
 use everfold_core::machine::RunStatus;
+use everfold_core::machine::update::UpdateStage;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -16,7 +17,7 @@ use crate::server::Served;
 use crate::server::extract::{Json, Query, Wait};
 use crate::server::openapi::refusals;
 use crate::server::problem::Answer;
-use crate::server::wire::{Standing, StartBody, StartSignal, Started};
+use crate::server::wire::{Standing, StartBody, StartSignal, StartUpdate, Started};
 use crate::telemetry::http::with_traceparent;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,7 +50,12 @@ pub(in crate::server) async fn start(
     Query(query): Query<StartQuery>,
     Json(body): Json<StartBody>,
 ) -> Answer<(StatusCode, Json<Started>)> {
+    let wait_for = body.update.as_ref().and_then(|update| update.wait_for).unwrap_or(UpdateStage::Completed);
     let request = start_request(query.namespace.0, body)?;
+    if request.update.is_some() {
+        let wait = query.wait.map_or(Duration::ZERO, |Wait(wait)| wait);
+        return start_with_update(&served, request, wait_for, wait).await;
+    }
     let (started, standing) = match query.wait {
         None => (served.host.start(request).await?, None),
         Some(Wait(wait)) => {
@@ -63,8 +69,24 @@ pub(in crate::server) async fn start(
             (started, Some(standing))
         }
     };
-    let started = Started { workflow_id: started.workflow_id, run_id: started.run_id, standing };
+    let started =
+        Started { workflow_id: started.workflow_id, run_id: started.run_id, standing, update: None };
     Ok((StatusCode::CREATED, Json(started)))
+}
+
+/// Starts a run with an update; who waits does so for the update.
+async fn start_with_update(
+    served: &Served,
+    request: StartRequest,
+    wait_for: UpdateStage,
+    wait: Duration,
+) -> Answer<(StatusCode, Json<Started>)> {
+    let host = &served.host;
+    let (started, update) = host.start_with_update(request).await?;
+    let progress = super::update::progress(served, &update, wait_for, wait).await?;
+    let api::Started { workflow_id, run_id, is_duplicate: _ } = started;
+    let update = Some(progress.into());
+    Ok((StatusCode::CREATED, Json(Started { workflow_id, run_id, standing: None, update })))
 }
 
 /// The run is on disk whatever came of the waiting: the start is acknowledged in any case.
@@ -83,9 +105,10 @@ fn start_request(namespace: Namespace, body: StartBody) -> Answer<StartRequest> 
     check_id("workflow_id", body.workflow_id.as_deref())?;
     check_id("request_id", body.request_id.as_deref())?;
     let signal = body.signal.map(start_signal).transpose()?;
-    let unless_told = match &signal {
-        Some(_) => IdConflictPolicy::UseExisting,
-        None => IdConflictPolicy::Fail,
+    let update = body.update.map(start_update).transpose()?;
+    let unless_told = match (&signal, &update) {
+        (Some(_), _) | (None, Some(_)) => IdConflictPolicy::UseExisting,
+        (None, None) => IdConflictPolicy::Fail,
     };
     Ok(StartRequest {
         namespace,
@@ -105,7 +128,15 @@ fn start_request(namespace: Namespace, body: StartBody) -> Answer<StartRequest> 
             start_delay_ms: body.start_delay_ms,
         },
         details: details(&body.search_attributes, &body.memo)?,
+        update,
     })
+}
+
+fn start_update(update: StartUpdate) -> Answer<api::StartUpdate> {
+    let StartUpdate { name, input, headers: beside, update_id, wait_for: _ } = update;
+    check_id("update.name", Some(&name))?;
+    check_id("update.update_id", update_id.as_deref())?;
+    Ok(api::StartUpdate { name, input: payload(&input)?, headers: headers(&beside)?, update_id })
 }
 
 fn start_signal(signal: StartSignal) -> Answer<SignalReceived> {

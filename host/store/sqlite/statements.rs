@@ -274,6 +274,7 @@ impl<'c> Statements<'c> {
         let operations: &[Operation] = match if_open {
             IfOpen::Refused | IfOpen::Used => &[Operation::Start],
             IfOpen::Signalled => &[Operation::Start, Operation::Signal],
+            IfOpen::Updated => &[Operation::Start, Operation::Update],
         };
         for operation in operations {
             let Some(request_id) = request_id else { break };

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::shown;
 use crate::bindings::everfold::workflow::types::{ActivityOptions, EventId, FailureLink, Payload};
-use crate::bindings::exports::everfold::workflow::workflow::{Event, EventKind, SignalReceived};
+use crate::bindings::exports::everfold::workflow::workflow::{
+    Event, EventKind, SignalReceived, UpdateAdmitted,
+};
 use crate::continue_as_new::{ContinueAsNew, VersionChoice};
 use crate::details::{self, Described};
 use crate::failure::Failure;
@@ -64,6 +66,31 @@ pub struct UnreadSignal {
     received_event_id: EventId,
 }
 
+/// An update that the workflow has not accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnacceptedUpdate {
+    /// Its id.
+    pub update_id: String,
+    /// Its name.
+    pub name: String,
+    /// Its input.
+    pub input: Payload,
+}
+
+/// An update that was admitted.
+struct Update {
+    update_id: String,
+    name: String,
+    input: Payload,
+    stage: UpdateStage,
+}
+
+enum UpdateStage {
+    Admitted,
+    Accepted,
+    Completed(Result<Value, Failure>),
+}
+
 /// What the scripted host is doing with the workflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -81,6 +108,8 @@ pub(super) struct Script {
     metrics: RefCell<Vec<String>>,
     mode: Cell<Mode>,
     unread: RefCell<VecDeque<UnreadSignal>>,
+    updates: RefCell<BTreeMap<EventId, Update>>,
+    announced: RefCell<Vec<&'static str>>,
     activities: RefCell<BTreeMap<EventId, OpenActivity>>,
     timers: RefCell<BTreeMap<EventId, u64>>,
     external: RefCell<BTreeSet<EventId>>,
@@ -117,6 +146,8 @@ impl Script {
             metrics: RefCell::default(),
             mode: Cell::new(Mode::Folding),
             unread: RefCell::default(),
+            updates: RefCell::default(),
+            announced: RefCell::default(),
             activities: RefCell::default(),
             timers: RefCell::default(),
             external: RefCell::default(),
@@ -175,6 +206,53 @@ impl Script {
         let name = name.to_owned();
         self.unread.borrow_mut().push_back(UnreadSignal { name, input, received_event_id: event.id });
         event
+    }
+
+    /// Notes an update that the component says it takes.
+    pub(super) fn announce(&self, name: &'static str) {
+        self.announced.borrow_mut().push(name);
+    }
+
+    pub(super) fn announced(&self) -> Vec<&'static str> {
+        self.announced.borrow().clone()
+    }
+
+    /// Keeps an update, and gives the event that brings it.
+    pub(super) fn admit(&self, update_id: &str, name: &str, input: Payload) -> Event {
+        let (update_id, name) = (update_id.to_owned(), name.to_owned());
+        let is_new = self.updates.borrow().values().all(|update| update.update_id != update_id);
+        assert!(is_new, "update `{update_id}` was admitted before");
+        let line = format!("UpdateAdmitted {name} {update_id} {}", shown(&input));
+        let admitted = UpdateAdmitted {
+            update_id: update_id.clone(),
+            name: name.clone(),
+            input: input.clone(),
+            headers: Vec::new(),
+        };
+        let event = self.input(&line, EventKind::UpdateAdmitted(admitted));
+        let update = Update { update_id, name, input, stage: UpdateStage::Admitted };
+        self.updates.borrow_mut().insert(event.id, update);
+        event
+    }
+
+    pub(super) fn update_answer(&self, update_id: &str) -> Option<Result<Value, Failure>> {
+        let updates = self.updates.borrow();
+        let update = updates.values().find(|update| update.update_id == update_id)?;
+        match &update.stage {
+            UpdateStage::Admitted | UpdateStage::Accepted => None,
+            UpdateStage::Completed(answer) => Some(answer.clone()),
+        }
+    }
+
+    pub(super) fn unaccepted_updates(&self) -> Vec<UnacceptedUpdate> {
+        let updates = self.updates.borrow();
+        let unaccepted = updates.values().filter(|update| matches!(update.stage, UpdateStage::Admitted));
+        let of = |update: &Update| UnacceptedUpdate {
+            update_id: update.update_id.clone(),
+            name: update.name.clone(),
+            input: update.input.clone(),
+        };
+        unaccepted.map(of).collect()
     }
 
     /// Asks a question as of a replica: commands are refused meanwhile.
@@ -341,6 +419,41 @@ impl Host for ScriptedHost {
         let signal = unread.remove(oldest)?;
         self.0.command(&format!("SignalTaken {} {name}", signal.received_event_id));
         Some(Signal { received_event_id: signal.received_event_id, input: signal.input, headers: Vec::new() })
+    }
+
+    fn accept_update(&self, admitted: EventId) {
+        let mut updates = self.0.updates.borrow_mut();
+        let Some(update) = updates.get_mut(&admitted) else { panic!("event {admitted} brought no update") };
+        assert!(
+            matches!(update.stage, UpdateStage::Admitted),
+            "the update of event {admitted} was accepted twice"
+        );
+        update.stage = UpdateStage::Accepted;
+        self.0.command(&format!("UpdateAccepted {admitted} {}", update.name));
+    }
+
+    fn complete_update(&self, admitted: EventId, outcome: Result<&Payload, &[FailureLink]>) {
+        let mut updates = self.0.updates.borrow_mut();
+        let Some(update) = updates.get_mut(&admitted) else { panic!("event {admitted} brought no update") };
+        assert!(
+            matches!(update.stage, UpdateStage::Accepted),
+            "the update of event {admitted} was completed, and was not at work"
+        );
+        let (answer, said) = match outcome {
+            Ok(result) => {
+                let result = shown(result);
+                let said = result.to_string();
+                (Ok(result), said)
+            }
+            Err(links) => {
+                let failure = Failure::from_links(links.to_vec());
+                let said = failure.application_type().unwrap_or_default().to_owned();
+                (Err(failure), said)
+            }
+        };
+        let line = format!("UpdateCompleted {admitted} {} {said}", update.name);
+        self.0.command(line.trim_end());
+        update.stage = UpdateStage::Completed(answer);
     }
 
     fn continue_as_new(&self, next: &ContinueAsNew) {

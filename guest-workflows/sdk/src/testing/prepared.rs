@@ -16,11 +16,13 @@ pub struct Prepared {
     versions: Vec<(String, i32)>,
     search_attributes: Vec<(String, Payload)>,
     memo: Vec<(String, Payload)>,
+    /// The updates that the component says it takes.
+    announced: Vec<&'static str>,
 }
 
 impl Prepared {
     pub(super) const fn new() -> Self {
-        Self { versions: Vec::new(), search_attributes: Vec::new(), memo: Vec::new() }
+        Self { versions: Vec::new(), announced: Vec::new(), search_attributes: Vec::new(), memo: Vec::new() }
     }
 
     /// Follows that version of one change more.
@@ -39,6 +41,13 @@ impl Prepared {
     pub fn described_by(mut self, search_attributes: &impl Serialize, memo: &impl Serialize) -> Self {
         self.search_attributes = changes(search_attributes, "search attributes");
         self.memo = changes(memo, "entries of a memo");
+        self
+    }
+
+    /// Announces an update, as [`export!`](crate::export!) does.
+    #[must_use]
+    pub fn announcing(mut self, update: &'static str) -> Self {
+        self.announced.push(update);
         self
     }
 
@@ -62,6 +71,7 @@ impl Prepared {
         for (change_id, version) in &self.versions {
             script.follow(change_id, *version);
         }
+        self.announced.iter().for_each(|update| script.announce(update));
         let mut started = started(encode(input), SEED);
         started.search_attributes = self.search_attributes;
         started.memo = self.memo;
