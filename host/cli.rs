@@ -97,7 +97,7 @@ enum Command {
     /// Retire a version that no run needs any more
     Retire(retire::Retire),
     /// Start a run
-    Start(start::Start),
+    Start(Box<start::Start>),
     /// List runs, the latest first
     List(list::List),
     /// Describe a run: how it stands and what it waits for
