@@ -1,7 +1,7 @@
 //! Activities: native code, registered by name, run one attempt at a time.
 //!
 //! This module owns what happens *within* an attempt: decoding, the context, start-to-close,
-//! cancellation, panics; and the [desk] of each activity, and the [tokens](token) of attempts that are ended from
+//! cancellation, panics; and the `desk` of each activity, and the `token`s of attempts that are ended from
 //! outside. Whether there is another attempt is the core's retry formula, applied by
 //! the runner; nothing here writes to the store.
 
