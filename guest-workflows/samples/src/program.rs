@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use everfold_guest::{Activity, ActivityError, ChildWorkflow, Context, DEFAULT_VERSION, ExternalError, Failure, Stop};
+use everfold_guest::{
+    Activity, ActivityError, ChildWorkflow, Context, DEFAULT_VERSION, ExternalError, Failure, Stop,
+};
 use futures::future::join_all;
 use futures::select_biased;
 use serde::{Deserialize, Serialize};

@@ -144,7 +144,7 @@ impl Context {
         self.run.host.start_detached_workflow(workflow_type, workflow_id, &input);
     }
 
-    /// Starts a child, and waits until it has begun. Its [result](Child::result) is waited for apart.
+    /// Starts a child, and waits until it has begun. Its [result](crate::Child::result) is waited for apart.
     pub fn start_child<I: Serialize + ?Sized, O>(
         &self,
         child: ChildWorkflow<I, O>,

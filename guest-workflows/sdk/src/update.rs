@@ -31,10 +31,13 @@ pub const UNKNOWN_UPDATE: &str = "UnknownUpdate";
 /// An update's handler at work: its answer, types erased.
 pub(crate) type Answering = LocalBoxFuture<'static, Result<Payload, Failure>>;
 
+/// Says whether an update may be admitted, its types erased.
+type Validator = Rc<dyn Fn(&Payload) -> Result<(), Failure>>;
+
 /// Who takes an update, its types erased.
 #[derive(Clone)]
 pub(crate) struct UpdateHandler {
-    validate: Rc<dyn Fn(&Payload) -> Result<(), Failure>>,
+    validate: Validator,
     handle: Rc<dyn Fn(Payload) -> Answering>,
 }
 
