@@ -315,7 +315,12 @@ async fn what_was_recorded_outlives_the_host_and_calls_are_in_one_list() {
         assert_eq!(end.status, RunStatus::Completed, "{how:?}");
         assert!(matches!(end.outcome, Outcome::Result(_)));
         assert_eq!(environment.calls_of("validate-order").len(), 1, "{how:?}: it is recorded");
-        assert_eq!(environment.calls_of("process-payment").len(), 2, "{how:?}: a new attempt");
+        let attempts = environment.calls_of("process-payment").len();
+        match how {
+            Restart::Killed => assert_eq!(attempts, 2, "a new attempt"),
+            // A stop in order lets an attempt end that ends in time.
+            Restart::InOrder => assert!((1..=2).contains(&attempts), "{attempts}"),
+        }
     }
 }
 
