@@ -9,8 +9,8 @@ use std::slice;
 use everfold_core::decision::child::ChildStart;
 use everfold_core::decision::message::{Delivery, MOST_WAITING, OutgoingMessage};
 use everfold_core::decision::{
-    BlockChange, Blocked, Decision, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq, Kinship, NewRun,
-    NextRun, Operation, PendingActivity, Request,
+    BlockChange, Blocked, Closed, Decision, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq, Kinship,
+    NewRun, NextRun, Operation, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
@@ -74,6 +74,15 @@ pub(super) struct Statements<'c> {
     details: DetailStatements<'c>,
     pub(super) removal: Removal<'c>,
     pub(super) schedules: ScheduleStatements<'c>,
+}
+
+/// How a run stands when its row is written.
+struct FirstRow<'a> {
+    next: EventId,
+    open_activities: u64,
+    inbox_length: u64,
+    closed: Option<&'a Closed>,
+    outcome: Option<Vec<u8>>,
 }
 
 impl<'c> Statements<'c> {
@@ -259,18 +268,7 @@ impl<'c> Statements<'c> {
 
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
         let Decision { key, open_activities, closed, .. } = decision;
-        let NewRun {
-            workflow_id,
-            workflow_type,
-            digest,
-            started_at,
-            request_id,
-            id_reuse,
-            if_open,
-            details,
-            parent,
-            start_at,
-        } = new_run;
+        let NewRun { workflow_id, request_id, id_reuse, if_open, details, .. } = new_run;
         let operations: &[Operation] = match if_open {
             IfOpen::Refused | IfOpen::Used => &[Operation::Start],
             IfOpen::Signalled => &[Operation::Start, Operation::Signal],
@@ -302,25 +300,14 @@ impl<'c> Statements<'c> {
         if let Some(run_id) = self.taken_by(key, workflow_id, *id_reuse)? {
             return Ok(Verdict::IdTaken(run_id));
         }
-        let rows = self.run_put.execute(params![
-            key.run_id.0,
-            key.namespace.0,
-            workflow_id.0,
-            workflow_type,
-            digest.0,
-            closed.as_ref().map_or(RunStatus::Running, |closed| closed.status).name(),
-            integer(decision.next().0),
-            integer(*open_activities),
-            0,
-            started_at.0,
-            closed.as_ref().map(|closed| closed.at.0),
-            closed.as_ref().and_then(|closed| outcome(closed, &decision.events)),
-            parent.as_ref().map(|parent| parent.run_id.0),
-            parent.as_ref().map(|parent| parent.workflow_id.0.as_str()),
-            parent.as_ref().map(|parent| integer(parent.command_event_id.0)),
-            parent.as_ref().map(|parent| parent.close_policy.name()),
-            start_at.map(|at| at.0),
-        ])?;
+        let row = FirstRow {
+            next: decision.next(),
+            open_activities: *open_activities,
+            inbox_length: 0,
+            closed: closed.as_ref(),
+            outcome: closed.as_ref().and_then(|closed| outcome(closed, &decision.events)),
+        };
+        let rows = self.put_run(key, new_run, row)?;
         if rows == 0 {
             return Ok(Verdict::Fenced);
         }
@@ -370,11 +357,36 @@ impl<'c> Statements<'c> {
         self.workflow_id.query_row([key.run_id.0], |row| row.get(0)).optional()
     }
 
+    /// Writes a run's row; none where its run id is taken.
+    fn put_run(&mut self, key: &RunKey, new_run: &NewRun, row: FirstRow<'_>) -> Result<usize> {
+        let NewRun { workflow_id, workflow_type, digest, started_at, parent, start_at, .. } = new_run;
+        let FirstRow { next, open_activities, inbox_length, closed, outcome } = row;
+        let parent = parent.as_ref();
+        self.run_put.execute(params![
+            key.run_id.0,
+            key.namespace.0,
+            workflow_id.0,
+            workflow_type,
+            digest.0,
+            closed.map_or(RunStatus::Running, |closed| closed.status).name(),
+            integer(next.0),
+            integer(open_activities),
+            integer(inbox_length),
+            started_at.0,
+            closed.map(|closed| closed.at.0),
+            outcome,
+            parent.map(|parent| parent.run_id.0),
+            parent.map(|parent| parent.workflow_id.0.as_str()),
+            parent.map(|parent| integer(parent.command_event_id.0)),
+            parent.map(|parent| parent.close_policy.name()),
+            start_at.map(|at| at.0),
+        ])
+    }
+
     /// Begins a run that the step asks for: its row, and what waits in its inbox.
     fn begin(&mut self, decision: &Decision, next: &NextRun, reached: &mut Vec<RunId>) -> Result<()> {
         let NextRun { run_id, new_run, inputs, kinship } = next;
-        let NewRun { workflow_id, workflow_type, digest, started_at, id_reuse, parent, start_at, .. } =
-            new_run;
+        let NewRun { workflow_id, id_reuse, start_at, .. } = new_run;
         let from = &decision.key;
         let open_run = params![from.namespace.0, workflow_id.0];
         let open = self.open_run.query_row(open_run, |row| row.get(0).map(RunId)).optional()?;
@@ -391,26 +403,15 @@ impl<'c> Statements<'c> {
         if start != ChildStart::Begun {
             return Ok(());
         }
-        self.run_put.execute(params![
-            run_id.0,
-            from.namespace.0,
-            workflow_id.0,
-            workflow_type,
-            digest.0,
-            RunStatus::Running.name(),
-            integer(EventId::FIRST.0),
-            0,
-            integer(inputs.len() as u64),
-            started_at.0,
-            None::<i64>,
-            None::<Vec<u8>>,
-            parent.as_ref().map(|parent| parent.run_id.0),
-            parent.as_ref().map(|parent| parent.workflow_id.0.as_str()),
-            parent.as_ref().map(|parent| integer(parent.command_event_id.0)),
-            parent.as_ref().map(|parent| parent.close_policy.name()),
-            start_at.map(|at| at.0),
-        ])?;
         let key = RunKey { namespace: from.namespace.clone(), run_id: *run_id };
+        let row = FirstRow {
+            next: EventId::FIRST,
+            open_activities: 0,
+            inbox_length: inputs.len() as u64,
+            closed: None,
+            outcome: None,
+        };
+        self.put_run(&key, new_run, row)?;
         if let Some(details) = &new_run.details {
             self.details.put(&key, details)?;
         }
