@@ -23,6 +23,7 @@ mod progress;
 mod query;
 mod render;
 mod replay;
+mod reset;
 mod result;
 mod retire;
 mod route;
@@ -116,12 +117,14 @@ enum Command {
     Cancel(stop::Stop),
     /// Close a run without asking its code; nothing is undone
     Terminate(stop::Stop),
+    /// Let a run, open or closed, go on from an earlier event, as a new run; what it did later is not undone
+    Reset(reset::Reset),
     /// Pause, resume or reset an open activity of a run
     #[command(subcommand)]
     Activity(activity::Activity),
     /// Start runs again and again: at times of the clock, or at intervals
     Schedule(Box<schedule::Schedule>),
-    /// Cancel, terminate or signal every open run that a query finds
+    /// Cancel, terminate, signal or reset every run that a query finds
     Batch(batch::Batch),
     /// Write a run's whole history to standard output, to be replayed anywhere
     Export(export::Export),
@@ -177,6 +180,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Query(query) => runtime(Threads::One)?.block_on(query.run(&client(connection)?)),
         Command::Cancel(stop) => runtime(Threads::One)?.block_on(stop.cancel(&client(connection)?)),
         Command::Terminate(stop) => runtime(Threads::One)?.block_on(stop.terminate(&client(connection)?)),
+        Command::Reset(reset) => runtime(Threads::One)?.block_on(reset.run(&client(connection)?)),
         Command::Activity(activity) => runtime(Threads::One)?.block_on(activity.run(&client(connection)?)),
         Command::Show(show) => runtime(Threads::One)?.block_on(show.run(&client(connection)?)),
         Command::History(history) => runtime(Threads::One)?.block_on(history.run(&client(connection)?)),

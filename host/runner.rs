@@ -41,6 +41,7 @@ mod moves;
 mod operate;
 mod position;
 mod queries;
+mod reset;
 mod residents;
 mod retention;
 mod run;

@@ -247,6 +247,7 @@ fn new_run(started: &WorkflowStarted, at: Timestamp) -> NewRun {
         parent: started.parent.clone(),
         start_at: None,
         details: started.details(),
+        inherits: None,
     }
 }
 

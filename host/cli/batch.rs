@@ -1,4 +1,4 @@
-//! `everfold batch`: one thing done to every open run that a query finds.
+//! `everfold batch`: one thing done to every run that a query finds; to the open ones of them, unless it is a reset.
 //!
 //! ```text
 //! count (page by page) ─▶ --dry-run: show the first of them
@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use everfold::clock::Clock;
-use everfold::server::wire::{Acknowledged, Progress, RunList, RunSummary, StopBody};
+use everfold::server::wire::{Progress, ResetRunBody, RunList, RunSummary, StopBody};
+use everfold_core::ids::Digest;
 use everfold_core::machine::RunStatus;
+use everfold_core::reset::ResetPoint;
 use futures::{StreamExt as _, stream};
 use owo_colors::OwoColorize as _;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::Run;
@@ -51,6 +54,8 @@ enum What {
     Terminate(Stop),
     /// Send open runs a signal
     Signal(Signal),
+    /// Let runs, open or closed, go on from an earlier event, as new runs; what they did later is not undone
+    Reset(Reset),
 }
 
 #[derive(Debug, Args)]
@@ -70,10 +75,26 @@ struct Signal {
     scope: Scope,
 }
 
+#[derive(Debug, Args)]
+struct Reset {
+    /// The event that they go back to: `first` for the end of the first step, `last` for the last event behind which each was
+    /// open, or a number
+    #[arg(long, value_name = "EVENT|first|last")]
+    to: ResetPoint,
+    /// Why; it stands in the runs' histories
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Go on on that version (a whole digest); default: the one that each run is on
+    #[arg(long, value_name = "DIGEST")]
+    version: Option<Digest>,
+    #[command(flatten)]
+    scope: Scope,
+}
+
 /// Which runs, and whether it is meant.
 #[derive(Debug, Args)]
 struct Scope {
-    /// Which of the open runs, as for `everfold list`; "" for all
+    /// Which of them, as for `everfold list`; "" for all
     #[arg(long, value_name = "QUERY")]
     query: String,
     /// Only say how many there are, and show the first
@@ -93,10 +114,19 @@ struct Scope {
 struct Request {
     path: Vec<String>,
     body: Value,
+    to: Whom,
     /// As in `cancelling`.
     doing: &'static str,
     /// As in `asked to cancel`.
     done: &'static str,
+}
+
+/// To which of the runs that the query finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    Open,
+    /// Also closed ones, but for those that went on as another run: that one is found too.
+    Last,
 }
 
 /// What came of a run's request.
@@ -122,15 +152,21 @@ impl Batch {
         let (scope, request) = match self.what {
             What::Cancel(Stop { reason, scope }) => {
                 let body = StopBody { reason, request_id: Some(scope.batch_id.clone()) };
-                (scope, Request::new(&["cancel"], &body, "cancelling", "asked to cancel")?)
+                (scope, Request::new(&["cancel"], &body, Whom::Open, "cancelling", "asked to cancel")?)
             }
             What::Terminate(Stop { reason, scope }) => {
                 let body = StopBody { reason, request_id: Some(scope.batch_id.clone()) };
-                (scope, Request::new(&["terminate"], &body, "terminating", "terminated")?)
+                (scope, Request::new(&["terminate"], &body, Whom::Open, "terminating", "terminated")?)
             }
             What::Signal(Signal { said, scope }) => {
                 let body = said.body(Some(scope.batch_id.clone()))?;
-                (scope, Request::new(&["signals", &said.name], &body, "signalling", "signalled")?)
+                let path = ["signals", &said.name];
+                (scope, Request::new(&path, &body, Whom::Open, "signalling", "signalled")?)
+            }
+            What::Reset(Reset { to, reason, version, scope }) => {
+                let request_id = Some(scope.batch_id.clone());
+                let body = ResetRunBody { to, reason, digest: version, request_id, dry_run: false };
+                (scope, Request::new(&["reset"], &body, Whom::Last, "resetting", "reset")?)
             }
         };
         scope.run(client, &request).await
@@ -141,19 +177,20 @@ impl Request {
     fn new(
         path: &[&str],
         body: &impl serde::Serialize,
+        to: Whom,
         doing: &'static str,
         done: &'static str,
     ) -> Result<Self, Failure> {
         let path = path.iter().map(|part| (*part).to_owned()).collect();
         let body = serde_json::to_value(body).map_err(anyhow::Error::from)?;
-        Ok(Self { path, body, doing, done })
+        Ok(Self { path, body, to, doing, done })
     }
 
     /// Sends it to one run.
     async fn send(&self, client: &Client, run: RunSummary) -> Result<(RunSummary, Came), Failure> {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         let to = Run { workflow_id: run.workflow_id.0.clone(), run_id: Some(run.run_id) };
-        let sent = patiently(async || client.post_run::<Acknowledged>(&to, &path, &self.body).await).await;
+        let sent = patiently(async || client.post_run::<IgnoredAny>(&to, &path, &self.body).await).await;
         match sent {
             Ok(_) => Ok((run, Came::Done)),
             Err(Failure::Told { exit: Exit::NotFound, .. }) => Ok((run, Came::Closed)),
@@ -174,13 +211,13 @@ fn new_id() -> String {
 impl Scope {
     async fn run(self, client: &Client, request: &Request) -> Result<(), Failure> {
         let batch_id = &self.batch_id;
-        let (matched, first) = self.count(client).await?;
+        let (matched, first) = self.count(client, request.to).await?;
         let mut output = Output::new();
         if self.dry_run {
-            return self.show(&mut output, matched, &first);
+            return self.show(&mut output, request.to, matched, &first);
         }
         if !self.yes {
-            let message = format!("{} would be {}", counted(matched, "open run", "open runs"), request.done);
+            let message = format!("{} would be {}", request.to.counted(matched), request.done);
             let hint = "say --yes to do it, or --dry-run to see them";
             return Err(Failure::new(Exit::Usage, message).hint(hint));
         }
@@ -220,10 +257,10 @@ impl Scope {
     }
 
     /// How many open runs match, and the first of them.
-    async fn count(&self, client: &Client) -> Result<(u64, Vec<RunSummary>), Failure> {
+    async fn count(&self, client: &Client, whom: Whom) -> Result<(u64, Vec<RunSummary>), Failure> {
         let (mut count, mut first, mut token) = (0, Vec::new(), None);
         loop {
-            let page = self.page(client, token.as_deref()).await?;
+            let page = self.page(client, whom, token.as_deref()).await?;
             count += page.runs.len() as u64;
             let room = SHOWN - first.len();
             first.extend(page.runs.into_iter().take(room));
@@ -234,21 +271,22 @@ impl Scope {
         }
     }
 
-    async fn page(&self, client: &Client, token: Option<&str>) -> Result<RunList, Failure> {
-        let mut query = vec![
-            ("query", self.query.clone()),
-            ("status", RunStatus::Running.name().to_owned()),
-            ("limit", PAGE.to_string()),
-        ];
+    async fn page(&self, client: &Client, whom: Whom, token: Option<&str>) -> Result<RunList, Failure> {
+        let mut query = vec![("query", self.query.clone()), ("limit", PAGE.to_string())];
+        if whom == Whom::Open {
+            query.push(("status", RunStatus::Running.name().to_owned()));
+        }
         query.extend(token.map(|token| ("page_token", token.to_owned())));
-        patiently(async || client.get(&["workflows"], &query).await).await
+        let mut page: RunList = patiently(async || client.get(&["workflows"], &query).await).await?;
+        page.runs.retain(|run| run.status != RunStatus::ContinuedAsNew);
+        Ok(page)
     }
 
     async fn act(&self, client: &Client, request: &Request, matched: u64) -> Result<Told, Failure> {
         let bar = Bar::of(request.doing);
         let (mut told, mut token) = (Told::default(), None);
         loop {
-            let page = self.page(client, token.as_deref()).await?;
+            let page = self.page(client, request.to, token.as_deref()).await?;
             let sending = page.runs.into_iter().map(|run| request.send(client, run));
             let mut answers = stream::iter(sending).buffer_unordered(AT_ONCE);
             while let Some(answer) = answers.next().await {
@@ -265,7 +303,13 @@ impl Scope {
         }
     }
 
-    fn show(&self, output: &mut Output, matched: u64, first: &[RunSummary]) -> Result<(), Failure> {
+    fn show(
+        &self,
+        output: &mut Output,
+        whom: Whom,
+        matched: u64,
+        first: &[RunSummary],
+    ) -> Result<(), Failure> {
         if self.form.is_json() {
             return output.json(&json!({ "matched": matched, "first": first }));
         }
@@ -274,7 +318,16 @@ impl Scope {
         }
         let more = matched - first.len() as u64;
         let more = if more > 0 { format!(", {more} more than shown") } else { String::new() };
-        output.line(format_args!("{}{more}; nothing was done", counted(matched, "open run", "open runs")))
+        output.line(format_args!("{}{more}; nothing was done", whom.counted(matched)))
+    }
+}
+
+impl Whom {
+    fn counted(self, runs: u64) -> String {
+        match self {
+            Self::Open => counted(runs, "open run", "open runs"),
+            Self::Last => counted(runs, "run", "runs"),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! fenced by the run's expected next event number; only then is anything in it acted on.
 
 pub mod child;
+mod inheritance;
 pub mod message;
 mod pending;
 
@@ -22,6 +23,7 @@ use crate::machine::{RunState, RunStatus};
 use crate::payload::Payload;
 use message::OutgoingMessage;
 
+pub use inheritance::{AwaitedChild, Inheritance};
 pub use pending::{Lease, LeaseId, Paused, PendingActivity, Reset};
 
 /// What one step of a run changes.
@@ -86,6 +88,8 @@ pub enum Operation {
     Terminate,
     /// An update to be delivered, by a start that found the run open.
     Update,
+    /// The run to be reset.
+    Reset,
 }
 
 impl Operation {
@@ -98,6 +102,7 @@ impl Operation {
             Self::Cancel => "cancel",
             Self::Terminate => "terminate",
             Self::Update => "update",
+            Self::Reset => "reset",
         }
     }
 }
@@ -126,6 +131,8 @@ pub enum Kinship {
     Detached,
     /// It tells the one that began it of its end; that one is told whether it was begun.
     Child,
+    /// It goes on in place of that one, from an earlier event of its history, and takes over the inbox.
+    Reset,
 }
 
 /// The row of a run that a decision creates.
@@ -151,6 +158,8 @@ pub struct NewRun {
     pub start_at: Option<Timestamp>,
     /// What it is described by when it begins; absent where there is nothing.
     pub details: Option<Box<Details>>,
+    /// What it takes over, if a reset begins it.
+    pub inherits: Option<Box<Inheritance>>,
 }
 
 /// What a start is content with if a run is open under its workflow id. It is not begun in any case; this is for
@@ -389,6 +398,13 @@ impl Decision {
             EventKind::Note(_) => 0,
         };
         self.events.iter().map(of).sum()
+    }
+
+    /// The run that a request is remembered by which this step does: the one that a reset begins, else its own.
+    #[must_use]
+    pub fn answered_by(&self) -> RunId {
+        let reset = self.next_runs.iter().find(|next| next.kinship == Kinship::Reset);
+        reset.map_or(self.key.run_id, |next| next.run_id)
     }
 
     /// The run's next event number behind the step.

@@ -349,6 +349,9 @@ pub struct RunReset {
     /// Its last event that was copied.
     #[n(1)]
     pub to_event_id: EventId,
+    /// Why; may be empty.
+    #[n(2)]
+    pub reason: String,
 }
 
 /// The end of a run from outside.

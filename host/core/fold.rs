@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::divergence::{Change, Comparison, Nondeterminism, Replaying};
 use crate::event::{Event, EventKind, Input, SignalReceived};
-use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
+use crate::ids::{EventId, RunId, Timestamp};
 use crate::limits::Limits;
 use crate::machine::update::not_open;
 use crate::machine::version::DEFAULT_VERSION;
@@ -163,8 +163,16 @@ impl Activation {
     /// The idempotency key of an activity scheduled next, unless the guest names one itself.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
+        let (id, recorded) = self.next_call();
+        if let Some(EventKind::Command(Command::ActivityScheduled(activity))) =
+            recorded.map(|event| &event.kind)
+            && is_made(&activity.idempotency_key, id)
+        {
+            // That of another run, if this one has it from a reset.
+            return activity.idempotency_key.clone();
+        }
         match self.state.started() {
-            Some(started) => format!("{}/{}", started.run_id, self.next_call().0),
+            Some(started) => format!("{}/{id}", started.run_id),
             None => unreachable!("the first input of a state is WorkflowStarted"),
         }
     }
@@ -181,15 +189,6 @@ impl Activation {
         }
         match self.state.started() {
             Some(started) => started.run_id.following(&started.seed, id, self.events[0].time),
-            None => unreachable!("the first input of a state is WorkflowStarted"),
-        }
-    }
-
-    /// The workflow id of a child begun next, unless the guest names one itself.
-    #[must_use]
-    pub fn child_workflow_id(&self) -> WorkflowId {
-        match self.state.started() {
-            Some(started) => WorkflowId(format!("{}_{}", started.original_run_id, self.next_call().0)),
             None => unreachable!("the first input of a state is WorkflowStarted"),
         }
     }
@@ -380,6 +379,13 @@ impl Activation {
             }
         }
     }
+}
+
+/// Whether an idempotency key is one that a run makes for its command `id`.
+fn is_made(key: &str, id: EventId) -> bool {
+    key.split_once('/').is_some_and(|(run_id, number)| {
+        run_id.parse::<RunId>().is_ok() && number.parse().is_ok_and(|number| EventId(number) == id)
+    })
 }
 
 /// Passes over recorded markers that another component does not ask for: they are no calls of its own.

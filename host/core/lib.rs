@@ -22,6 +22,7 @@ pub mod machine;
 pub mod payload;
 pub mod query;
 pub mod replay;
+pub mod reset;
 pub mod retry;
 pub mod route;
 pub mod schedule;

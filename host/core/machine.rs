@@ -346,7 +346,11 @@ impl RunState {
                 self.must_run("VersionMoved")?;
                 self.digest = Some(moved.to);
             }
-            EventKind::Note(Note::RunReset(_)) => {}
+            EventKind::Note(Note::RunReset(_)) => {
+                self.must_run("RunReset")?;
+                self.began_at = event.time;
+                self.activities.begin_anew(event.time);
+            }
         }
         self.bytes += event.kind.bytes() as u64;
         self.largest_payload = self.largest_payload.max(event.kind.payload_bytes());

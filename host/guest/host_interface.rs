@@ -197,9 +197,8 @@ impl Host for GuestState {
         options: ChildOptions,
     ) -> wasmtime::Result<u64> {
         let function = "start-child-workflow";
-        let activation = self.activation(function)?;
-        let run_id = activation.new_run_id();
-        let child = lift::child(workflow_type, input, options, run_id, || activation.child_workflow_id())?;
+        let run_id = self.activation(function)?.new_run_id();
+        let child = lift::child(workflow_type, input, options, run_id)?;
         let bytes = child.input.size() + headers_bytes(&child.headers);
         Ok(self.command(function, bytes, Command::ChildWorkflowInitiated(Box::new(child)))?.0)
     }

@@ -138,14 +138,19 @@ fn act(
     match flight.done {
         Done::Nothing => {}
         Done::Start { started, reply } => {
-            if !decision.inbox_put.is_empty() {
+            let inherits = decision.new_run.as_ref().and_then(|new_run| new_run.inherits.as_deref());
+            if let Some(inherits) = inherits {
+                parts.timers.apply(key, &inherits.effects, false);
+            }
+            if !decision.inbox_put.is_empty() || inherits.is_some() {
                 parts.send(key, Message::Wake);
             }
             let _ = reply.send(Ok(started));
         }
         Done::Caller { reply } => {
             let from = decision.expected;
-            let _ = reply.send(Ok(Taken { run_id: key.run_id, is_duplicate: false, from }));
+            let run_id = decision.answered_by();
+            let _ = reply.send(Ok(Taken { run_id, is_duplicate: false, from }));
         }
         Done::Move { reply } => {
             let _ = reply.send(MoveAnswer::Moved);
@@ -158,6 +163,9 @@ fn act(
     }
     for next in &decision.next_runs {
         let key = RunKey { namespace: key.namespace.clone(), run_id: next.run_id };
+        if let Some(inherits) = &next.new_run.inherits {
+            parts.timers.apply(&key, &inherits.effects, false);
+        }
         match next.new_run.start_at {
             Some(start_at) => parts.timers.apply(&key, &Effects::alarm(start_at), false),
             None => parts.send(&key, Message::Wake),

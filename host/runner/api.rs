@@ -28,6 +28,7 @@ pub use activities::{
 pub use everfold_core::decision::IdReusePolicy;
 pub use everfold_core::lifetime::Terms;
 pub use everfold_core::query::Query;
+pub use everfold_core::reset::{Repeated, ResetPlace, ResetPoint};
 pub use schedules::{
     Action, CalendarSpec, Counts, Definition, IntervalSpec, OverlapPolicy, Policies, ScheduleAction,
     ScheduleDescription, ScheduleKey, ScheduleList, ScheduleListRequest, ScheduleOrder, ScheduleRequest,
@@ -142,6 +143,40 @@ pub struct StopRequest {
     pub reason: String,
     /// De-duplicates: the same id for the same workflow id is one request.
     pub request_id: Option<String>,
+}
+
+/// A run to reset.
+#[derive(Clone, Debug)]
+pub struct ResetRequest {
+    /// Which one.
+    pub run: RunRef,
+    /// The event that it goes back to.
+    pub to: ResetPoint,
+    /// Why; may be empty.
+    pub reason: String,
+    /// The version that the new run goes on on; the run's own one if absent.
+    pub digest: Option<Digest>,
+    /// De-duplicates: the same id for the same workflow id is one reset.
+    pub request_id: Option<String>,
+    /// Only say what would come of it.
+    pub dry_run: bool,
+}
+
+/// A reset that is on disk, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetDone {
+    /// The run's workflow id.
+    pub workflow_id: WorkflowId,
+    /// The run that goes on; absent where that was only asked for.
+    pub run_id: Option<RunId>,
+    /// The run that was reset.
+    pub reset_run_id: RunId,
+    /// Its last event that was taken over.
+    pub to_event_id: EventId,
+    /// What the run did that its code may do again.
+    pub repeats: Vec<Repeated>,
+    /// Whether it was done before, by the same `request_id`.
+    pub is_duplicate: bool,
 }
 
 /// A request to a run that is on disk.

@@ -43,6 +43,7 @@ impl Run {
                 let done = Done::Caller { reply: talk.reply };
                 self.terminate(parts, cell, at, WorkflowTerminated { reason }, talk.request, done);
             }
+            Ask::Reset(to) => self.reset(parts, cell, at, &to, talk.request, talk.reply),
             Ask::Take(input) if is_signal(&input) && at.signals >= parts.limits.signals => {
                 let limit = parts.limits.signals;
                 let _ = talk.reply.send(Err(Refusal::Limit(format!("a run takes at most {limit} signals"))));

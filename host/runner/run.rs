@@ -41,6 +41,7 @@ use super::cells::Cell;
 use super::load::{self, Loaded, Trial};
 use super::moves::{MoveAnswer, Moved};
 use super::position::{Position, is_signal};
+use super::reset::ResetStart;
 use super::source::{Keep, Source};
 use super::succession;
 use super::talk::{Answer, Ask, Taken};
@@ -53,6 +54,8 @@ use crate::telemetry::{Arrival, Folded, Folding, RunNames};
 pub(super) enum Message {
     /// Begin.
     Start(Box<Start>),
+    /// Begin in place of a closed run, from an earlier event of that one.
+    StartReset(Box<ResetStart>),
     /// A fact from outside that is only in memory yet.
     Input(Input),
     /// An attempt failed: write down when the next one is due.
@@ -217,9 +220,10 @@ impl Run {
                     let is_too_much = is_signal(input) && ready.state.signals().received() >= limits.signals;
                     talk.request.is_none() && ready.state.awaits(input) && !is_too_much
                 }
-                Ask::Terminate(_) => false,
+                Ask::Terminate(_) | Ask::Reset(_) => false,
             },
             Message::Start(_)
+            | Message::StartReset(_)
             | Message::Attempt { .. }
             | Message::Load { .. }
             | Message::Wake
@@ -257,6 +261,12 @@ impl Run {
                     |started: &WorkflowStarted| parts.suspects.contains(ready.digest, &started.workflow_type);
                 ready.blocked.is_some() || ready.state.started().is_some_and(is_suspect)
             }
+            // On another version it is replayed first.
+            (Phase::Unloaded | Phase::Ready(_) | Phase::Blocked(_), Some(Message::Talk(talk)))
+                if matches!(talk.ask, Ask::Reset(_)) =>
+            {
+                true
+            }
             (Phase::Ready(ready), _) => ready.blocked.is_some(),
             (Phase::Unloaded, Some(Message::Start(start))) => {
                 parts.suspects.contains(start.new_run.digest, &start.new_run.workflow_type)
@@ -291,6 +301,7 @@ impl Run {
     pub(super) fn handle(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, message: Message) {
         match message {
             Message::Start(start) => self.start(parts, cell, *start),
+            Message::StartReset(start) => self.start_reset(parts, cell, *start),
             Message::Input(input) => self.input(parts, cell, input),
             Message::Talk(talk) => self.talk(parts, cell, *talk),
             Message::Attempt { pending, reply } => self.attempt(parts, cell, *pending, reply),

@@ -325,6 +325,7 @@ impl Beginning {
             // When it is tried, as above.
             start_at: None,
             details: request.details.clone().into_some(),
+            inherits: None,
         };
         let Details { search_attributes, memo } = request.details;
         let started = WorkflowStarted {

@@ -183,7 +183,7 @@ fn next_run(
     let now = parts.clock.now();
     let details = match kinship {
         Kinship::Successor => state.details().clone(),
-        Kinship::Detached | Kinship::Child => Details::new(),
+        Kinship::Detached | Kinship::Child | Kinship::Reset => Details::new(),
     };
     let first = WorkflowStarted {
         workflow_type: workflow_type.to_owned(),
@@ -198,7 +198,7 @@ fn next_run(
         attempt,
         continued_from_run_id: match kinship {
             Kinship::Successor => Some(started.run_id),
-            Kinship::Detached | Kinship::Child => None,
+            Kinship::Detached | Kinship::Child | Kinship::Reset => None,
         },
         parent: parent.clone(),
         lifetime: lifetime.clone(),
@@ -208,7 +208,7 @@ fn next_run(
     let details = first.details();
     let carried = match kinship {
         Kinship::Successor => carried(state),
-        Kinship::Detached | Kinship::Child => Vec::new(),
+        Kinship::Detached | Kinship::Child | Kinship::Reset => Vec::new(),
     };
     let inputs = [Input::WorkflowStarted(Arc::new(first))].into_iter().chain(carried);
     Ok(NextRun {
@@ -224,6 +224,7 @@ fn next_run(
             start_at: lifetime.and_then(|lifetime| lifetime.start_at),
             parent,
             details,
+            inherits: None,
         },
         inputs: inputs.map(|input| InboxInput { received_at: now, input }).collect(),
         kinship,

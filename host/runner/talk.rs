@@ -17,6 +17,7 @@ use everfold_core::payload::Payload;
 use tokio::sync::oneshot;
 
 use super::api::{Acknowledged, ApiError, RunRef, SignalRequest, StopRequest};
+use super::reset::To;
 use super::run::{Message, Talk};
 use super::updates::rejected;
 use super::{Host, LONGEST_ID, internal};
@@ -31,6 +32,8 @@ pub(super) enum Ask {
     Take(Input),
     /// To close without asking its guest.
     Terminate(String),
+    /// To go on from an earlier event, as another run.
+    Reset(Box<To>),
 }
 
 /// How a run answers who talks to it.
@@ -39,6 +42,7 @@ pub(super) type Answer = Result<Taken, Refusal>;
 /// The run did, or had done, what it was asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
+    /// The run, or the one that goes on from it where it was to be reset.
     pub(super) run_id: RunId,
     pub(super) is_duplicate: bool,
     /// No earlier event has anything to say of it.
@@ -62,8 +66,26 @@ pub(super) enum Refusal {
     Rejected(Failure),
     /// It was sent all that it may be sent.
     Limit(String),
+    /// It cannot be reset to that event.
+    ResetPoint(String),
+    /// It cannot be reset on that version.
+    Version(String),
     /// The store or the host cannot do it now.
     Busy(String),
+}
+
+impl Refusal {
+    /// What the caller is told; nothing where another run may be meant.
+    pub(super) fn into_error(self) -> Option<ApiError> {
+        Some(match self {
+            Self::Closed => return None,
+            Self::Rejected(failure) => rejected(failure),
+            Self::Limit(reason) => ApiError::LimitExceeded(reason),
+            Self::ResetPoint(reason) => ApiError::InvalidInput(reason),
+            Self::Version(reason) => ApiError::VersionConflict(reason),
+            Self::Busy(reason) => ApiError::Busy(reason),
+        })
+    }
 }
 
 impl Host {
@@ -148,11 +170,12 @@ impl Host {
             self.parts.send(&row.key, Message::Talk(Box::new(talk)));
             match answered.await.map_err(|_| stopping())? {
                 Ok(taken) => return Ok(Reached::Taken(taken)),
-                // It closed meanwhile: another run may be open under the workflow id now.
-                Err(Refusal::Closed) => {}
-                Err(Refusal::Rejected(failure)) => return Err(rejected(failure)),
-                Err(Refusal::Limit(reason)) => return Err(ApiError::LimitExceeded(reason)),
-                Err(Refusal::Busy(reason)) => return Err(ApiError::Busy(reason)),
+                Err(refusal) => {
+                    if let Some(error) = refusal.into_error() {
+                        return Err(error);
+                    }
+                    // It closed meanwhile: another run may be open under the workflow id now.
+                }
             }
         }
     }
@@ -192,14 +215,14 @@ pub(super) fn check_signal(limits: &Limits, name: &str, input: &Payload) -> Resu
     limits.check_payload("the signal's input", input.size()).map_err(ApiError::InvalidInput)
 }
 
-fn check_reason(reason: &str) -> Result<(), ApiError> {
+pub(super) fn check_reason(reason: &str) -> Result<(), ApiError> {
     if reason.len() <= LONGEST_REASON {
         return Ok(());
     }
     Err(ApiError::InvalidInput(format!("a reason has at most {LONGEST_REASON} bytes")))
 }
 
-fn check_request_id(request_id: Option<&str>) -> Result<(), ApiError> {
+pub(super) fn check_request_id(request_id: Option<&str>) -> Result<(), ApiError> {
     if request_id.is_none_or(|id| !id.is_empty() && id.len() <= LONGEST_ID) {
         return Ok(());
     }

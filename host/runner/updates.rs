@@ -170,8 +170,11 @@ impl Host {
                 }
                 if !is_open {
                     match (stage, &row.outcome) {
-                        // What was not accepted went over.
-                        (None | Some(UpdateStage::Admitted), Some(Outcome::ContinuedAs(next))) => {
+                        // What was not accepted went over; behind a reset, all.
+                        (stage, Some(Outcome::ContinuedAs(next)))
+                            if stage != Some(UpdateStage::Accepted)
+                                || row.status == RunStatus::Terminated =>
+                        {
                             (key.run_id, reading) = (*next, Reading::new(EventId::FIRST));
                             continue 'runs;
                         }

@@ -52,6 +52,7 @@ pub(super) const CODES: &str = "x-codes";
         workflows::update::outcome,
         workflows::talk::cancel,
         workflows::talk::terminate,
+        workflows::reset::reset,
         workflows::activities::pause,
         workflows::activities::resume,
         workflows::activities::reset,

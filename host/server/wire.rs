@@ -6,6 +6,7 @@
 mod activities;
 mod components;
 mod convert;
+mod reset;
 mod schedules;
 mod talk;
 mod versions;
@@ -32,6 +33,7 @@ pub use activities::{
     PollBody, ResetBody, Wishes,
 };
 pub use components::{Component, Components, Deployed, DeployedType, Handler, HandlerChange, TypeChanges};
+pub use reset::{Repeated, ResetResult, ResetRunBody};
 pub use schedules::{
     BackfillBody, PauseBody, Schedule, ScheduleAction, ScheduleBody, ScheduleCounts, ScheduleList,
     SchedulePolicies, ScheduleUpdateBody, ScheduledRun, TriggerBody,

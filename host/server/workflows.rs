@@ -3,6 +3,7 @@
 pub(super) mod activities;
 pub(super) mod list;
 pub(super) mod look;
+pub(super) mod reset;
 pub(super) mod start;
 pub(super) mod talk;
 pub(super) mod update;
@@ -38,6 +39,7 @@ pub(super) fn routes(payload_bytes: usize) -> Router<Served> {
         .route("/api/v1/workflows/{workflow_id}/queries/{name}", post(talk::query))
         .route("/api/v1/workflows/{workflow_id}/cancel", post(talk::cancel))
         .route("/api/v1/workflows/{workflow_id}/terminate", post(talk::terminate))
+        .route("/api/v1/workflows/{workflow_id}/reset", post(reset::reset))
         .route(
             "/api/v1/workflows/{workflow_id}/activities/{scheduled_event_id}/pause",
             post(activities::pause),

@@ -62,6 +62,11 @@ pub(super) fn told_outcome(key: &RunKey, body: &[u8]) -> Result<Option<Outcome>,
     Ok(events.last().and_then(Closed::by).map(|closed| closed.outcome))
 }
 
+/// The outcome that a run's row has.
+pub(super) fn stored_outcome(bytes: &[u8]) -> Result<Outcome, StoreError> {
+    decode("an outcome", bytes)
+}
+
 /// The longest failure that is shown to people as JSON, in bytes of JSON.
 const LONGEST_JSON: usize = 4 * 1024;
 /// What they see of the message of a longer one, in characters.

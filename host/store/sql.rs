@@ -51,6 +51,16 @@ pub(super) const OPEN_CHILDREN: &str = "\
     SELECT run_id, parent_close_policy, parent_workflow_id FROM runs \
     WHERE parent_run_id = $1 AND status = 'running' ORDER BY parent_event_id, run_id";
 
+/// The last run of a child: its parent's run id, the parent's command → run id, status, closed at, outcome. A run that goes
+/// on from another one has the later run id.
+pub(super) const LAST_OF_CHILD: &str = "\
+    SELECT run_id, status, closed_at, outcome FROM runs \
+    WHERE parent_run_id = $1 AND parent_event_id = $2 ORDER BY run_id DESC LIMIT 1";
+
+/// Makes the children that a run began up to an event another run's: to, from, event.
+pub(super) const CHILDREN_HAND_OVER: &str =
+    "UPDATE runs SET parent_run_id = $1 WHERE parent_run_id = $2 AND parent_event_id <= $3";
+
 /// The last run of a workflow id and how it closed: namespace, workflow id → run id, status.
 pub(super) const LAST_RUN: &str = "\
     SELECT run_id, status FROM runs WHERE namespace = $1 AND workflow_id = $2 \

@@ -14,6 +14,7 @@ mod listing;
 mod loads;
 mod reads;
 mod removal;
+mod resets;
 mod schedules;
 mod schema;
 mod session;

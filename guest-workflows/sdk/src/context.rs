@@ -293,9 +293,10 @@ pub struct Info {
     pub namespace: String,
     /// The id that people chose.
     pub workflow_id: String,
-    /// The id of this run among those with the same workflow id.
+    /// The id that the run had when the workflow began. It stays when the run is reset, unlike the id by which people know
+    /// the run.
     pub run_id: String,
-    /// The first run of a chain of resets.
+    /// The same.
     pub original_run_id: String,
     /// Which try of the workflow's own retry policy this is, from 1.
     pub attempt: u32,

@@ -251,7 +251,9 @@ fn note_line(note: &Note) -> Line {
         }
         Note::WorkflowTerminated(terminated) => Line::new(Tone::Bad, "", terminated.reason.clone()),
         Note::RunReset(reset) => {
-            Line::new(Tone::Note, "", format!("to event {} of run {}", reset.to_event_id, reset.from_run_id))
+            let why = if reset.reason.is_empty() { String::new() } else { format!(": {}", reset.reason) };
+            let text = format!("to event {} of run {}{why}", reset.to_event_id, reset.from_run_id);
+            Line::new(Tone::Note, "", text)
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::event::{
     ChildWorkflowClosedBadly, ChildWorkflowCompleted, ChildWorkflowStarted, Input, ParentRun,
 };
 use crate::failure::{ChildWorkflowFailure, Failure, FailureKind};
-use crate::ids::{EventId, RunId, WorkflowId};
+use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
 
 /// The type of the failure of a child whose workflow id has an open run, or may not be used again.
 pub const WORKFLOW_ALREADY_STARTED: &str = "WorkflowAlreadyStarted";
@@ -74,6 +74,16 @@ pub fn told_of_start(parent: &ParentRun, child: &NewRun, run_id: RunId, start: C
         .caused_by(Failure::non_retryable(WORKFLOW_ALREADY_STARTED, why));
     let failed = Input::ChildWorkflowStartFailed(ChildWorkflowClosedBadly { command_event_id, failure });
     InboxInput { received_at: child.started_at, input: failed }
+}
+
+/// What the parent is told of a child that is not there any more, so that nobody knows how it ended.
+#[must_use]
+pub fn told_of_loss(child: ChildName<'_>, at: Timestamp) -> InboxInput {
+    let ChildName { workflow_type, command_event_id, .. } = child;
+    let message = format!("how child workflow `{workflow_type}` ended is not known any more");
+    let failure = child.failure(message);
+    let lost = Input::ChildWorkflowFailed(ChildWorkflowClosedBadly { command_event_id, failure });
+    InboxInput { received_at: at, input: lost }
 }
 
 /// What the parent is told when its child has closed; nothing while the child goes on as another run.

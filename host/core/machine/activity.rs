@@ -63,6 +63,11 @@ impl Activities {
         self.open.iter().map(|(id, activity)| (*id, activity))
     }
 
+    /// Counts the time-outs of all that are open from now.
+    pub(super) fn begin_anew(&mut self, now: Timestamp) {
+        self.open.values_mut().for_each(|activity| activity.scheduled_at = now);
+    }
+
     pub(super) fn is_open(&self, id: EventId) -> bool {
         self.open.contains_key(&id)
     }

@@ -58,13 +58,12 @@ pub(in crate::guest) fn activity(
     })
 }
 
-/// A child to be begun; `id` makes its workflow id if the guest names none.
+/// A child to be begun. Its run id is its workflow id if the guest names none.
 pub(in crate::guest) fn child(
     workflow_type: String,
     input: types::Payload,
     options: wit_host::ChildOptions,
     run_id: RunId,
-    id: impl FnOnce() -> WorkflowId,
 ) -> Result<ChildWorkflowInitiated, Stop> {
     let wit_host::ChildOptions {
         workflow_id,
@@ -92,7 +91,7 @@ pub(in crate::guest) fn child(
     check_summary(&summary)?;
     Ok(ChildWorkflowInitiated {
         workflow_type,
-        workflow_id: workflow_id.map_or_else(id, WorkflowId),
+        workflow_id: WorkflowId(workflow_id.unwrap_or_else(|| run_id.to_string())),
         run_id,
         input: payload(input),
         headers: self::headers(headers),

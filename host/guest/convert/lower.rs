@@ -73,13 +73,14 @@ fn child_closed_badly(closed: &ChildWorkflowClosedBadly) -> wit::ChildWorkflowCl
     }
 }
 
+/// A reset changes nothing that the guest has been told: its own run id is the original one.
 fn workflow_started(started: &WorkflowStarted) -> wit::WorkflowStarted {
     let lifetime = started.lifetime.as_deref();
     wit::WorkflowStarted {
         workflow_type: started.workflow_type.clone(),
         namespace: started.namespace.0.clone(),
         workflow_id: started.workflow_id.0.clone(),
-        run_id: started.run_id.to_string(),
+        run_id: started.original_run_id.to_string(),
         original_run_id: started.original_run_id.to_string(),
         attempt: started.attempt,
         input: payload(&started.input),

@@ -104,6 +104,16 @@ refusals! {
         422: [INVALID_INPUT],
         503: [BUSY],
     }
+    /// Of a reset.
+    Reset {
+        400: [INVALID_INPUT],
+        404: [NOT_FOUND],
+        409: [ALREADY_STARTED, CONFLICT, VERSION_CONFLICT],
+        413: [PAYLOAD_TOO_LARGE],
+        415: [UNSUPPORTED_MEDIA_TYPE],
+        422: [INVALID_INPUT, UNKNOWN_VERSION],
+        503: [BUSY],
+    }
     /// Of a poll for an attempt.
     Poll {
         400: [INVALID_INPUT],

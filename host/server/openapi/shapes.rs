@@ -108,6 +108,11 @@ shapes! {
         .property("offset", text().description(Some("How much later than a multiple of it")))
         .additional_properties(Some(AdditionalProperties::FreeForm(false)));
 
+    /// The event that a run is reset to.
+    ResetPoint uses [] = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::String]))
+        .description(Some("The number of an event, `\"first\"` or `\"last\"`"));
+
     /// How far an update is.
     UpdateStage uses [] = text().enum_values(Some(UpdateStages::ALL.map(UpdateStages::name)));
 

@@ -86,6 +86,7 @@ pub(crate) fn start(n: usize) -> Decision {
         parent: None,
         start_at: None,
         details: None,
+        inherits: None,
     };
     Decision {
         new_run: Some(new_run),

@@ -44,6 +44,7 @@ pub(super) fn next_run(n: usize, of: usize, inputs: Vec<InboxInput>, kinship: Ki
         parent: None,
         start_at: None,
         details: None,
+        inherits: None,
     };
     NextRun { run_id: key(n).run_id, new_run, inputs, kinship }
 }

@@ -29,6 +29,11 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// The parent.
+    pub(super) const fn parent(&self) -> RunId {
+        self.parent
+    }
+
     /// Of a row that the statement that closes runs returns; none of a run that is nobody's child.
     pub(super) fn of(row: &Row<'_>) -> Result<Option<Self>> {
         let Some(parent) = row.get(0)? else { return Ok(None) };
@@ -122,7 +127,7 @@ impl Statements<'_> {
         Ok(())
     }
 
-    fn put_termination(
+    pub(super) fn put_termination(
         &mut self,
         key: &RunKey,
         at: Timestamp,

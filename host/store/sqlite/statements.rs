@@ -9,8 +9,8 @@ use std::slice;
 use everfold_core::decision::child::ChildStart;
 use everfold_core::decision::message::{Delivery, MOST_WAITING, OutgoingMessage};
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq, Kinship,
-    NewRun, NextRun, Operation, PendingActivity, Request,
+    BlockChange, Blocked, Closed, Decision, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq,
+    Inheritance, Kinship, NewRun, NextRun, Operation, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
@@ -59,6 +59,10 @@ pub(super) struct Statements<'c> {
     inbox_delete: Statement<'c>,
     inbox_clear: Statement<'c>,
     inbox_hand_over: Statement<'c>,
+    pub(super) inbox: Statement<'c>,
+    pub(super) last_of_child: Statement<'c>,
+    pub(super) children_hand_over: Statement<'c>,
+    pub(super) last_step: Statement<'c>,
     component_put: Statement<'c>,
     component_bytes_put: Statement<'c>,
     component_type_put: Statement<'c>,
@@ -83,6 +87,8 @@ struct FirstRow<'a> {
     inbox_length: u64,
     closed: Option<&'a Closed>,
     outcome: Option<Vec<u8>>,
+    /// Where its end is told.
+    parent: Option<RunId>,
 }
 
 impl<'c> Statements<'c> {
@@ -121,6 +127,10 @@ impl<'c> Statements<'c> {
             inbox_delete: prepare(sql::INBOX_DELETE)?,
             inbox_clear: prepare(sql::INBOX_CLEAR)?,
             inbox_hand_over: prepare(sql::INBOX_HAND_OVER)?,
+            inbox: prepare(sql::INBOX)?,
+            last_of_child: prepare(sql::LAST_OF_CHILD)?,
+            children_hand_over: prepare(sql::CHILDREN_HAND_OVER)?,
+            last_step: prepare(sql::LAST_STEP)?,
             component_put: prepare(sql::COMPONENT_PUT)?,
             component_bytes_put: prepare(sql::COMPONENT_BYTES_PUT)?,
             component_type_put: prepare(sql::COMPONENT_TYPE_PUT)?,
@@ -236,11 +246,11 @@ impl<'c> Statements<'c> {
             self.details.put(key, details)?;
         }
         if let Some(request) = &decision.request {
-            self.remember(key, request)?;
+            self.remember(decision, request)?;
         }
         let mut reached = Vec::new();
         for next in &decision.next_runs {
-            self.begin(decision, next, &mut reached)?;
+            self.begin(decision, next, ended.as_ref(), &mut reached)?;
         }
         // What this step begins is there for what it sends.
         self.send(decision, &mut reached)?;
@@ -263,12 +273,18 @@ impl<'c> Statements<'c> {
                 self.change_block(key.run_id, &decision.blocked)?;
             }
         }
+        if let Some(inherits) = decision.new_run.as_ref().and_then(|new_run| new_run.inherits.as_ref()) {
+            self.take_children(key, inherits)?;
+        }
         Ok(Verdict::Committed { reached })
     }
 
     fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
         let Decision { key, open_activities, closed, .. } = decision;
-        let NewRun { workflow_id, request_id, id_reuse, if_open, details, .. } = new_run;
+        let NewRun { workflow_id, request_id, id_reuse, if_open, details, inherits, parent, .. } = new_run;
+        if let Some(run_id) = self.done_before(decision)? {
+            return Ok(Verdict::SameRequest(run_id));
+        }
         let operations: &[Operation] = match if_open {
             IfOpen::Refused | IfOpen::Used => &[Operation::Start],
             IfOpen::Signalled => &[Operation::Start, Operation::Signal],
@@ -301,11 +317,12 @@ impl<'c> Statements<'c> {
             return Ok(Verdict::IdTaken(run_id));
         }
         let row = FirstRow {
-            next: decision.next(),
+            next: inherits.as_ref().map_or_else(|| decision.next(), |inherits| inherits.next()),
             open_activities: *open_activities,
             inbox_length: 0,
             closed: closed.as_ref(),
             outcome: closed.as_ref().and_then(|closed| outcome(closed, &decision.events)),
+            parent: parent.as_ref().map(|parent| parent.run_id),
         };
         let rows = self.put_run(key, new_run, row)?;
         if rows == 0 {
@@ -318,6 +335,9 @@ impl<'c> Statements<'c> {
         // A step that changes them too has the last word.
         if let (Some(details), None) = (details, &decision.details) {
             self.details.put(key, details)?;
+        }
+        if let Some(inherits) = inherits {
+            self.inherit(key, inherits)?;
         }
         Ok(Verdict::COMMITTED)
     }
@@ -340,15 +360,19 @@ impl<'c> Statements<'c> {
         let (key, Some(Request { operation, request_id })) = (&decision.key, &decision.request) else {
             return Ok(None);
         };
-        let Some(workflow_id) = self.workflow_id_of(key)? else { return Ok(None) };
+        let workflow_id = match &decision.new_run {
+            Some(new_run) => Some(new_run.workflow_id.0.clone()),
+            None => self.workflow_id_of(key)?,
+        };
+        let Some(workflow_id) = workflow_id else { return Ok(None) };
         let request = params![key.namespace.0, workflow_id, operation.name(), request_id];
         self.request.query_row(request, |row| row.get(0).map(RunId)).optional()
     }
 
-    fn remember(&mut self, key: &RunKey, request: &Request) -> Result<()> {
+    fn remember(&mut self, decision: &Decision, request: &Request) -> Result<()> {
         let Request { operation, request_id } = request;
-        let workflow_id = self.workflow_id_of(key)?;
-        let put = params![key.namespace.0, workflow_id, operation.name(), request_id, key.run_id.0];
+        let (namespace, workflow_id) = (&decision.key.namespace, self.workflow_id_of(&decision.key)?);
+        let put = params![namespace.0, workflow_id, operation.name(), request_id, decision.answered_by().0];
         self.request_put.execute(put)?;
         Ok(())
     }
@@ -360,7 +384,7 @@ impl<'c> Statements<'c> {
     /// Writes a run's row; none where its run id is taken.
     fn put_run(&mut self, key: &RunKey, new_run: &NewRun, row: FirstRow<'_>) -> Result<usize> {
         let NewRun { workflow_id, workflow_type, digest, started_at, parent, start_at, .. } = new_run;
-        let FirstRow { next, open_activities, inbox_length, closed, outcome } = row;
+        let FirstRow { next, open_activities, inbox_length, closed, outcome, parent: parent_run } = row;
         let parent = parent.as_ref();
         self.run_put.execute(params![
             key.run_id.0,
@@ -375,7 +399,7 @@ impl<'c> Statements<'c> {
             started_at.0,
             closed.map(|closed| closed.at.0),
             outcome,
-            parent.map(|parent| parent.run_id.0),
+            parent_run.map(|run_id| run_id.0),
             parent.map(|parent| parent.workflow_id.0.as_str()),
             parent.map(|parent| integer(parent.command_event_id.0)),
             parent.map(|parent| parent.close_policy.name()),
@@ -384,9 +408,16 @@ impl<'c> Statements<'c> {
     }
 
     /// Begins a run that the step asks for: its row, and what waits in its inbox.
-    fn begin(&mut self, decision: &Decision, next: &NextRun, reached: &mut Vec<RunId>) -> Result<()> {
+    fn begin(
+        &mut self,
+        decision: &Decision,
+        next: &NextRun,
+        ended: Option<&Ended>,
+        reached: &mut Vec<RunId>,
+    ) -> Result<()> {
         let NextRun { run_id, new_run, inputs, kinship } = next;
-        let NewRun { workflow_id, id_reuse, start_at, .. } = new_run;
+        let NewRun { workflow_id, id_reuse, start_at, parent, inherits, .. } = new_run;
+        let inherits = inherits.as_deref();
         let from = &decision.key;
         let open_run = params![from.namespace.0, workflow_id.0];
         let open = self.open_run.query_row(open_run, |row| row.get(0).map(RunId)).optional()?;
@@ -405,11 +436,16 @@ impl<'c> Statements<'c> {
         }
         let key = RunKey { namespace: from.namespace.clone(), run_id: *run_id };
         let row = FirstRow {
-            next: EventId::FIRST,
-            open_activities: 0,
+            next: inherits.map_or(EventId::FIRST, Inheritance::next),
+            open_activities: inherits.map_or(0, |inherits| inherits.open_activities),
             inbox_length: inputs.len() as u64,
             closed: None,
             outcome: None,
+            parent: match kinship {
+                // A reset of the parent may have made it another one than the run was begun by.
+                Kinship::Successor | Kinship::Reset => ended.map(Ended::parent),
+                Kinship::Detached | Kinship::Child => parent.as_ref().map(|parent| parent.run_id),
+            },
         };
         self.put_run(&key, new_run, row)?;
         if let Some(details) = &new_run.details {
@@ -424,6 +460,12 @@ impl<'c> Statements<'c> {
         }
         match kinship {
             Kinship::Detached | Kinship::Child => {}
+            Kinship::Reset => {
+                let Some(inherits) = inherits else { return Ok(()) };
+                self.inherit(&key, inherits)?;
+                self.hand_over_inbox(from, &key, inherits)?;
+                self.take_children(&key, inherits)?;
+            }
             Kinship::Successor => {
                 // What this very step folded is not handed over.
                 for InboxSeq(seq) in &decision.inbox_taken {
@@ -498,7 +540,7 @@ impl<'c> Statements<'c> {
         })
     }
 
-    fn append_history(&mut self, key: &RunKey, events: &[Event]) -> Result<()> {
+    pub(super) fn append_history(&mut self, key: &RunKey, events: &[Event]) -> Result<()> {
         let Some(first) = events.first() else { return Ok(()) };
         self.history_put.execute(params![
             key.run_id.0,
@@ -517,7 +559,12 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
-    fn apply_effects(&mut self, key: &RunKey, effects: &Effects, attempts: &[PendingActivity]) -> Result<()> {
+    pub(super) fn apply_effects(
+        &mut self,
+        key: &RunKey,
+        effects: &Effects,
+        attempts: &[PendingActivity],
+    ) -> Result<()> {
         // One step may start a timer and take it back, so that what closes comes last.
         for (started, fire_at) in &effects.timers_started {
             let started = integer(started.0);

@@ -226,6 +226,10 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
         (sql::INBOX_DELETE, "PRIMARY KEY"),
         (sql::INBOX_HAND_OVER, "inbox_by_run"),
         (sql::IS_ROUTED, "PRIMARY KEY"),
+        (sql::OPEN_CHILD, "runs_open_children"),
+        (sql::OPEN_CHILDREN, "runs_open_children"),
+        (sql::LAST_OF_CHILD, "runs_children"),
+        (sql::CHILDREN_HAND_OVER, "runs_children"),
         // The others.
         (sql::NEEDING_ATTENTION, "runs_needing_attention"),
         (sql::TIMERS_DUE, "timers_by_time"),
@@ -277,7 +281,11 @@ async fn runs_are_counted_from_an_index_alone_and_those_of_a_workflow_found_by_t
     let of_one = Query::parse("status = 'running' and workflow_id = 'order-1'").unwrap();
     let of_one = listing::statement(&Namespace::default(), &of_one, None, 1).into_sql();
     let of_one = of_one.as_str();
+    let of_parent = Query::parse("parent_run_id = '01a21a7d-2475-749c-86f0-49797890fe67'").unwrap();
+    let of_parent = listing::statement(&Namespace::default(), &of_parent, None, 1).into_sql();
+    let of_parent = of_parent.as_str();
     let queries = [
+        (of_parent, "SEARCH runs USING INDEX runs_children (parent_run_id=?)"),
         (sql::VERSIONS, "SEARCH runs USING COVERING INDEX runs_by_version (namespace=? AND workflow_type=?)"),
         (of_one, "SEARCH runs USING INDEX runs_by_workflow (namespace=? AND workflow_id=?)"),
     ];

@@ -86,8 +86,8 @@ impl<O> Future for StartChild<O> {
         };
         Poll::Ready(match start {
             ChildStart::Started { run_id } => Ok(Child {
-                // The host makes it so: see `start-child-workflow`.
-                workflow_id: workflow_id.unwrap_or_else(|| format!("{}_{id}", this.run.info.original_run_id)),
+                // The host makes it so: see `child-options`.
+                workflow_id: workflow_id.unwrap_or_else(|| run_id.clone()),
                 run: Rc::clone(&this.run),
                 id,
                 workflow_type,

@@ -1,0 +1,300 @@
+//! Resets: what [`everfold_core::reset`] says becomes of a run, as decisions.
+//!
+//! ```text
+//! open run ───▶ its mailbox ─▶ plan ─▶ one decision: a note closes it, the new run begins, its inbox and children go over
+//! closed run ────────────────▶ plan ─▶ the new run's mailbox ─▶ one decision: the new run begins, its children go over
+//! ```
+//!
+//! Callers who wait for an open run's end wait for that of the new one, and so does a parent. A version other than the
+//! run's own must fold what is copied as it was folded. The new run is folded when it is read, like every run with a full
+//! inbox.
+
+use std::sync::Arc;
+
+use everfold_core::decision::{
+    Closed, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome,
+    Request,
+};
+use everfold_core::event::{Event, EventKind, Note, WorkflowTerminated};
+use everfold_core::ids::{Digest, EventId, RunId, RunKey};
+use everfold_core::machine::RunStatus;
+use everfold_core::reset::{self, NewRunOf, ResetPoint};
+use tokio::sync::oneshot;
+
+use super::act::Done;
+use super::api::{ApiError, ResetDone, ResetRequest, RunRef, Started};
+use super::block::{self, Fault};
+use super::cells::Cell;
+use super::position::Position;
+use super::run::{Message, Phase, Run};
+use super::source::Keep;
+use super::talk::{Answer, Ask, Reached, Refusal, check_reason, check_request_id};
+use super::{Host, Parts, internal, load};
+use crate::store::{RunRow, StoreError};
+use crate::telemetry::RunNames;
+
+/// To what a run is reset.
+#[derive(Clone, Debug)]
+pub(super) struct To {
+    pub(super) point: ResetPoint,
+    pub(super) reason: String,
+    /// The component that folds the new run, if it is another one.
+    pub(super) digest: Option<Digest>,
+}
+
+/// The new run of a closed one.
+pub(super) struct ResetStart {
+    planned: Planned,
+    request: Option<Request>,
+    reply: oneshot::Sender<Result<Started, ApiError>>,
+}
+
+/// The run that a reset begins.
+struct Planned {
+    run_id: RunId,
+    new_run: NewRun,
+    /// What is delivered again.
+    inputs: Vec<InboxInput>,
+    /// The boundary.
+    to: EventId,
+}
+
+impl Run {
+    /// Closes the run by a note, and begins the one that goes on from an earlier event of it.
+    pub(super) fn reset(
+        &mut self,
+        parts: &Arc<Parts>,
+        cell: &Arc<Cell>,
+        at: Position,
+        to: &To,
+        request: Option<Request>,
+        reply: oneshot::Sender<Answer>,
+    ) {
+        let row = parts.runtime.block_on(parts.store.run(&cell.key)).map_err(|error| busy(&error));
+        let planned = row.and_then(|row| row.ok_or(Refusal::Closed)).and_then(|row| plan(parts, &row, to));
+        let Planned { run_id, new_run, inputs, to: boundary } = match planned {
+            Ok(planned) => planned,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        let why = if to.reason.is_empty() { String::new() } else { format!(": {}", to.reason) };
+        let reason = format!("reset to event {boundary} as run {run_id}{why}");
+        let time = parts.clock.now().max(at.time);
+        let kind = EventKind::Note(Note::WorkflowTerminated(WorkflowTerminated { reason }));
+        let mut decision = at.decision(&cell.key);
+        decision.events = vec![Event { id: at.next, time, kind }];
+        decision.closed =
+            Some(Closed { status: RunStatus::Terminated, at: time, outcome: Outcome::ContinuedAs(run_id) });
+        decision.next_runs = vec![NextRun { run_id, new_run, inputs, kinship: Kinship::Reset }];
+        decision.request = request;
+        *self.phase_mut() = Phase::Closed;
+        self.submit(parts, cell, decision, None, Keep::Nothing, Done::Caller { reply });
+    }
+
+    /// Writes the new run of a closed one down. It is read behind the commit.
+    pub(super) fn start_reset(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: ResetStart) {
+        let ResetStart { planned: Planned { run_id, new_run, inputs, to: _ }, request, reply } = start;
+        let inherits = new_run.inherits.as_deref();
+        self.names = inherits.and_then(|inherits| RunNames::of_history(&inherits.events));
+        let open_activities = inherits.map_or(0, |inherits| inherits.open_activities);
+        let started = Started { workflow_id: new_run.workflow_id.clone(), run_id, is_duplicate: false };
+        let mut decision = Decision::empty(cell.key.clone(), EventId::FIRST, open_activities);
+        decision.new_run = Some(new_run);
+        decision.inbox_put = inputs;
+        decision.request = request;
+        self.submit(parts, cell, decision, None, Keep::Nothing, Done::Start { started, reply });
+    }
+}
+
+/// What becomes of a run that is reset. Blocks: it reads the whole history, and folds it where the version changes.
+fn plan(parts: &Arc<Parts>, row: &RunRow, to: &To) -> Result<Planned, Refusal> {
+    let history = parts.runtime.block_on(load::whole_history(parts.store.as_ref(), &row.key));
+    let history = history.map_err(|error| busy(&error))?;
+    let boundary = reset::boundary(&history, to.point).map_err(Refusal::ResetPoint)?;
+    let (seed, now) = (parts.clock.new_seed(), parts.clock.now());
+    let run_id = row.key.run_id.following(&seed, boundary, now);
+    let digest = to.digest.unwrap_or(row.digest);
+    let begun = reset::begin(&history, boundary, NewRunOf { run_id, now, reason: &to.reason, digest });
+    let (inherits, state) = begun.map_err(|illegal| Refusal::Busy(illegal.to_string()))?;
+    if digest != row.digest {
+        match block::folded(parts, digest, &state, inherits.events.clone()) {
+            Ok(_) => {}
+            Err(Fault::Host(error)) => return Err(Refusal::Busy(error)),
+            Err(Fault::Code { event_id, reason, .. }) => {
+                let version = digest.short();
+                return Err(Refusal::Version(format!(
+                    "the run does not replay up to event {boundary} on version {version}: at event {event_id}, {reason}"
+                )));
+            }
+        }
+    }
+    let new_run = NewRun {
+        workflow_id: row.workflow_id.clone(),
+        workflow_type: row.workflow_type.clone(),
+        digest,
+        started_at: now,
+        request_id: None,
+        id_reuse: IdReusePolicy::default(),
+        if_open: IfOpen::default(),
+        parent: row.parent.clone(),
+        start_at: None,
+        details: state.details().clone().into_some(),
+        inherits: Some(Box::new(inherits)),
+    };
+    Ok(Planned { run_id, new_run, inputs: reset::delivered_again(&history, boundary), to: boundary })
+}
+
+impl Host {
+    /// Resets a run to an earlier event: a new run goes on from there under the same workflow id; it is on disk when this
+    /// returns. An open run is closed in the same transaction. What the run did behind that event is not undone.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the run cannot be reset to that event; `Conflict` for a run that went on as another one already;
+    /// `AlreadyStarted` for a closed run whose workflow id has an open one; `UnknownVersion` and `VersionConflict` for a
+    /// version that does not fold what is copied; `NotFound`, `Busy`.
+    pub async fn reset(&self, request: ResetRequest) -> Result<ResetDone, ApiError> {
+        let ResetRequest { run, to: point, reason, digest, request_id, dry_run } = request;
+        check_reason(&reason)?;
+        check_request_id(request_id.as_deref())?;
+        let request = request_id.map(|request_id| Request { operation: Operation::Reset, request_id });
+        let to = To { point, reason, digest };
+        // Its events are those of one run, whatever goes on meanwhile.
+        let mut run = run;
+        loop {
+            self.readiness()?;
+            if let Some(request) = &request {
+                let done = self.parts.store.request(&run.namespace, &run.workflow_id, request).await;
+                if let Some(run_id) = done.map_err(|error| internal(&error))? {
+                    return self.reset_done(RunKey { namespace: run.namespace, run_id }, true).await;
+                }
+            }
+            let row = self.row(&run).await?;
+            run.run_id = Some(row.key.run_id);
+            self.may_be_reset(&run, &row).await?;
+            if let Some(digest) = to.digest {
+                self.must_have(&run.namespace, &row.workflow_type, digest).await?;
+            }
+            if dry_run {
+                return self.would_reset(&row, to).await;
+            }
+            let is_open = row.status == RunStatus::Running;
+            let began = if is_open {
+                self.reset_open(&run, &to, request.as_ref()).await?
+            } else {
+                Some(self.reset_closed(row, to.clone(), request.clone()).await?)
+            };
+            // One that closed meanwhile is reset as a closed one.
+            if let Some(run_id) = began {
+                return self.reset_done(RunKey { namespace: run.namespace, run_id }, false).await;
+            }
+        }
+    }
+
+    /// Whether nothing goes on from the run, and no other run stands in its way.
+    async fn may_be_reset(&self, run: &RunRef, row: &RunRow) -> Result<(), ApiError> {
+        let run_id = row.key.run_id;
+        if let Some(Outcome::ContinuedAs(next)) = row.outcome {
+            let how = match row.status {
+                RunStatus::ContinuedAsNew => "continued as new: it is",
+                RunStatus::Terminated => "was reset: it is",
+                RunStatus::Running
+                | RunStatus::Completed
+                | RunStatus::Failed
+                | RunStatus::Canceled
+                | RunStatus::TimedOut => "was tried again: it is",
+            };
+            return Err(ApiError::Conflict(format!(
+                "run {run_id} {how} run {next} now, and a reset does not go back past that: reset run {next}"
+            )));
+        }
+        if row.status != RunStatus::Running {
+            let latest = self.row(&RunRef { run_id: None, ..run.clone() }).await?;
+            if latest.status == RunStatus::Running {
+                let workflow_id = run.workflow_id.clone();
+                return Err(ApiError::AlreadyStarted { workflow_id, run_id: latest.key.run_id });
+            }
+        }
+        Ok(())
+    }
+
+    /// The run that goes on from an open one; none if that has closed meanwhile.
+    async fn reset_open(
+        &self,
+        run: &RunRef,
+        to: &To,
+        request: Option<&Request>,
+    ) -> Result<Option<RunId>, ApiError> {
+        match self.reach(run, &Ask::Reset(Box::new(to.clone())), request).await? {
+            Reached::Taken(taken) => Ok(Some(taken.run_id)),
+            Reached::Closed(_) => Ok(None),
+        }
+    }
+
+    /// The run that goes on from a closed one.
+    async fn reset_closed(&self, row: RunRow, to: To, request: Option<Request>) -> Result<RunId, ApiError> {
+        let _admitted = self.parts.admit_write()?;
+        let namespace = row.key.namespace.clone();
+        let planned = self.planned(row, to).await?;
+        let key = RunKey { namespace, run_id: planned.run_id };
+        let (reply, answered) = oneshot::channel();
+        self.parts.send(&key, Message::StartReset(Box::new(ResetStart { planned, request, reply })));
+        let stopping = |_| Err(ApiError::Busy("the host is stopping".to_owned()));
+        answered.await.unwrap_or_else(stopping).map(|started| started.run_id)
+    }
+
+    async fn planned(&self, row: RunRow, to: To) -> Result<Planned, ApiError> {
+        let parts = Arc::clone(&self.parts);
+        let planned = tokio::task::spawn_blocking(move || plan(&parts, &row, &to)).await;
+        let planned = planned.map_err(|error| ApiError::Internal(error.to_string()))?;
+        planned.map_err(|refusal| match refusal.into_error() {
+            Some(error) => error,
+            None => ApiError::Busy("the run has moved on".to_owned()),
+        })
+    }
+
+    async fn would_reset(&self, row: &RunRow, to: To) -> Result<ResetDone, ApiError> {
+        let planned = self.planned(row.clone(), to).await?;
+        self.told_of_reset(row, None, row.key.run_id, planned.to, false).await
+    }
+
+    /// What a reset came to, as the run tells that it began.
+    async fn reset_done(&self, key: RunKey, is_duplicate: bool) -> Result<ResetDone, ApiError> {
+        let row = self.row_of(&key).await?;
+        let history = load::whole_history(self.parts.store.as_ref(), &key).await;
+        let history = history.map_err(|error| internal(&error))?;
+        let reset = history.iter().rev().find_map(|event| match &event.kind {
+            EventKind::Note(Note::RunReset(reset)) => Some(reset),
+            EventKind::Note(_) | EventKind::Input(_) | EventKind::Command(_) => None,
+        });
+        let reset = reset.ok_or_else(|| ApiError::Internal(format!("run {key} was begun by no reset")))?;
+        self.told_of_reset(&row, Some(key.run_id), reset.from_run_id, reset.to_event_id, is_duplicate).await
+    }
+
+    async fn told_of_reset(
+        &self,
+        row: &RunRow,
+        run_id: Option<RunId>,
+        reset_run_id: RunId,
+        to_event_id: EventId,
+        is_duplicate: bool,
+    ) -> Result<ResetDone, ApiError> {
+        let from = RunKey { namespace: row.key.namespace.clone(), run_id: reset_run_id };
+        let history = load::whole_history(self.parts.store.as_ref(), &from).await;
+        let history = history.map_err(|error| internal(&error))?;
+        let repeats = reset::repeated(&history, to_event_id);
+        Ok(ResetDone {
+            workflow_id: row.workflow_id.clone(),
+            run_id,
+            reset_run_id,
+            to_event_id,
+            repeats: repeats.map_err(|illegal| ApiError::Internal(illegal.to_string()))?,
+            is_duplicate,
+        })
+    }
+}
+
+fn busy(error: &StoreError) -> Refusal {
+    Refusal::Busy(error.to_string())
+}
