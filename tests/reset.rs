@@ -27,6 +27,7 @@ use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
 use everfold_core::machine::RunStatus;
 use everfold_core::machine::update::UpdateStage;
 use serde_json::{Value, json};
+use support::server::{self, Server, text};
 use support::{
     Failing, PATIENCE, SAGA_ANSWERS, TestHost, component, lines, request, returned, run, saga_input,
     scheduled, signals, update,
@@ -601,4 +602,110 @@ async fn a_reset_is_whole_or_not_there_behind_rollbacks_and_kills() {
         assert_eq!(signals(&events).len(), 3);
     }
     test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_resets_an_order_and_says_what_may_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data")).await;
+    let placed = server.order(&server::order("tok_declined", "10115")).await;
+    let id = placed.workflow_id.as_str();
+    let path = format!("/api/v1/workflows/{id}");
+    assert_eq!(server.get(&format!("{path}/result?wait=30s")).await["status"], "failed");
+    let old = server.get(&path).await;
+
+    let refused = |arguments: &[&str], code: i32, said: &str| {
+        let output = server.everfold(&[&["reset", id][..], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        assert!(text(&output).contains(said), "{}", text(&output));
+    };
+    refused(&["--to", "soon"], 2, "expected the number of an event, `first` or `last`");
+    refused(&["--to", "3"], 2, "event 3 is within a step: a run is reset to the end of one, here 2 or 4");
+    refused(&["--to", "last", "--version", "abcd"], 3, "no version of order-saga begins with abcd");
+    let dry = server.everfold(&["reset", id, "--to", "last", "--dry-run"]);
+    let said = text(&dry);
+    assert!(dry.status.success() && said.contains("; nothing was done"), "{said}");
+    assert_eq!(server.get(&path).await, old);
+
+    let reset = server.everfold(&["reset", id, "--to", "2", "--reason", "try again"]);
+    let said = text(&reset);
+    assert!(reset.status.success() && said.contains("goes on from event 2 as run "), "{said}");
+    assert!(said.contains("2  ActivityScheduled") && said.contains("begins anew under its key"), "{said}");
+    let end = server.get(&format!("{path}/result?wait=30s")).await;
+    assert_eq!(end["status"], "failed", "the card is declined again: {end}");
+    assert_ne!(end["run_id"], old["run_id"]);
+    let timeline = text(&server.everfold(&["history", id]));
+    let run_id = old["run_id"].as_str().unwrap();
+    assert!(timeline.contains(&format!("to event 2 of run {run_id}: try again")), "{timeline}");
+    // The old one is closed, and nothing goes on from it: it can be reset once more, but not by the same request.
+    let body = json!({ "to": 2, "request_id": "once" });
+    let url = server.url(&format!("{path}/reset?run_id={run_id}"));
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let answer = server.http.post(&url).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        runs.push(answer.json::<Value>().await.unwrap()["run_id"].clone());
+    }
+    assert_eq!(runs[0], runs[1]);
+    let unknown = server.http.post(&url).json(&json!({ "to": "soon" })).send().await.unwrap();
+    assert_eq!(unknown.status(), 422);
+    assert!(unknown.text().await.unwrap().contains("expected the number of an event"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_killed_resets_each_run_once() {
+    const RUNS: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&folder.path().join("data")).await;
+    server.deploy("samples");
+    let starts = (0..RUNS).map(|number| {
+        let body =
+            json!({ "workflow_type": "signals", "workflow_id": format!("run-{number}"), "input": { "count": 1 } });
+        server.http.post(server.url("/api/v1/workflows")).json(&body).send()
+    });
+    for answer in futures::future::join_all(starts).await {
+        assert_eq!(answer.unwrap().status(), 201);
+    }
+    let count = |server: &Server, query: &str| {
+        let output = server.everfold(&["list", "--json", "--limit", "1000", "--query", query]);
+        let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+        list["runs"].as_array().unwrap().len()
+    };
+    assert!(server.everfold(&["batch", "cancel", "--query", "", "--yes"]).status.success());
+    while count(&server, "status = 'canceled'") < RUNS {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let canceled = "status = 'canceled'";
+    let arguments = ["batch", "reset", "--to", "first", "--query", canceled, "--batch-id", "again"];
+    let dry = server.everfold(&[&arguments[..], &["--dry-run"]].concat());
+    assert!(text(&dry).contains("200 runs") && text(&dry).contains("nothing was done"), "{}", text(&dry));
+    let unsure = server.everfold(&arguments);
+    assert_eq!(unsure.status.code(), Some(2));
+    assert!(text(&unsure).contains("200 runs would be reset"), "{}", text(&unsure));
+
+    let yes = [&arguments[..], &["--yes"]].concat();
+    let mut batch = server::command()
+        .args(["--server", &server.url("")])
+        .args(&yes)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while count(&server, "status = 'running'") < RUNS / 10 {
+        assert!(batch.try_wait().unwrap().is_none() || count(&server, "status = 'running'") >= RUNS / 10);
+    }
+    server.kill();
+    batch.kill().unwrap();
+    batch.wait().unwrap();
+    server.restart().await;
+    let rest = server.everfold(&yes);
+    assert!(rest.status.success() && text(&rest).contains("200 runs reset"), "{}", text(&rest));
+    assert_eq!(count(&server, "status = 'running'"), RUNS);
+    assert_eq!(count(&server, ""), 2 * RUNS, "each was reset once");
+    let signal = ["batch", "signal", "add", "7", "--query", "", "--yes"];
+    assert!(server.everfold(&signal).status.success());
+    for number in [0, RUNS - 1] {
+        let end = server.get(&format!("/api/v1/workflows/run-{number}/result?wait=30s")).await;
+        assert_eq!(end["result"], json!([7]));
+    }
 }
