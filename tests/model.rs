@@ -1,5 +1,5 @@
 //! Random programs against a simple model: a seed makes programs up, which the sample workflow `program` does, and what is done to them and to their
-//! host meanwhile: signals, cancels, killed and stopped hosts, dropped instances, transactions that are rolled back, inputs that come twice. Time is
+//! host meanwhile: signals, cancels, resets, killed and stopped hosts, dropped instances, transactions that are rolled back, inputs that come twice. Time is
 //! virtual, the store is in memory, and what came of it must be what the model says.
 //!
 //! ```text
@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 use check::Left;
 use everfold::activity::ActivityContext;
 use everfold::clock::Clock;
-use everfold::runner::api::{Acknowledged, ApiError, RunRef};
+use everfold::runner::api::{Acknowledged, ApiError, ResetPoint, RunRef};
 use everfold::store::CommitError;
 use everfold::testing::{Failure, Mock, Restart, RunStatus, TestEnvironment, TestRun};
 use everfold_core::event::{EventKind, Input};
-use everfold_core::ids::{Namespace, WorkflowId};
+use everfold_core::ids::{EventId, Namespace, WorkflowId};
 use parking_lot::Mutex;
 use program::{Move, Plan, Task, workflow_id};
 use serde_json::{Value, json};
@@ -162,6 +162,7 @@ impl<'p> Play<'p> {
                 assert!(matches!(cancelled, Ok(_) | Err(ApiError::NotFound(_))), "{cancelled:?}");
             }
             Move::DeliverAgain(run, which) => self.deliver_again(run, which).await,
+            Move::Reset(run, which) => self.reset(run, which).await,
         }
     }
 
@@ -226,6 +227,17 @@ impl<'p> Play<'p> {
         let inputs: Vec<Input> = export.events.iter().filter_map(|event| of(&event.kind)).collect();
         if !inputs.is_empty() {
             self.runs[run].deliver_again(inputs[which as usize % inputs.len()].clone()).await;
+        }
+    }
+
+    /// Lets a run that is open go on from one of its events, if that is the last one of a step. One that has closed has
+    /// refused signals that it would take now.
+    async fn reset(&self, run: usize, which: u64) {
+        let description = self.runs[run].description().await;
+        if description.status == RunStatus::Running && description.history_length > 0 {
+            let to = ResetPoint::Event(EventId(1 + which % description.history_length));
+            let reset = self.persist(|| self.runs[run].reset(to)).await;
+            assert!(matches!(reset, Ok(_) | Err(ApiError::InvalidInput(_))), "{reset:?}");
         }
     }
 

@@ -440,20 +440,38 @@ async fn children_of_before_the_boundary_stay_and_later_ones_are_left_to_their_p
     let end = test.end("parent").await;
     assert_eq!((returned(&end), end.key.run_id), (json!(["[7]"]), new));
 
-    // Begun behind the boundary, by the default id: the new run begins one of its own.
-    let child = json!({ "workflow_type": "signals", "input": { "count": 1 } });
-    let program = family(
-        &[json!({ "workflow_type": "family", "workflow_id": "inner",
-        "input": family(&[child], "results") })],
-        "results",
-    );
-    test.start("family", "outer", &program).await;
-    let inner = test.until("inner", |run| run.children.iter().any(|(_, child)| child.is_started)).await;
-    let grandchild = inner.children[0].1.clone();
-    assert_eq!(grandchild.workflow_id.0, grandchild.run_id.to_string(), "its own run id names it");
-    test.terminate("outer").await.unwrap();
-    assert_eq!(test.end(&grandchild.workflow_id.0).await.status, RunStatus::Terminated);
     assert_ne!(old.key.run_id, new);
+
+    // Begun behind the boundary: it is terminated, and the new run begins one of its own under the same workflow id.
+    let child = json!({ "child": { "id": "later", "steps": [{ "take": "b" }] } });
+    test.start("program", "run", &json!({ "steps": [{ "take": "a" }, child] })).await;
+    test.signal("run", "a", &json!(1)).await.unwrap();
+    let first = test.until("later", |_| true).await.key.run_id;
+    reset(&test, "run", FIRST).await;
+    let second = test.until("later", |run| run.key.run_id != first).await;
+    assert_eq!(second.status, RunStatus::Running);
+    let closed = test.host.describe(&one_run("later", first)).await.unwrap();
+    assert_eq!(closed.status, RunStatus::Terminated);
+    test.signal("later", "b", &json!(2)).await.unwrap();
+    let took = |name: &str, value: u64| json!({ "took": name, "value": value });
+    assert_eq!(
+        returned(&test.end("run").await),
+        json!([took("a", 1), { "child": "later", "gave": [took("b", 2)] }])
+    );
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_without_a_workflow_id_is_named_by_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path()).await;
+    let child = json!({ "workflow_type": "signals", "input": { "count": 1 } });
+    test.start("family", "parent", &family(&[child], "go")).await;
+    let parent = test.until("parent", |run| run.children.iter().any(|(_, child)| child.is_started)).await;
+    let child = &parent.children[0].1;
+    assert_eq!(child.workflow_id.0, child.run_id.to_string());
+    test.signal("parent", "go", &json!(null)).await.unwrap();
+    assert_eq!(returned(&test.end("parent").await), json!([format!("started {}", child.run_id)]));
     test.stop().await;
 }
 

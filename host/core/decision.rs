@@ -135,6 +135,17 @@ pub enum Kinship {
     Reset,
 }
 
+impl Kinship {
+    /// Whether the run has a workflow id of its own.
+    #[must_use]
+    pub const fn is_another_workflow(self) -> bool {
+        match self {
+            Self::Detached | Self::Child => true,
+            Self::Successor | Self::Reset => false,
+        }
+    }
+}
+
 /// The row of a run that a decision creates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRun {

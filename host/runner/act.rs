@@ -87,6 +87,15 @@ pub(super) fn after_commit(
             tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
             *phase = undo(parts, cell, flight, decision, "the run has moved on");
         }
+        Ok(Verdict::Postponed) => {
+            *phase = undo(
+                parts,
+                cell,
+                flight,
+                decision,
+                "a run that is being terminated has its child's workflow id",
+            );
+        }
         Ok(Verdict::AlreadyRunning(run_id)) => {
             if let Done::Start { started, reply } = flight.done {
                 let workflow_id = started.workflow_id;

@@ -103,6 +103,7 @@ macro_rules! conformance_suite {
             children: a_childs_id_is_used_again_or_not;
             children: the_end_of_a_child_is_told_to_an_open_parent;
             children: a_closing_parent_leaves_each_child_to_its_policy;
+            children: a_child_waits_for_one_of_its_id_that_is_being_terminated;
             children: a_child_that_goes_on_takes_its_parent_and_its_end_along;
             children: a_child_is_asked_to_cancel_whichever_run_it_is_at;
             resets: an_open_run_closes_and_the_new_one_has_what_it_takes_over;

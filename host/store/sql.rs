@@ -152,6 +152,10 @@ pub(super) const INBOX_DELETE: &str = "DELETE FROM inbox WHERE seq = $1 AND run_
 /// All inputs that wait for a run.
 pub(super) const INBOX_CLEAR: &str = "DELETE FROM inbox WHERE run_id = $1";
 
+/// Whether a run is about to be terminated: run id.
+pub(super) const IS_TO_BE_TERMINATED: &str =
+    "SELECT 1 FROM inbox WHERE run_id = $1 AND input_type = 'WorkflowTerminated'";
+
 /// Hands what waits for a run over to the run that goes on from it: to, from.
 pub(super) const INBOX_HAND_OVER: &str = "\
     INSERT INTO inbox (run_id, namespace, received_at, input_type, input) \

@@ -17,7 +17,8 @@ use super::environment::{AbortOnDrop, Running, Shared, TimeMoves, json};
 use super::history::History;
 use super::stuck::Stuck;
 use crate::runner::api::{
-    Acknowledged, ApiError, Description, QueryRequest, RunRef, RunResult, SignalRequest, StopRequest,
+    Acknowledged, ApiError, Description, QueryRequest, ResetDone, ResetPoint, ResetRequest, RunRef,
+    RunResult, SignalRequest, StopRequest,
 };
 
 /// Longer than any test waits.
@@ -238,6 +239,18 @@ impl TestRun {
     pub async fn terminate(&self) -> Result<Acknowledged, ApiError> {
         let (host, request) = (self.shared.running().host.clone(), self.stop_request());
         self.shared.ask(async move { host.terminate(request).await }).await
+    }
+
+    /// Lets it go on from an earlier event, as a new run: this one from here on.
+    ///
+    /// # Errors
+    /// As [`Host::reset`](crate::runner::Host::reset).
+    pub async fn reset(&self, to: ResetPoint) -> Result<ResetDone, ApiError> {
+        let (reason, request_id) = ("the test wants it".to_owned(), None);
+        let request =
+            ResetRequest { run: self.reference(), to, reason, digest: None, request_id, dry_run: false };
+        let host = self.shared.running().host.clone();
+        self.shared.ask(async move { host.reset(request).await }).await
     }
 
     fn stop_request(&self) -> StopRequest {

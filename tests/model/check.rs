@@ -1,7 +1,8 @@
 //! The model: what must have come of a program, whatever was done to its host.
 //!
 //! It knows nothing of folds, commits and inboxes: each step gives the line that follows from the program; each task was asked for once and
-//! ended once; signals were taken in the order in which they were sent, none twice.
+//! ended once; signals were taken in the order in which they were sent, none twice. What goes back to an earlier event asks again, so that of its calls
+//! less is known; of its history and its log all the same is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,17 @@ pub(crate) struct Left {
     /// A line for each step that was done.
     pub(crate) log: Vec<Value>,
     pub(crate) chain: Vec<History>,
+}
+
+/// What may have come between a run and the end of its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Calm {
+    /// Nothing.
+    Calm,
+    /// Hosts and transactions that failed, cancellation.
+    Fails,
+    /// The run itself, which went back and asked again.
+    GoesBack,
 }
 
 /// What a task gives when all is well.
@@ -49,23 +61,28 @@ pub(crate) fn run(plan: &Plan, run: usize, left: &Left, calls: &[Call]) -> Resul
     }
     let mut asked_for = BTreeSet::new();
     for history in &left.chain {
-        well_formed(history)?;
+        well_formed(history, plan)?;
         for task in scheduled(history) {
             if !asked_for.insert(task) {
                 return Err(format!("task {task} was asked for twice"));
             }
         }
     }
+    let calm = match (plan.resets(run), plan.is_calm()) {
+        (true, _) => Calm::GoesBack,
+        (false, true) => Calm::Calm,
+        (false, false) => Calm::Fails,
+    };
     for step in &program[..left.log.len()] {
         for task in step.tasks() {
             if !asked_for.contains(&u64::from(task.id)) {
                 return Err(format!("task {} was never asked for", task.id));
             }
-            attempts(task, step, calls, plan.is_calm())?;
+            attempts(task, step, calls, calm)?;
         }
         if let Step::Child { steps, .. } = step {
             let tasks = steps.iter().flat_map(|step| step.tasks().iter().map(move |task| (task, step)));
-            tasks.into_iter().try_for_each(|(task, step)| attempts(task, step, calls, plan.is_calm()))?;
+            tasks.into_iter().try_for_each(|(task, step)| attempts(task, step, calls, calm))?;
         }
     }
     Ok(())
@@ -129,16 +146,17 @@ fn duration_ms(task: &Task) -> u64 {
 }
 
 /// The calls of a task: numbered upwards under one key, and no more than it needs where all is calm.
-fn attempts(task: &Task, step: &Step, calls: &[Call], is_calm: bool) -> Result<(), String> {
+fn attempts(task: &Task, step: &Step, calls: &[Call], calm: Calm) -> Result<(), String> {
     let of_task: Vec<&Call> = calls.iter().filter(|call| call.input["id"] == json!(task.id)).collect();
     let keys: BTreeSet<&str> = of_task.iter().map(|call| call.idempotency_key.as_str()).collect();
     let numbers: Vec<u32> = of_task.iter().map(|call| call.attempt).collect();
     let is_race = matches!(step, Step::Race(..));
-    if keys.len() > 1 || !numbers.is_sorted_by(|one, next| one < next) {
+    let is_one = calm == Calm::GoesBack || (keys.len() <= 1 && numbers.is_sorted_by(|one, next| one < next));
+    if !is_one {
         return Err(format!("task {} was called as attempts {numbers:?} under the keys {keys:?}", task.id));
     }
     let needed = task.fails as usize + 1;
-    if is_calm && !is_race && numbers.len() != needed {
+    if calm == Calm::Calm && !is_race && numbers.len() != needed {
         return Err(format!("task {} was called {} times, not {needed}", task.id, numbers.len()));
     }
     if !is_race && numbers.is_empty() {
@@ -157,7 +175,10 @@ fn scheduled(history: &History) -> Vec<u64> {
 }
 
 /// A history is numbered without gaps, in the order of time; each operation ends once, and a signal comes once.
-fn well_formed(history: &History) -> Result<(), String> {
+fn well_formed(history: &History, plan: &Plan) -> Result<(), String> {
+    let goes_back = |sender: &str| {
+        sender.strip_prefix("told-").and_then(|run| run.parse().ok()).is_some_and(|run| plan.resets(run))
+    };
     let mut ended = BTreeSet::new();
     let mut received = BTreeSet::new();
     let mut last = None;
@@ -172,6 +193,7 @@ fn well_formed(history: &History) -> Result<(), String> {
             return Err(format!("operation {operation} ended twice, the second time in event {number}"));
         }
         if let EventKind::Input(Input::SignalReceived(signal)) = &event.kind
+            && !goes_back(&signal.name)
             && !received.insert((signal.name.clone(), signal.input.to_value().to_string()))
         {
             return Err(format!("signal {} came twice, the second time in event {number}", signal.name));

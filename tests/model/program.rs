@@ -70,6 +70,8 @@ pub(crate) enum Move {
     Cancel(usize),
     /// The run gets an input of its history again.
     DeliverAgain(usize, u64),
+    /// The run goes on from an earlier event of its history.
+    Reset(usize, u64),
 }
 
 /// A random test.
@@ -93,10 +95,10 @@ impl Plan {
         Self { programs, moves, rolls_back_one_in }
     }
 
-    /// Whether neither host nor store fails, and nobody cancels anything.
+    /// Whether neither host nor store fails, and nobody cancels or resets anything.
     pub(crate) fn is_calm(&self) -> bool {
         let is_calm = |step: &Move| match step {
-            Move::Restart(_) | Move::SendAndKill(_) | Move::Cancel(_) => false,
+            Move::Restart(_) | Move::SendAndKill(_) | Move::Cancel(_) | Move::Reset(..) => false,
             Move::Send(_)
             | Move::SendAgain(_)
             | Move::Advance(_)
@@ -110,6 +112,11 @@ impl Plan {
     /// Whether somebody asks the run to cancel.
     pub(crate) fn cancels(&self, run: usize) -> bool {
         self.moves.iter().any(|step| matches!(step, Move::Cancel(other) if *other == run))
+    }
+
+    /// Whether the run goes back at some time, so that it asks for things again.
+    pub(crate) fn resets(&self, run: usize) -> bool {
+        self.moves.iter().any(|step| matches!(step, Move::Reset(other, _) if *other == run))
     }
 
     /// The signals of a run, in the order in which they are sent: as many of each name as its program may take.
@@ -204,6 +211,7 @@ impl Dice {
             16 => Move::Evict(run),
             17 if self.once_in(2) => Move::Cancel(run),
             17..=18 => Move::DeliverAgain(run, self.0.next_u64()),
+            19 => Move::Reset(run, self.0.next_u64()),
             _ => Move::Evict(run),
         }
     }

@@ -7,7 +7,7 @@ use everfold_core::event::{Input, ParentRun, WorkflowCancelRequested, WorkflowTe
 use everfold_core::ids::{EventId, RunKey};
 
 use super::Backend;
-use super::fixtures::{close, commit, commit_each, inbox_input, key, stand, start, workflow_id};
+use super::fixtures::{advance, close, commit, commit_each, inbox_input, key, stand, start, workflow_id};
 use super::succession::{continue_as_new, next_run};
 use crate::store::{Inbox, Store, Verdict};
 
@@ -122,6 +122,25 @@ pub(crate) async fn a_closing_parent_leaves_each_child_to_its_policy(backend: &i
     assert_eq!(inbox(&store, &key(4)).await.inputs.len(), 1);
     let attention = store.needing_attention(None, 10).await.unwrap();
     assert_eq!(attention, [key(2), key(3), key(4)]);
+}
+
+pub(crate) async fn a_child_waits_for_one_of_its_id_that_is_being_terminated(backend: &impl Backend) {
+    let store = backend.open().await.unwrap();
+    commit_each(&store, vec![start(1), start(7)]).await;
+    commit(&store, beginning(vec![child(2, 2, ParentClosePolicy::Terminate)])).await;
+    commit(&store, close(1, EventId(2))).await;
+    let mut again = child(2, 9, ParentClosePolicy::Terminate);
+    again.run_id = key(3).run_id;
+    let of_another = |next_runs| Decision { next_runs, ..advance(7, EventId(2), 1) };
+    let step = of_another(vec![again]);
+    assert_eq!(commit(&store, step.clone()).await, Verdict::Postponed);
+    assert_eq!(store.run(&key(7)).await.unwrap().unwrap().next_event_id, EventId(2), "nothing is written");
+    let mut detached = step.clone();
+    detached.next_runs[0].kinship = Kinship::Detached;
+    assert_eq!(commit(&store, detached).await, Verdict::Postponed);
+    commit(&store, close(2, EventId::FIRST)).await;
+    assert_eq!(commit(&store, step).await, reached(&[7]));
+    assert_eq!(store.run(&key(3)).await.unwrap().unwrap().workflow_id, workflow_id(2));
 }
 
 pub(crate) async fn a_child_that_goes_on_takes_its_parent_and_its_end_along(backend: &impl Backend) {

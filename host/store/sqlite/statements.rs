@@ -40,6 +40,7 @@ pub(super) struct Statements<'c> {
     open_run: Statement<'c>,
     last_run: Statement<'c>,
     pub(super) is_open: Statement<'c>,
+    is_to_be_terminated: Statement<'c>,
     pub(super) open_child: Statement<'c>,
     pub(super) open_children: Statement<'c>,
     run_put: Statement<'c>,
@@ -108,6 +109,7 @@ impl<'c> Statements<'c> {
             open_run: prepare(sql::OPEN_RUN)?,
             last_run: prepare(sql::LAST_RUN)?,
             is_open: prepare(sql::IS_OPEN)?,
+            is_to_be_terminated: prepare(sql::IS_TO_BE_TERMINATED)?,
             open_child: prepare(sql::OPEN_CHILD)?,
             open_children: prepare(sql::OPEN_CHILDREN)?,
             run_put: prepare(sql::RUN_PUT)?,
@@ -224,6 +226,9 @@ impl<'c> Statements<'c> {
 
     /// Writes one decision, or nothing of it.
     pub(super) fn apply(&mut self, decision: &Decision) -> Result<Verdict> {
+        if self.meets_a_termination(decision)? {
+            return Ok(Verdict::Postponed);
+        }
         let (verdict, ended) = match &decision.new_run {
             Some(new_run) => (self.create(decision, new_run)?, None),
             None => match self.done_before(decision)? {
@@ -233,9 +238,11 @@ impl<'c> Statements<'c> {
         };
         match verdict {
             Verdict::Committed { .. } => {}
-            Verdict::Fenced | Verdict::AlreadyRunning(_) | Verdict::SameRequest(_) | Verdict::IdTaken(_) => {
-                return Ok(verdict);
-            }
+            Verdict::Fenced
+            | Verdict::Postponed
+            | Verdict::AlreadyRunning(_)
+            | Verdict::SameRequest(_)
+            | Verdict::IdTaken(_) => return Ok(verdict),
         }
         let key = &decision.key;
         self.append_history(key, &decision.events)?;
@@ -340,6 +347,22 @@ impl<'c> Statements<'c> {
             self.inherit(key, inherits)?;
         }
         Ok(Verdict::COMMITTED)
+    }
+
+    /// Whether the step begins another run under the workflow id of one that is only about to be terminated: the child of
+    /// a run that has closed, as a rule, whose place the new one is to take.
+    fn meets_a_termination(&mut self, decision: &Decision) -> Result<bool> {
+        for next in decision.next_runs.iter().filter(|next| next.kinship.is_another_workflow()) {
+            let open_run = params![decision.key.namespace.0, next.new_run.workflow_id.0];
+            let open: Option<([u8; 16], i64)> =
+                self.open_run.query_row(open_run, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            if let Some((run_id, 1..)) = open
+                && self.is_to_be_terminated.exists([run_id])?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The closed run on whose account a workflow id may not be used.

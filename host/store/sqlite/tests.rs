@@ -225,6 +225,7 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
         (sql::ATTEMPT_DELETE, "PRIMARY KEY"),
         (sql::INBOX_DELETE, "PRIMARY KEY"),
         (sql::INBOX_HAND_OVER, "inbox_by_run"),
+        (sql::IS_TO_BE_TERMINATED, "inbox_by_run"),
         (sql::IS_ROUTED, "PRIMARY KEY"),
         (sql::OPEN_CHILD, "runs_open_children"),
         (sql::OPEN_CHILDREN, "runs_open_children"),
