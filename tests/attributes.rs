@@ -116,6 +116,30 @@ async fn what_a_run_is_described_by_is_changed_carried_over_and_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_child_is_described_by_what_its_parent_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = open(folder.path()).await;
+    let (attributes, memo) =
+        (json!({ "customer_id": 7, "tags": ["a", "b"] }), json!({ "note": { "deep": 1 } }));
+    let child = json!({ "workflow_type": "signals", "workflow_id": "child", "input": { "count": 1 },
+        "search_attributes": attributes, "memo": memo });
+    test.start("family", "parent", &json!({ "children": [child], "then": "results" })).await;
+    test.until("child", |_| true).await;
+    assert_eq!(
+        found(&test, "customer_id = 7 and tags = 'b'").await,
+        [("child".to_owned(), attributes, memo)]
+    );
+    test.signal("child", "add", &json!(1)).await.unwrap();
+    test.end("parent").await;
+    // One that cannot be is a fault of the parent's code.
+    let child = json!({ "workflow_type": "echo", "search_attributes": { "status": "new" } });
+    test.start("family", "bad", &json!({ "children": [child], "then": "results" })).await;
+    let blocked = test.until("bad", |run| run.blocked.is_some()).await;
+    assert!(blocked.blocked.unwrap().reason.contains("`status` is a name of the host's own"));
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_and_values_that_cannot_be_block_the_run_and_refuse_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let test = open(folder.path()).await;

@@ -157,10 +157,10 @@ async fn a_parcel_is_followed_for_three_days_until_a_signal_says_that_it_has_arr
     1 WorkflowStarted order-tracking {"order_id":"o-1","shipment_id":"s-1","tracking_number":"t-1","since_ms":1767225600000}
     2 TimerStarted duration=1d summary=until the next check
     3 +1d TimerFired 2
-    4 WorkflowContinuedAsNew order-tracking {"order_id":"o-1","shipment_id":"s-1","tracking_number":"t-1","since_ms":1767225600000,"checks":1} version=follow_route
+    4 WorkflowContinuedAsNew order-tracking {"order_id":"o-1","shipment_id":"s-1","tracking_number":"t-1","since_ms":1767225600000,"checks":1,"next_check_ms":1767398400000} version=follow_route
     "#);
     insta::assert_snapshot!(chain[3], @r#"
-    1 WorkflowStarted order-tracking {"order_id":"o-1","shipment_id":"s-1","tracking_number":"t-1","since_ms":1767225600000,"checks":3}
+    1 WorkflowStarted order-tracking {"order_id":"o-1","shipment_id":"s-1","tracking_number":"t-1","since_ms":1767225600000,"checks":3,"next_check_ms":1767571200000}
     2 TimerStarted duration=1d summary=until the next check
     3 SignalReceived order-delivered {"delivered_at_ms":7}
     4 SignalTaken order-delivered

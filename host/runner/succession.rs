@@ -34,6 +34,8 @@ struct Wanted<'a> {
     parent: Option<ParentRun>,
     lifetime: Option<Box<Lifetime>>,
     attempt: u32,
+    /// What it is described by when it begins.
+    details: Details,
 }
 
 /// Completes a decision by the runs that its events begin. `state` is the one behind the step, and
@@ -49,7 +51,7 @@ pub(super) fn complete(
 ) -> Result<(), Fault> {
     let Some(started) = state.started() else { return Ok(()) };
     for event in &decision.events {
-        if let Some(wanted) = wanted(event, started) {
+        if let Some(wanted) = wanted(event, started, state) {
             let next = next_run(parts, event, wanted, state, started, digest)?;
             decision.next_runs.push(next);
         }
@@ -96,6 +98,7 @@ pub(super) fn try_again(
         parent: started.parent.clone(),
         lifetime: lifetime.into_some(),
         attempt: started.attempt.saturating_add(1),
+        details: state.details().clone(),
     };
     let next = next_run(parts, event, wanted, state, started, digest)?;
     decision.next_runs.push(next);
@@ -105,7 +108,7 @@ pub(super) fn try_again(
     Ok(())
 }
 
-fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'a>> {
+fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted, state: &RunState) -> Option<Wanted<'a>> {
     match &event.kind {
         EventKind::Command(Command::WorkflowContinuedAsNew(next)) => Some(Wanted {
             run_id: next.new_run_id,
@@ -119,6 +122,7 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
             parent: started.parent.clone(),
             lifetime: started.lifetime.as_ref().and_then(|lifetime| lifetime.carried().into_some()),
             attempt: 1,
+            details: state.details().clone(),
         }),
         EventKind::Command(Command::DetachedWorkflowStarted(next)) => Some(Wanted {
             run_id: next.run_id,
@@ -132,6 +136,7 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
             parent: None,
             lifetime: None,
             attempt: 1,
+            details: Details::new(),
         }),
         EventKind::Command(Command::ChildWorkflowInitiated(child)) => Some(Wanted {
             run_id: child.run_id,
@@ -150,6 +155,7 @@ fn wanted<'a>(event: &'a Event, started: &'a WorkflowStarted) -> Option<Wanted<'
             }),
             lifetime: child.lifetime(event.time),
             attempt: 1,
+            details: child.details(),
         }),
         EventKind::Command(_) | EventKind::Input(_) | EventKind::Note(_) => None,
     }
@@ -175,16 +181,13 @@ fn next_run(
         parent,
         lifetime,
         attempt,
+        details,
     } = wanted;
     let digest = match version {
         VersionChoice::StayPinned => digest,
         VersionChoice::FollowRoute => route(parts, event, started, workflow_type, workflow_id)?,
     };
     let now = parts.clock.now();
-    let details = match kinship {
-        Kinship::Successor => state.details().clone(),
-        Kinship::Detached | Kinship::Child | Kinship::Reset => Details::new(),
-    };
     let first = WorkflowStarted {
         workflow_type: workflow_type.to_owned(),
         workflow_id: workflow_id.clone(),

@@ -31,6 +31,9 @@ struct Member {
     /// How often it is tried in all.
     attempts: Option<u32>,
     run_timeout_ms: Option<u64>,
+    /// What it is described by.
+    search_attributes: Option<Value>,
+    memo: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -123,6 +126,8 @@ impl Member {
             once,
             attempts,
             run_timeout_ms,
+            search_attributes,
+            memo,
         } = self;
         let mut child = ChildWorkflow::named(workflow_type)
             .parent_close_policy(match parent_close_policy {
@@ -140,6 +145,12 @@ impl Member {
         }
         if let Some(ms) = run_timeout_ms {
             child = child.run_timeout(Duration::from_millis(ms));
+        }
+        if let Some(search_attributes) = search_attributes {
+            child = child.search_attributes(&search_attributes);
+        }
+        if let Some(memo) = memo {
+            child = child.memo(&memo);
         }
         if once {
             child = child.id_reuse_policy(IdReusePolicy::RejectDuplicate);

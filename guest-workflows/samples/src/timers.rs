@@ -10,7 +10,10 @@ use crate::activities::SLOW;
 
 #[derive(Deserialize)]
 pub(crate) struct Sleeper {
+    #[serde(default)]
     sleep_ms: u64,
+    /// Takes the place of `sleep_ms`.
+    until: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -22,7 +25,10 @@ pub(crate) struct Slept {
 /// Sleeps, and tells the time before and after.
 pub(crate) async fn sleeper(ctx: Context, input: Sleeper) -> Result<Slept, Failure> {
     let before = ctx.now();
-    ctx.sleep(Duration::from_millis(input.sleep_ms)).await?;
+    match input.until {
+        Some(moment) => ctx.sleep_until(moment).await?,
+        None => ctx.sleep(Duration::from_millis(input.sleep_ms)).await?,
+    }
     Ok(Slept { before, after: ctx.now() })
 }
 
@@ -57,7 +63,7 @@ pub(crate) async fn race(ctx: Context, input: Race) -> Result<Winner, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use everfold_guest::testing::{START_MS, TestRun};
+    use everfold_guest::testing::{Closed, START_MS, TestRun};
     use serde_json::json;
 
     use super::*;
@@ -76,6 +82,17 @@ mod tests {
                 &format!("4 WorkflowCompleted {result}"),
             ],
         );
+    }
+
+    #[test]
+    fn a_moment_is_waited_for_and_one_that_has_passed_is_over_at_once() {
+        for (moment, duration) in [(START_MS + 1_500, "1500 ms"), (START_MS - 1, "0 ms")] {
+            let mut run = TestRun::start(sleeper, &json!({ "until": moment }));
+            assert!(run.fire_next_timer());
+            assert_eq!(run.history()[1], format!("2 TimerStarted {duration}"));
+            let after = moment.max(START_MS);
+            assert_eq!(run.closed(), Some(Closed::Completed(json!({ "before": START_MS, "after": after }))));
+        }
     }
 
     #[test]

@@ -11,10 +11,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::activity::RetryPolicy;
 use crate::bindings::everfold::workflow::host as wit;
 use crate::bindings::everfold::workflow::types::CancellationType;
 use crate::continue_as_new::VersionChoice;
+use crate::details;
 use crate::payload::Payload;
 use crate::time::whole_ms;
 
@@ -47,6 +50,8 @@ struct Options {
     run_timeout: Option<Duration>,
     retry: Option<RetryPolicy>,
     headers: Vec<(String, Payload)>,
+    search_attributes: Vec<(String, Payload)>,
+    memo: Vec<(String, Payload)>,
     summary: Cow<'static, str>,
 }
 
@@ -76,6 +81,8 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
                 run_timeout: None,
                 retry: None,
                 headers: Vec::new(),
+                search_attributes: Vec::new(),
+                memo: Vec::new(),
                 summary: Cow::Borrowed(""),
             },
             types: PhantomData,
@@ -88,7 +95,7 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
         &self.workflow_type
     }
 
-    /// Names its workflow id. Without it the host makes one from the parent's run id.
+    /// Names its workflow id. Without it that is the id of the child's first run.
     #[must_use]
     pub fn workflow_id(mut self, id: impl Into<String>) -> Self {
         self.options.workflow_id = Some(id.into());
@@ -155,6 +162,30 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
         self
     }
 
+    /// Gives what it can be found by: an object or a struct, as [`Context::upsert_search_attributes`] takes it.
+    ///
+    /// # Panics
+    ///
+    /// When the value is no object: a fault of the workflow's code.
+    ///
+    /// [`Context::upsert_search_attributes`]: crate::Context::upsert_search_attributes
+    #[must_use]
+    pub fn search_attributes<T: Serialize + ?Sized>(mut self, values: &T) -> Self {
+        self.options.search_attributes = details::changes(values, "search attributes");
+        self
+    }
+
+    /// Gives what is written on it, in the same way.
+    ///
+    /// # Panics
+    ///
+    /// When the value is no object: a fault of the workflow's code.
+    #[must_use]
+    pub fn memo<T: Serialize + ?Sized>(mut self, values: &T) -> Self {
+        self.options.memo = details::changes(values, "a memo");
+        self
+    }
+
     /// Gives one line for people, shown beside the child.
     #[must_use]
     pub fn summary(mut self, line: impl Into<Cow<'static, str>>) -> Self {
@@ -173,6 +204,8 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
             run_timeout,
             retry,
             headers,
+            search_attributes,
+            memo,
             summary,
         } = self.options;
         Request {
@@ -188,6 +221,8 @@ impl<I: ?Sized, O> ChildWorkflow<I, O> {
                 run_timeout: run_timeout.map(whole_ms),
                 retry_policy: retry.map(RetryPolicy::into_wit),
                 headers,
+                search_attributes,
+                memo,
                 summary: summary.into_owned(),
             },
         }

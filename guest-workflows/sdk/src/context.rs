@@ -54,6 +54,12 @@ impl Context {
         Timer::new(Rc::clone(&self.run), duration)
     }
 
+    /// Waits until that moment; one that has passed is over at once. A run that goes on as a new one carries a moment over, and not how
+    /// long to wait: then nothing that happens in between moves it.
+    pub fn sleep_until(&self, moment: Timestamp) -> Timer {
+        Timer::at(Rc::clone(&self.run), moment)
+    }
+
     /// Receives the signals of that name. None is taken before a receiver is asked for it.
     #[must_use]
     pub fn signal<T: DeserializeOwned>(&self, name: &str) -> SignalReceiver<T> {

@@ -15,15 +15,21 @@ use futures::future::FusedFuture;
 use crate::bindings::everfold::workflow::types::EventId;
 use crate::cancellation::Canceled;
 use crate::run::{Run, TimerOutcome};
-use crate::time::whole_ms;
+use crate::time::{Timestamp, whole_ms};
 
-/// A timer. It fires that long after the moment at which it was first polled.
+/// A timer. It fires that long after the moment at which it was first polled, or at the moment that it is to wait for.
 #[must_use = "a timer is not started before it is polled"]
 pub struct Timer {
     run: Rc<Run>,
-    duration: Duration,
+    when: When,
     summary: Cow<'static, str>,
     stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum When {
+    After(Duration),
+    At(Timestamp),
 }
 
 #[derive(Clone, Copy)]
@@ -35,7 +41,11 @@ enum Stage {
 
 impl Timer {
     pub(crate) fn new(run: Rc<Run>, duration: Duration) -> Self {
-        Self { run, duration, summary: Cow::Borrowed(""), stage: Stage::Unasked }
+        Self { run, when: When::After(duration), summary: Cow::Borrowed(""), stage: Stage::Unasked }
+    }
+
+    pub(crate) fn at(run: Rc<Run>, moment: Timestamp) -> Self {
+        Self { run, when: When::At(moment), summary: Cow::Borrowed(""), stage: Stage::Unasked }
     }
 
     /// Gives one line for people, shown beside the timer.
@@ -56,7 +66,11 @@ impl Future for Timer {
                 return Poll::Ready(Err(self.run.canceled()));
             }
             Stage::Unasked => {
-                let id = self.run.start_timer(whole_ms(self.duration), &self.summary);
+                let duration = match self.when {
+                    When::After(duration) => duration,
+                    When::At(moment) => moment.duration_since(self.run.now()),
+                };
+                let id = self.run.start_timer(whole_ms(duration), &self.summary);
                 self.stage = Stage::Open(id);
                 id
             }
@@ -89,9 +103,9 @@ impl Drop for Timer {
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stage {
-            Stage::Unasked => write!(f, "Timer({:?}, not started)", self.duration),
-            Stage::Open(id) => write!(f, "Timer({:?}, {id})", self.duration),
-            Stage::Done => write!(f, "Timer({:?}, done)", self.duration),
+            Stage::Unasked => write!(f, "Timer({:?}, not started)", self.when),
+            Stage::Open(id) => write!(f, "Timer({:?}, {id})", self.when),
+            Stage::Done => write!(f, "Timer({:?}, done)", self.when),
         }
     }
 }

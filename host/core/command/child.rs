@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::{CancellationType, VersionChoice};
+use crate::attributes::{Details, Memo, SearchAttributes};
 use crate::decision::IdReusePolicy;
 use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
 use crate::lifetime::{Lifetime, Terms};
@@ -52,6 +53,14 @@ pub struct ChildWorkflowInitiated {
     #[n(10)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Box<Terms>>,
+    /// What it can be found by.
+    #[n(11)]
+    #[serde(default, skip_serializing_if = "SearchAttributes::is_empty")]
+    pub search_attributes: SearchAttributes,
+    /// What is written on it.
+    #[n(12)]
+    #[serde(default, skip_serializing_if = "Memo::is_empty")]
+    pub memo: Memo,
 }
 
 impl ChildWorkflowInitiated {
@@ -59,6 +68,12 @@ impl ChildWorkflowInitiated {
     #[must_use]
     pub fn lifetime(&self, now: Timestamp) -> Option<Box<Lifetime>> {
         self.terms.as_ref()?.lifetime(now)
+    }
+
+    /// What the child is described by when it begins.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        Details { search_attributes: self.search_attributes.clone(), memo: self.memo.clone() }
     }
 }
 

@@ -75,8 +75,11 @@ pub(in crate::guest) fn child(
         run_timeout,
         retry_policy,
         headers,
+        search_attributes,
+        memo,
         summary,
     } = options;
+    let (search_attributes, memo) = (described_by(search_attributes)?, noted(memo)?);
     let terms = Terms {
         execution_timeout_ms: execution_timeout,
         run_timeout_ms: run_timeout,
@@ -109,7 +112,25 @@ pub(in crate::guest) fn child(
         version: self::version(version),
         summary,
         terms: (terms != Terms::default()).then(|| Box::new(terms)),
+        search_attributes,
+        memo,
     })
+}
+
+/// What a child can be found by when it begins.
+fn described_by(values: Vec<types::Header>) -> Result<SearchAttributes, Stop> {
+    let mut attributes = SearchAttributes::new();
+    attributes.change(&search_attributes(values)?.0);
+    attributes.check().map_err(Stop::illegal)?;
+    Ok(attributes)
+}
+
+/// What is written on a child when it begins.
+fn noted(values: Vec<types::Header>) -> Result<Memo, Stop> {
+    let mut noted = Memo::new();
+    noted.change(&memo(values)?.0);
+    noted.check().map_err(Stop::illegal)?;
+    Ok(noted)
 }
 
 /// Which component folds a run that goes on from another, or is its child.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use everfold_guest::{Context, Failure, InvalidSignal, SignalError, Stop, info, warn};
+use everfold_guest::{Context, Failure, InvalidSignal, SignalError, Stop, Timestamp, info, warn};
 use futures::select_biased;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct Tracking {
     /// How many days it was waited for in vain.
     #[serde(default)]
     pub checks: u32,
+    /// When the run goes on as a new one, so that days do not drift; a day from now in the first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_check_ms: Option<u64>,
 }
 
 /// A parcel that has arrived.
@@ -76,6 +79,7 @@ pub(crate) fn start(ctx: &Context, shipped: &Shipped) {
         tracking_number: shipped.tracking_number.clone(),
         since_ms: ctx.now().as_unix_ms(),
         checks: 0,
+        next_check_ms: None,
     };
     ctx.start_detached(ORDER_TRACKING, &format!("{ORDER_TRACKING}-{}", shipped.order_id), &tracking);
 }
@@ -88,7 +92,8 @@ pub(crate) fn start(ctx: &Context, shipped: &Shipped) {
 /// The next run; a cancellation; or the failure of the activity that records the delivery.
 pub async fn order_tracking(ctx: Context, tracking: Tracking) -> Result<Delivered, Stop> {
     let state = answer_status(&ctx, &tracking);
-    match wait(&ctx).await {
+    let next_check = tracking.next_check_ms.map_or(ctx.now() + CHECK_EVERY, Timestamp::from_unix_ms);
+    match wait(&ctx, next_check).await {
         Ok(Some(news)) => {
             let result = record(&ctx, &tracking, delivered_at_ms(&ctx, news)).await;
             state.set(State::at_end(&ctx, &result));
@@ -96,7 +101,9 @@ pub async fn order_tracking(ctx: Context, tracking: Tracking) -> Result<Delivere
         }
         Ok(None) => {
             info!(ctx, "no delivery today", order_id = tracking.order_id, checks = tracking.checks);
-            let next = Tracking { checks: tracking.checks.saturating_add(1), ..tracking };
+            let checks = tracking.checks.saturating_add(1);
+            let next_check_ms = Some((next_check + CHECK_EVERY).as_unix_ms());
+            let next = Tracking { checks, next_check_ms, ..tracking };
             Err(ctx.continue_as_new(&next).into())
         }
         Err(canceled) => {
@@ -122,11 +129,11 @@ fn answer_status(ctx: &Context, tracking: &Tracking) -> Rc<Cell<State>> {
     state
 }
 
-/// Waits for news, a day at most. Where news has come when the day is over, it counts.
-async fn wait(ctx: &Context) -> Result<Option<News>, Failure> {
+/// Waits for news until the next check. Where news has come when that is due, it counts.
+async fn wait(ctx: &Context, next_check: Timestamp) -> Result<Option<News>, Failure> {
     let deliveries = ctx.signal::<Option<Delivery>>(ORDER_DELIVERED);
     let mut delivery = deliveries.recv();
-    let mut day = ctx.sleep(CHECK_EVERY).summary("until the next check");
+    let mut day = ctx.sleep_until(next_check).summary("until the next check");
     select_biased! {
         received = delivery => match received {
             Ok(news) => Ok(Some(Ok(news))),

@@ -22,6 +22,13 @@ fn parcel(checks: u32) -> Value {
     })
 }
 
+/// A parcel whose next check is due then.
+fn checked(checks: u32, next_check_ms: u64) -> Value {
+    let mut parcel = parcel(checks);
+    parcel["next_check_ms"] = json!(next_check_ms);
+    parcel
+}
+
 fn delivered(at_ms: u64, checks: u32) -> Option<Closed> {
     Some(Closed::Completed(json!({"order_id": "o-1", "delivered_at_ms": at_ms, "checks": checks})))
 }
@@ -33,7 +40,7 @@ fn after_three_days_without_news_the_parcel_arrives() {
         assert_eq!(unnumbered(&run)[1], "TimerStarted 86400000 ms until the next check");
         assert!(run.fire_next_timer());
         let Some(Closed::ContinuedAsNew { input, .. }) = run.closed() else { panic!("{run:?}") };
-        assert_eq!(input, parcel(day));
+        assert_eq!(input, checked(day, START_MS + u64::from(day + 1) * DAY_MS));
         run = run.next_run(order_tracking);
     }
     run.pass(Duration::from_millis(1));
@@ -98,6 +105,28 @@ fn news_at_the_very_moment_of_the_timer_is_not_lost() {
     next.signal(ORDER_DELIVERED, &());
     next.complete(open(&next).id, &json!({}));
     assert_eq!(next.closed(), delivered(START_MS + DAY_MS, 1));
+}
+
+#[test]
+fn days_do_not_drift_however_late_a_run_goes_on() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    let mut run = TestRun::start(order_tracking, &parcel(0));
+    run.pass(HOUR * 27);
+    assert!(run.fire_next_timer());
+    let mut run = run.next_run(order_tracking);
+    assert_eq!(
+        unnumbered(&run)[1],
+        "TimerStarted 75600000 ms until the next check",
+        "the 21 hours that are left"
+    );
+    // Two days pass at once: the one that was missed is made up for.
+    run.pass(HOUR * 48);
+    assert!(run.fire_next_timer());
+    let mut run = run.next_run(order_tracking);
+    assert_eq!(unnumbered(&run)[1], "TimerStarted 0 ms until the next check");
+    assert!(run.fire_next_timer());
+    let Some(Closed::ContinuedAsNew { input, .. }) = run.closed() else { panic!("{run:?}") };
+    assert_eq!(input, checked(3, START_MS + 4 * DAY_MS));
 }
 
 #[test]
