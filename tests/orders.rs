@@ -139,11 +139,17 @@ async fn the_same_id_and_the_same_request_start_one_run() {
     let body =
         json!({ "workflow_type": "order-saga", "workflow_id": "w-7", "input": input, "request_id": "r-1" });
     let (status, first) = start(body.clone()).await;
-    assert_eq!(status, 201, "{first}");
-    let (_, again) = start(body.clone()).await;
+    assert_eq!((status, &first["started"]), (201, &json!(true)), "{first}");
+    let (status, again) = start(body.clone()).await;
     assert_eq!(again["run_id"], first["run_id"], "the same request names the same run");
+    assert_eq!((status, &again["started"]), (200, &json!(false)), "{again}");
     let mut other = body;
+    other["request_id"] = json!("r-3");
+    other["id_conflict_policy"] = json!("use_existing");
+    let (status, used) = start(other.clone()).await;
+    assert_eq!((status, &used["started"], &used["run_id"]), (200, &json!(false), &first["run_id"]), "{used}");
     other["request_id"] = json!("r-2");
+    other["id_conflict_policy"] = json!("fail");
     let (status, conflict) = start(other).await;
     assert_eq!((status, conflict["code"].as_str()), (409, Some("already_started")), "{conflict}");
     let (status, unknown) = start(json!({ "workflow_type": "nothing" })).await;

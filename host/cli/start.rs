@@ -216,12 +216,16 @@ impl Start {
         let query = if body["update"].is_null() { Vec::new() } else { vec![Client::long_poll()] };
         let started: Started = client.ask(&["workflows"], &query, &body).await?;
         let id = started.workflow_id.0.clone();
+        let begun = match started.started {
+            true => format!("started {} as run {}", id.bold(), started.run_id),
+            false => format!("{} was started before: it is run {}", id.bold(), started.run_id),
+        };
         if let Some(answer) = &started.update {
             anstream::eprintln!("{} is run {}", id.bold(), started.run_id);
             return update::print(answer, UpdateStage::Completed, self.form);
         }
         if self.wait {
-            anstream::eprintln!("started {} as run {}", id.bold(), started.run_id);
+            anstream::eprintln!("{begun}");
             let run = Run { workflow_id: id, run_id: Some(started.run_id) };
             return result::wait_and_print(client, &run, self.form).await;
         }
@@ -229,7 +233,7 @@ impl Start {
         if self.form.is_json() {
             return output.json(&started);
         }
-        output.line(format_args!("started {} as run {}", id.bold(), started.run_id))?;
+        output.line(begun)?;
         anstream::eprintln!("{}", format!("follow it with `everfold history {id} --follow`").dimmed());
         Ok(())
     }

@@ -168,6 +168,8 @@ pub struct Started {
     /// Its id.
     #[schema(value_type = String, format = "uuid")]
     pub run_id: RunId,
+    /// Whether this request began it; false where it was there: by the same `request_id`, or open under the workflow id.
+    pub started: bool,
     /// How it stands; absent if nobody waited.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = shapes::StandingIfWaited)]

@@ -17,7 +17,7 @@ use crate::server::Served;
 use crate::server::extract::{Json, Query, Wait};
 use crate::server::openapi::refusals;
 use crate::server::problem::Answer;
-use crate::server::wire::{Standing, StartBody, StartSignal, StartUpdate, Started};
+use crate::server::wire::{Standing, StartBody, StartSignal, StartUpdate, Started, UpdateResult};
 use crate::telemetry::http::with_traceparent;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -43,7 +43,11 @@ pub(in crate::server) struct StartQuery {
     tag = "workflows",
     params(StartQuery),
     request_body = StartBody,
-    responses((status = 201, description = "It was started, now or before", body = Started), refusals::Start)
+    responses(
+        (status = 201, description = "It was started", body = Started),
+        (status = 200, description = "It was there: started before by this request, or open", body = Started),
+        refusals::Start,
+    )
 )]
 pub(in crate::server) async fn start(
     State(served): State<Served>,
@@ -69,9 +73,18 @@ pub(in crate::server) async fn start(
             (started, Some(standing))
         }
     };
-    let started =
-        Started { workflow_id: started.workflow_id, run_id: started.run_id, standing, update: None };
-    Ok((StatusCode::CREATED, Json(started)))
+    Ok(answer(started, standing, None))
+}
+
+/// 201 for a run that was begun, 200 for one that was there.
+fn answer(
+    started: api::Started,
+    standing: Option<Standing>,
+    update: Option<UpdateResult>,
+) -> (StatusCode, Json<Started>) {
+    let api::Started { workflow_id, run_id, is_duplicate } = started;
+    let status = if is_duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    (status, Json(Started { workflow_id, run_id, started: !is_duplicate, standing, update }))
 }
 
 /// Starts a run with an update; who waits does so for the update.
@@ -84,9 +97,7 @@ async fn start_with_update(
     let host = &served.host;
     let (started, update) = host.start_with_update(request).await?;
     let progress = super::update::progress(served, &update, wait_for, wait).await?;
-    let api::Started { workflow_id, run_id, is_duplicate: _ } = started;
-    let update = Some(progress.into());
-    Ok((StatusCode::CREATED, Json(Started { workflow_id, run_id, standing: None, update })))
+    Ok(answer(started, None, Some(progress.into())))
 }
 
 /// The run is on disk whatever came of the waiting: the start is acknowledged in any case.
