@@ -171,6 +171,8 @@ struct Parts {
     versions: Versions,
     attempts: Attempts,
     clock: Clock,
+    /// When this host opened: what was asked for later is not of an earlier process.
+    opened_at: Timestamp,
     limits: Limits,
     cells: Cells,
     dispatcher: Dispatcher,
@@ -256,6 +258,7 @@ impl Host {
             versions: Versions::new(engine, Arc::clone(&store), clock.clone()),
             store,
             attempts,
+            opened_at: clock.now(),
             clock,
             limits: settings.limits,
             cells: Cells::new(),

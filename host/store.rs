@@ -337,8 +337,9 @@ pub enum Verdict {
     },
     /// Its run is not where the decision expected it, or is closed.
     Fenced,
-    /// It would have begun another run under the workflow id of one that is about to be terminated: it is to come again.
-    Postponed,
+    /// It would have begun another run under the workflow id of this one, which is about to be terminated: it is to come
+    /// again.
+    Postponed(RunId),
     /// It would have created a run under a workflow id that has an open one.
     AlreadyRunning(RunId),
     /// It would have created a run under a `request_id` that already made this one.

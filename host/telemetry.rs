@@ -455,7 +455,8 @@ impl Telemetry {
             | Input::ChildWorkflowStartFailed(_)
             | Input::ChildWorkflowCompleted(_)
             | Input::ChildWorkflowFailed(_)
-            | Input::UpdateAdmitted(_) => return,
+            | Input::UpdateAdmitted(_)
+            | Input::RandomReseeded(_) => return,
         };
         self.inner.attempting.closing(task, closing, &self.inner.clock);
     }

@@ -7,7 +7,7 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use everfold::activity::{ActivityContext, Registry};
@@ -15,7 +15,8 @@ use everfold::clock::{Clock, VirtualTime};
 use everfold::guest::EngineSettings;
 use everfold::runner::HostSettings;
 use everfold::runner::api::{
-    ApiError, Repeated, ResetDone, ResetPlace, ResetPoint, ResetRequest, RunRef, StartRequest, Terms,
+    ActivityOperation, ActivityState, ApiError, OperateRequest, Repeated, ResetDone, ResetPlace, ResetPoint,
+    ResetRequest, RunRef, StartRequest, Terms,
 };
 use everfold::store::{CommitError, Store as _};
 use everfold::testing::TestStore;
@@ -26,6 +27,7 @@ use everfold_core::failure::Failure;
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
 use everfold_core::machine::RunStatus;
 use everfold_core::machine::update::UpdateStage;
+use everfold_core::payload::Payload;
 use serde_json::{Value, json};
 use support::server::{self, Server, text};
 use support::{
@@ -36,7 +38,7 @@ use support::{
 const BEGIN: Timestamp = Timestamp(1_700_000_000_000);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-const FIRST: ResetPoint = ResetPoint::Place(ResetPlace::First);
+const START: ResetPoint = ResetPoint::Place(ResetPlace::Start);
 const LAST: ResetPoint = ResetPoint::Place(ResetPlace::Last);
 
 const fn event(id: u64) -> ResetPoint {
@@ -194,16 +196,16 @@ async fn keys_name_the_run_that_asked_first_also_in_another_host_and_behind_anot
     test.end("run").await;
     test.kill().await;
     let test = TestHost::open(folder.path(), registry()).await;
-    // The second one has a note behind event 4.
-    let third = reset(&test, "run", event(7)).await;
-    assert_eq!((third.reset_run_id, third.to_event_id), (second, EventId(7)));
+    // The second one has a note and another seed behind event 4.
+    let third = reset(&test, "run", event(8)).await;
+    assert_eq!((third.reset_run_id, third.to_event_id), (second, EventId(8)));
     let end = test.end("run").await;
     assert_eq!((end.status, Some(end.key.run_id)), (RunStatus::Completed, third.run_id));
     let keys: Vec<String> = keys(&test.events("run").await).into_iter().map(|(_, key)| key).collect();
     let third = end.key.run_id;
     assert_eq!(
         keys,
-        [format!("{first}/2"), format!("{first}/4"), format!("{second}/7"), format!("{third}/10")]
+        [format!("{first}/2"), format!("{first}/4"), format!("{second}/8"), format!("{third}/12")]
     );
     test.stop().await;
 }
@@ -219,16 +221,19 @@ async fn an_open_run_makes_way_and_its_callers_wait_for_the_new_one() {
         let (host, run) = (test.host.clone(), one_run("run", old));
         tokio::spawn(async move { host.result(&run, PATIENCE).await })
     };
-    let done = reset(&test, "run", FIRST).await;
+    let done = reset(&test, "run", event(1)).await;
     assert_eq!((done.reset_run_id, done.to_event_id), (old, EventId(1)));
     // What came behind the boundary is delivered again, in order.
-    test.until("run", |run| run.history_length == 6).await;
+    test.until("run", |run| run.history_length == 7).await;
     assert_eq!(test.query(run("run"), "seen").await.unwrap(), json!([1, 2]));
     test.signal("run", "add", &json!(3)).await.unwrap();
     let end = waits.await.unwrap().unwrap();
     assert_eq!((returned(&end), Some(end.key.run_id)), (json!([1, 2, 3]), done.run_id));
     let events = test.events("run").await;
-    assert_eq!(lines(&events)[..3], ["1 WorkflowStarted", "2 RunReset", "3 SignalReceived"]);
+    assert_eq!(
+        lines(&events)[..4],
+        ["1 WorkflowStarted", "2 RunReset", "3 RandomReseeded", "4 SignalReceived"]
+    );
     let old_run = test.host.describe(&one_run("run", old)).await.unwrap();
     assert_eq!(old_run.status, RunStatus::Terminated);
     assert_eq!(old_run.outcome, Some(Outcome::ContinuedAs(end.key.run_id)));
@@ -249,8 +254,7 @@ async fn only_a_boundary_of_a_run_that_nothing_goes_on_from_is_taken() {
     test.end("order").await;
     let length = test.events("order").await.len() as u64;
     for (point, reason) in [
-        (0, "invalid: the first event that the run can be reset to is 2, the end of its first step"),
-        (1, "invalid: the first event that the run can be reset to is 2, the end of its first step"),
+        (1, "invalid: event 1 is within a step: a run is reset to the end of one, here 0 or 2"),
         (3, "invalid: event 3 is within a step: a run is reset to the end of one, here 2 or 4"),
         (length, "invalid: the last event that the run can be reset to is 8"),
         (1_000, "invalid: the last event that the run can be reset to is 8"),
@@ -263,7 +267,7 @@ async fn only_a_boundary_of_a_run_that_nothing_goes_on_from_is_taken() {
     let terms = Terms { start_delay_ms: Some(1_000_000), ..Terms::default() };
     test.host.start(StartRequest { terms, ..request("echo", "late", &json!(1)) }).await.unwrap();
     assert_eq!(
-        refused(&test, to(run("late"), FIRST)).await,
+        refused(&test, to(run("late"), START)).await,
         "invalid: the run has not begun: it has no event to be reset to"
     );
 
@@ -272,14 +276,14 @@ async fn only_a_boundary_of_a_run_that_nothing_goes_on_from_is_taken() {
     test.end("used").await;
     let opened = test.start("signals", "used", &json!({ "count": 1 })).await.run_id;
     assert_eq!(
-        refused(&test, to(one_run("used", closed), FIRST)).await,
+        refused(&test, to(one_run("used", closed), START)).await,
         format!("workflow used is already running as {opened}")
     );
 
     // A run that was reset is the new one now.
-    let again = reset(&test, "used", FIRST).await.run_id.unwrap();
+    let again = reset(&test, "used", START).await.run_id.unwrap();
     assert_eq!(
-        refused(&test, to(one_run("used", opened), FIRST)).await,
+        refused(&test, to(one_run("used", opened), START)).await,
         format!(
             "conflict: run {opened} was reset: it is run {again} now, and a reset does not go back past that: reset run {again}"
         )
@@ -301,11 +305,11 @@ async fn a_reset_past_a_continue_as_new_is_refused() {
          reset run {second}"
     );
     for dry_run in [true, false] {
-        let request = ResetRequest { dry_run, ..to(one_run("run", first), FIRST) };
+        let request = ResetRequest { dry_run, ..to(one_run("run", first), START) };
         assert_eq!(refused(&test, request).await, expected);
     }
-    // The run that it is now can be reset, and keeps what it was begun with.
-    reset(&test, "run", FIRST).await;
+    // The run that it is now can be reset, also to its start, and keeps what it was begun with.
+    reset(&test, "run", START).await;
     test.signal("run", "add", &json!(4)).await.unwrap();
     assert_eq!(returned(&test.end("run").await), json!([1, 2, 3, 4]));
     test.stop().await;
@@ -351,7 +355,7 @@ async fn an_activity_that_is_open_at_the_boundary_has_all_its_time_again() {
     let input = json!({ "activity": "far", "task_queue": "elsewhere", "schedule_to_close_ms": 60_000 });
     test.start("remote", "run", &input).await;
     time.advance(Duration::from_secs(50));
-    reset(&test, "run", FIRST).await;
+    reset(&test, "run", event(2)).await;
     time.advance(Duration::from_secs(50));
     let described = test.until("run", |run| run.pending_activities.len() == 1).await;
     assert_eq!(described.status, RunStatus::Running);
@@ -376,7 +380,7 @@ async fn updates_behind_the_boundary_come_again_and_who_waits_hears_of_the_new_o
     };
     let accepted = test.host.update_progress(&check_out, UpdateStage::Accepted, PATIENCE).await.unwrap();
     assert_eq!(accepted.stage, UpdateStage::Accepted);
-    let new = reset(&test, "cart", FIRST).await.run_id.unwrap();
+    let new = reset(&test, "cart", event(1)).await.run_id.unwrap();
     test.until("cart", |run| run.pending_updates.len() == 1 && run.timers.len() == 1).await;
     assert_eq!(test.query(run("cart"), "articles").await.unwrap(), json!({ "tea": 1 }));
     let known = test.update("cart", "first", "change", &change("tea")).await.unwrap();
@@ -396,7 +400,7 @@ async fn a_request_to_cancel_is_undone_unless_nobody_has_answered_it() {
     test.start("signals", "run", &json!({ "count": 1 })).await;
     test.cancel("run").await.unwrap();
     assert_eq!(test.end("run").await.status, RunStatus::Canceled);
-    reset(&test, "run", FIRST).await;
+    reset(&test, "run", event(1)).await;
     test.signal("run", "add", &json!(1)).await.unwrap();
     assert_eq!(returned(&test.end("run").await), json!([1]));
 
@@ -407,7 +411,7 @@ async fn a_request_to_cancel_is_undone_unless_nobody_has_answered_it() {
     }
     test.until("blocked", |run| run.blocked.is_some()).await;
     test.cancel("blocked").await.unwrap();
-    let new = reset(&test, "blocked", FIRST).await.run_id.unwrap();
+    let new = reset(&test, "blocked", LAST).await.run_id.unwrap();
     let again = test.until("blocked", |run| run.blocked.is_some()).await;
     assert_eq!(again.key.run_id, new);
     let inbox = test.store.inbox(&again.key).await.unwrap();
@@ -431,11 +435,11 @@ async fn children_of_before_the_boundary_stay_and_later_ones_are_left_to_their_p
     // Two steps: the first child is begun in the first one, its grandchild's parent in its own.
     test.start("family", "parent", &family(&[waiting("child", "terminate")], "results")).await;
     let old = test.until("parent", |run| run.children.iter().any(|(_, child)| child.is_started)).await;
-    let new = reset(&test, "parent", FIRST).await.run_id.unwrap();
+    let new = reset(&test, "parent", event(2)).await.run_id.unwrap();
     // The child is the new run's: it is not terminated, and tells that one of its end, also where it was reset itself.
     let child = test.until("child", |run| run.parent.as_ref().is_some_and(|of| of.run_id == new)).await;
     assert_eq!(child.status, RunStatus::Running);
-    reset(&test, "child", FIRST).await;
+    reset(&test, "child", START).await;
     test.signal("child", "add", &json!(7)).await.unwrap();
     let end = test.end("parent").await;
     assert_eq!((returned(&end), end.key.run_id), (json!(["[7]"]), new));
@@ -447,7 +451,7 @@ async fn children_of_before_the_boundary_stay_and_later_ones_are_left_to_their_p
     test.start("program", "run", &json!({ "steps": [{ "take": "a" }, child] })).await;
     test.signal("run", "a", &json!(1)).await.unwrap();
     let first = test.until("later", |_| true).await.key.run_id;
-    reset(&test, "run", FIRST).await;
+    reset(&test, "run", event(1)).await;
     let second = test.until("later", |run| run.key.run_id != first).await;
     assert_eq!(second.status, RunStatus::Running);
     let closed = test.host.describe(&one_run("later", first)).await.unwrap();
@@ -559,12 +563,108 @@ async fn a_reset_goes_on_on_another_version_if_that_folds_what_is_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn from_the_start_a_run_begins_as_it_did_with_other_random_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path()).await;
+    let mut start = request("signals", "run", &json!({ "count": 2 }));
+    start.details.memo.change(&vec![("note".to_owned(), Some(Payload::json(&1).unwrap()))]);
+    let first = test.host.start(start).await.unwrap().run_id;
+    test.signal("run", "add", &json!(1)).await.unwrap();
+    let done = reset(&test, "run", START).await;
+    assert_eq!((done.to_event_id, done.repeats.len()), (EventId(0), 0));
+    test.signal("run", "add", &json!(2)).await.unwrap();
+    assert_eq!(returned(&test.end("run").await), json!([1, 2]));
+    let (before, after) = (events_of(&test, "run", first).await, test.events("run").await);
+    let started = |events: &[Event]| match &events[0].kind {
+        EventKind::Input(Input::WorkflowStarted(started)) => started.as_ref().clone(),
+        other => panic!("{other:?}"),
+    };
+    let (before, after) = (started(&before), started(&after));
+    assert_eq!((after.run_id, after.original_run_id), (done.run_id.unwrap(), done.run_id.unwrap()));
+    assert_eq!(
+        (after.reset_from_run_id, &after.input, &after.memo),
+        (Some(first), &before.input, &before.memo)
+    );
+    assert_ne!(after.seed, before.seed);
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_drawn_behind_the_boundary_is_drawn_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuses = Arc::new(AtomicBool::new(true));
+    let test = TestHost::open(folder.path(), activities(&refuses)).await;
+    test.deploy("order").await;
+    test.start("order-saga", "order", &saga_input()).await;
+    test.end("order").await;
+    let old = keys(&test.events("order").await);
+    reset(&test, "order", event(2)).await;
+    test.end("order").await;
+    let new = keys(&test.events("order").await);
+    // The saga draws its keys from its own generator.
+    assert_eq!(old[0], new[0]);
+    assert_eq!((old[1].0.as_str(), new[1].0.as_str()), ("process-payment", "process-payment"));
+    assert_ne!(old[1].1, new[1].1);
+    // Another host folds it the same.
+    test.kill().await;
+    let test = TestHost::open(folder.path(), activities(&refuses)).await;
+    assert_eq!(test.query(run("order"), "status").await.unwrap()["state"], "failed");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activity_of_a_reset_run_is_not_taken_for_one_that_a_kill_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let called = Arc::new(AtomicU32::new(0));
+    let registry = || {
+        let mut registry = Registry::default();
+        let called = Arc::clone(&called);
+        registry.register_fn("once", move |context: ActivityContext, _: Value| {
+            called.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(json!(context.info().attempt)) }
+        });
+        registry
+    };
+    let test = TestHost::open(folder.path(), registry()).await;
+    test.deploy("samples").await;
+    let input = json!({ "activity": "once", "start_to_close_ms": 10_000, "maximum_attempts": 1 });
+    test.start("remote", "run", &input).await;
+    assert_eq!(returned(&test.end("run").await), json!(1));
+    test.kill().await;
+    let test = TestHost::open(folder.path(), registry()).await;
+    reset(&test, "run", event(2)).await;
+    assert_eq!(returned(&test.end("run").await), json!(1), "it is the first attempt");
+    assert_eq!(called.load(Ordering::SeqCst), 2);
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_activity_stays_paused() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = samples(folder.path()).await;
+    let input = json!({ "activity": "far", "task_queue": "elsewhere", "start_to_close_ms": 60_000 });
+    test.start("remote", "run", &input).await;
+    test.until("run", |run| run.pending_activities.len() == 1).await;
+    let operate = |operation| OperateRequest { run: run("run"), scheduled_event_id: EventId(2), operation };
+    test.host.operate_activity(operate(ActivityOperation::Pause)).await.unwrap();
+    let new = reset(&test, "run", event(2)).await.run_id.unwrap();
+    let described = test.until("run", |run| run.pending_activities.len() == 1).await;
+    assert_eq!(described.key.run_id, new);
+    assert_eq!(described.pending_activities[0].state, ActivityState::Paused);
+    test.host.operate_activity(operate(ActivityOperation::Resume)).await.unwrap();
+    test.until("run", |run| run.pending_activities[0].state != ActivityState::Paused).await;
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_done_once_open_or_closed() {
     let folder = tempfile::tempdir().unwrap();
     let test = samples(folder.path()).await;
     test.start("signals", "run", &json!({ "count": 1 })).await;
-    let once =
-        |request_id: &str| ResetRequest { request_id: Some(request_id.to_owned()), ..to(run("run"), FIRST) };
+    let once = |request_id: &str| ResetRequest {
+        request_id: Some(request_id.to_owned()),
+        ..to(run("run"), event(1))
+    };
     let open = test.host.reset(once("open")).await.unwrap();
     let again = test.host.reset(once("open")).await.unwrap();
     assert_eq!(ResetDone { is_duplicate: true, ..open.clone() }, again);
@@ -599,7 +699,7 @@ async fn a_reset_is_whole_or_not_there_behind_rollbacks_and_kills() {
         test = open(folder.path(), every_third).await;
         let resets = (0..RUNS).map(|number| {
             let request_id = Some(format!("round-{round}"));
-            test.host.reset(ResetRequest { request_id, ..to(run(&id(number)), FIRST) })
+            test.host.reset(ResetRequest { request_id, ..to(run(&id(number)), event(1)) })
         });
         // Some are told that it was not done; some are killed before they are told.
         let resets = futures::future::join_all(resets);
@@ -610,7 +710,7 @@ async fn a_reset_is_whole_or_not_there_behind_rollbacks_and_kills() {
     for number in 0..RUNS {
         // The last round again, by those who were told nothing.
         let request_id = Some("round-3".to_owned());
-        test.host.reset(ResetRequest { request_id, ..to(run(&id(number)), FIRST) }).await.unwrap();
+        test.host.reset(ResetRequest { request_id, ..to(run(&id(number)), event(1)) }).await.unwrap();
         test.signal(&id(number), "add", &json!(2)).await.unwrap();
         test.signal(&id(number), "add", &json!(3)).await.unwrap();
         assert_eq!(returned(&test.end(&id(number)).await), json!([1, 2, 3]));
@@ -637,37 +737,52 @@ async fn the_command_line_resets_an_order_and_says_what_may_come_again() {
         assert_eq!(output.status.code(), Some(code), "{}", text(&output));
         assert!(text(&output).contains(said), "{}", text(&output));
     };
-    refused(&["--to", "soon"], 2, "expected the number of an event, `first` or `last`");
+    refused(&["--to", "soon"], 2, "expected the number of an event, `start` or `last`");
     refused(&["--to", "3"], 2, "event 3 is within a step: a run is reset to the end of one, here 2 or 4");
     refused(&["--to", "last", "--version", "abcd"], 3, "no version of order-saga begins with abcd");
-    let dry = server.everfold(&["reset", id, "--to", "last", "--dry-run"]);
+    let dry = server.everfold(&["reset", id, "--to", "4", "--dry-run"]);
     let said = text(&dry);
     assert!(dry.status.success() && said.contains("; nothing was done"), "{said}");
+    assert!(said.contains("4  ActivityScheduled") && said.contains("begins anew under its key"), "{said}");
     assert_eq!(server.get(&path).await, old);
 
-    let reset = server.everfold(&["reset", id, "--to", "2", "--reason", "try again"]);
-    let said = text(&reset);
-    assert!(reset.status.success() && said.contains("goes on from event 2 as run "), "{said}");
-    assert!(said.contains("2  ActivityScheduled") && said.contains("begins anew under its key"), "{said}");
+    // What was reserved was released since, and under its key it is not reserved again; from the start it is, under another.
+    let reset = server.everfold(&["reset", id, "--to", "2"]);
+    assert!(
+        reset.status.success() && text(&reset).contains("goes on from event 2 as run "),
+        "{}",
+        text(&reset)
+    );
     let end = server.get(&format!("{path}/result?wait=30s")).await;
-    assert_eq!(end["status"], "failed", "the card is declined again: {end}");
-    assert_ne!(end["run_id"], old["run_id"]);
-    let timeline = text(&server.everfold(&["history", id]));
-    let run_id = old["run_id"].as_str().unwrap();
-    assert!(timeline.contains(&format!("to event 2 of run {run_id}: try again")), "{timeline}");
-    // The old one is closed, and nothing goes on from it: it can be reset once more, but not by the same request.
-    let body = json!({ "to": 2, "request_id": "once" });
-    let url = server.url(&format!("{path}/reset?run_id={run_id}"));
-    let mut runs = Vec::new();
-    for _ in 0..2 {
+    assert!(end["failure"].to_string().contains("StepUndone"), "{end}");
+    let second = end["run_id"].as_str().unwrap().to_owned();
+    let reset = server.everfold(&["reset", id, "--to", "start", "--reason", "try again"]);
+    assert!(
+        reset.status.success() && text(&reset).contains("goes on from the start as run "),
+        "{}",
+        text(&reset)
+    );
+    let end = server.get(&format!("{path}/result?wait=30s")).await;
+    assert!(end["failure"].to_string().contains("declined"), "the card is declined again: {end}");
+    assert!(![&old["run_id"], &json!(second)].contains(&&end["run_id"]));
+    assert_eq!(server.scheduled(id).await.len(), 3, "reserved, not paid, released");
+
+    // Only its last run can be reset, and that once for a request.
+    let answer = async |run_id: &str, body: Value| {
+        let url = server.url(&format!("{path}/reset?run_id={run_id}"));
         let answer = server.http.post(&url).json(&body).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        runs.push(answer.json::<Value>().await.unwrap()["run_id"].clone());
-    }
-    assert_eq!(runs[0], runs[1]);
-    let unknown = server.http.post(&url).json(&json!({ "to": "soon" })).send().await.unwrap();
-    assert_eq!(unknown.status(), 422);
-    assert!(unknown.text().await.unwrap().contains("expected the number of an event"));
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let (status, problem) = answer(&second, json!({ "to": "start" })).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("conflict")), "{problem}");
+    let last = end["run_id"].as_str().unwrap();
+    let once = json!({ "to": "start", "request_id": "once" });
+    let (first, again) = (answer(last, once.clone()).await, answer(last, once).await);
+    assert_eq!((first.0, &first.1), (200, &again.1));
+    assert_eq!(first.1["to_event_id"], 0);
+    let (status, problem) = answer(last, json!({ "to": "soon" })).await;
+    assert_eq!(status, 422);
+    assert!(problem["detail"].as_str().unwrap().contains("expected the number of an event"), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -694,7 +809,7 @@ async fn a_batch_that_is_killed_resets_each_run_once() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let canceled = "status = 'canceled'";
-    let arguments = ["batch", "reset", "--to", "first", "--query", canceled, "--batch-id", "again"];
+    let arguments = ["batch", "reset", "--to", "start", "--query", canceled, "--batch-id", "again"];
     let dry = server.everfold(&[&arguments[..], &["--dry-run"]].concat());
     assert!(text(&dry).contains("200 runs") && text(&dry).contains("nothing was done"), "{}", text(&dry));
     let unsure = server.everfold(&arguments);
@@ -718,6 +833,13 @@ async fn a_batch_that_is_killed_resets_each_run_once() {
     server.restart().await;
     let rest = server.everfold(&yes);
     assert!(rest.status.success() && text(&rest).contains("200 runs reset"), "{}", text(&rest));
+    // Another batch passes over what has been reset.
+    let other = server.everfold(&["batch", "reset", "--to", "start", "--query", canceled, "--yes"]);
+    let said = text(&other);
+    assert!(
+        other.status.success() && said.contains("0 runs reset; 200 runs had others behind them"),
+        "{said}"
+    );
     assert_eq!(count(&server, "status = 'running'"), RUNS);
     assert_eq!(count(&server, ""), 2 * RUNS, "each was reset once");
     let signal = ["batch", "signal", "add", "7", "--query", "", "--yes"];

@@ -54,6 +54,7 @@ fn started(component: &LoadedComponent, workflow_type: &str, input: &Value) -> I
         continued_from_run_id: None,
         parent: None,
         lifetime: None,
+        reset_from_run_id: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     }))

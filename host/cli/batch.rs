@@ -34,6 +34,8 @@ use super::signal::Said;
 const PAGE: usize = 1_000;
 /// Requests at a time.
 const AT_ONCE: usize = 16;
+/// The host's codes for a run that has others behind it.
+const PASSED: [&str; 2] = ["conflict", "already_started"];
 /// Runs and failures that are shown one by one.
 const SHOWN: usize = 20;
 /// How often a host that is away or full is asked again, and with what pause.
@@ -77,9 +79,8 @@ struct Signal {
 
 #[derive(Debug, Args)]
 struct Reset {
-    /// The event that they go back to: `first` for the end of the first step, `last` for the last event behind which each was
-    /// open, or a number
-    #[arg(long, value_name = "EVENT|first|last")]
+    /// The event that they go back to: `start`, `last` for the last event behind which each was open, or a number
+    #[arg(long, value_name = "EVENT|start|last")]
     to: ResetPoint,
     /// Why; it stands in the runs' histories
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -125,15 +126,15 @@ struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whom {
     Open,
-    /// Also closed ones, but for those that went on as another run: that one is found too.
+    /// Also closed ones, but only the last run of each workflow.
     Last,
 }
 
 /// What came of a run's request.
 enum Came {
     Done,
-    /// It had closed before.
-    Closed,
+    /// It had closed before, or is not its workflow's last run.
+    Passed,
     Refused(String),
 }
 
@@ -141,7 +142,7 @@ enum Came {
 #[derive(Default)]
 struct Told {
     done: u64,
-    closed: u64,
+    passed: u64,
     refused: u64,
     /// The first of them.
     refusals: Vec<Value>,
@@ -193,10 +194,11 @@ impl Request {
         let sent = patiently(async || client.post_run::<IgnoredAny>(&to, &path, &self.body).await).await;
         match sent {
             Ok(_) => Ok((run, Came::Done)),
-            Err(Failure::Told { exit: Exit::NotFound, .. }) => Ok((run, Came::Closed)),
-            Err(Failure::Told { exit: Exit::Unreachable, message, hint }) => {
-                Err(Failure::Told { exit: Exit::Unreachable, message, hint })
+            Err(Failure::Told { exit: Exit::NotFound, .. }) => Ok((run, Came::Passed)),
+            Err(Failure::Told { code: Some(code), .. }) if PASSED.contains(&code.as_str()) => {
+                Ok((run, Came::Passed))
             }
+            Err(failure @ Failure::Told { exit: Exit::Unreachable, .. }) => Err(failure),
             Err(Failure::Told { message, .. }) => Ok((run, Came::Refused(message))),
             Err(other) => Err(other),
         }
@@ -232,16 +234,16 @@ impl Scope {
                 "batch_id": batch_id,
                 "matched": matched,
                 "done": told.done,
-                "closed_before": told.closed,
+                "passed_over": told.passed,
                 "refused": told.refused,
                 "refusals": told.refusals,
             }))?;
         } else {
-            let closed = match told.closed {
+            let passed = match told.passed {
                 0 => String::new(),
-                closed => format!("; {} had closed before", counted(closed, "run", "runs")),
+                passed => format!("; {} {}", counted(passed, "run", "runs"), request.to.passed()),
             };
-            output.line(format_args!("{} {}{closed}", counted(told.done, "run", "runs"), request.done))?;
+            output.line(format_args!("{} {}{passed}", counted(told.done, "run", "runs"), request.done))?;
             for refusal in &told.refusals {
                 let (id, why) = (&refusal["workflow_id"], &refusal["error"]);
                 let line =
@@ -292,7 +294,7 @@ impl Scope {
             while let Some(answer) = answers.next().await {
                 let (run, came) = answer?;
                 told.take(&run, came);
-                let done = told.done + told.closed + told.refused;
+                let done = told.done + told.passed + told.refused;
                 bar.tell(Progress { done, total: matched });
             }
             drop(answers);
@@ -329,13 +331,21 @@ impl Whom {
             Self::Last => counted(runs, "run", "runs"),
         }
     }
+
+    /// What is said of runs to which nothing was done.
+    const fn passed(self) -> &'static str {
+        match self {
+            Self::Open => "had closed before",
+            Self::Last => "had others behind them",
+        }
+    }
 }
 
 impl Told {
     fn take(&mut self, run: &RunSummary, came: Came) {
         match came {
             Came::Done => self.done += 1,
-            Came::Closed => self.closed += 1,
+            Came::Passed => self.passed += 1,
             Came::Refused(error) => {
                 self.refused += 1;
                 if self.refusals.len() < SHOWN {

@@ -288,7 +288,7 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
         }
         _ => (Exit::Failed, None),
     };
-    let failure = Failure::new(exit, message);
+    let failure = Failure::new(exit, message).code(code);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,

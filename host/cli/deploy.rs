@@ -160,8 +160,8 @@ async fn deploy(client: &Client, file: File<'_>) -> Result<Deployed, Failure> {
 /// Says which file a failure is about.
 fn in_file(path: &Path, failure: Failure) -> Failure {
     match failure {
-        Failure::Told { exit, message, hint } => {
-            Failure::Told { exit, message: format!("{}: {message}", path.display()), hint }
+        Failure::Told { exit, message, hint, code } => {
+            Failure::Told { exit, message: format!("{}: {message}", path.display()), hint, code }
         }
         Failure::Silent(_) | Failure::ReaderGone => failure,
     }

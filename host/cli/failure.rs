@@ -31,6 +31,8 @@ pub(super) enum Failure {
         message: String,
         /// What to do about it.
         hint: Option<String>,
+        /// The host's code for it, if it comes from one.
+        code: Option<String>,
     },
     /// All is said already.
     Silent(Exit),
@@ -41,13 +43,25 @@ pub(super) enum Failure {
 impl Failure {
     /// A bad end with its sentence.
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self::Told { exit, message: message.into(), hint: None }
+        Self::Told { exit, message: message.into(), hint: None, code: None }
+    }
+
+    /// The same with the host's code.
+    pub(super) fn code(self, code: impl Into<String>) -> Self {
+        match self {
+            Self::Told { exit, message, hint, code: _ } => {
+                Self::Told { exit, message, hint, code: Some(code.into()) }
+            }
+            Self::Silent(_) | Self::ReaderGone => self,
+        }
     }
 
     /// The same with a hint what to do.
     pub(super) fn hint(self, text: impl Into<String>) -> Self {
         match self {
-            Self::Told { exit, message, hint: _ } => Self::Told { exit, message, hint: Some(text.into()) },
+            Self::Told { exit, message, hint: _, code } => {
+                Self::Told { exit, message, hint: Some(text.into()), code }
+            }
             Self::Silent(_) | Self::ReaderGone => self,
         }
     }
@@ -63,7 +77,7 @@ impl Failure {
     /// Says it on standard error and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
         match self {
-            Self::Told { exit, message, hint } => {
+            Self::Told { exit, message, hint, code: _ } => {
                 anstream::eprintln!("{} {message}", "error:".red().bold());
                 if let Some(hint) = hint {
                     anstream::eprintln!("{} {hint}", "hint:".cyan().bold());

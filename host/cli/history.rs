@@ -2,7 +2,7 @@
 
 use clap::Args;
 use everfold::server::wire;
-use everfold_core::ids::EventId;
+use everfold_core::ids::{EventId, RunId};
 use everfold_core::machine::RunStatus;
 use owo_colors::OwoColorize as _;
 
@@ -87,11 +87,22 @@ impl History {
                 return match page.status {
                     RunStatus::Completed | RunStatus::ContinuedAsNew | RunStatus::Running => Ok(()),
                     RunStatus::Failed | RunStatus::Canceled | RunStatus::Terminated | RunStatus::TimedOut => {
-                        Err(Failure::Silent(Exit::Failed))
+                        self.ended_badly(client, page.run_id).await
                     }
                 };
             }
         }
+    }
+
+    /// The end of a run that closed without a result: it may go on as another one, being tried again or reset.
+    async fn ended_badly(&self, client: &Client, run_id: RunId) -> Result<(), Failure> {
+        let run = Run { workflow_id: self.run.workflow_id.clone(), run_id: Some(run_id) };
+        let described: wire::Description = client.get_run(&run, &[], &[]).await?;
+        let Some(wire::End::ContinuedAsRunId(next)) = described.standing.end else {
+            return Err(Failure::Silent(Exit::Failed));
+        };
+        anstream::eprintln!("{}", format!("it goes on as run {next}").dimmed());
+        Ok(())
     }
 
     async fn page(

@@ -44,8 +44,10 @@ impl Replay {
         let file = self.history.display();
         let text = read(&self.history).map_err(|failure| match failure {
             // The hint of components does not fit a history.
-            Failure::Told { exit, message, hint: _ } => Failure::Told { exit, message, hint: None }
-                .hint("`everfold export ID > history.json` writes one"),
+            Failure::Told { exit, message, hint: _, code } => {
+                { Failure::Told { exit, message, hint: None, code } }
+                    .hint("`everfold export ID > history.json` writes one")
+            }
             Failure::Silent(_) | Failure::ReaderGone => failure,
         })?;
         let export = Export::from_json(&text)

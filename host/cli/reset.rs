@@ -2,7 +2,7 @@
 
 use clap::Args;
 use everfold::server::wire::{Description, Repeated, ResetResult, ResetRunBody};
-use everfold_core::reset::ResetPoint;
+use everfold_core::reset::{ResetPoint, START};
 use owo_colors::OwoColorize as _;
 
 use super::Run;
@@ -16,9 +16,9 @@ use super::version::{self, Prefix};
 pub(super) struct Reset {
     #[command(flatten)]
     run: Run,
-    /// The event that it goes back to: the last one of a step, as `everfold history` numbers them; `first` for the end of
-    /// the first step, `last` for the last event behind which the run was open
-    #[arg(long, value_name = "EVENT|first|last")]
+    /// The event that it goes back to: the last one of a step, as `everfold history` numbers them; `start` for before the
+    /// first one, `last` for the last event behind which the run was open
+    #[arg(long, value_name = "EVENT|start|last")]
     to: ResetPoint,
     /// Why; it stands in the histories of both runs
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -53,13 +53,14 @@ impl Reset {
             return output.json(&done);
         }
         let ResetResult { workflow_id: id, run_id, reset_run_id, to_event_id, repeats } = done;
+        let place =
+            if to_event_id == START { "the start".to_owned() } else { format!("event {to_event_id}") };
         match run_id {
             Some(run_id) => {
-                output
-                    .line(format_args!("{} goes on from event {to_event_id} as run {run_id}", id.bold()))?;
+                output.line(format_args!("{} goes on from {place} as run {run_id}", id.bold()))?
             }
             None => output.line(format_args!(
-                "{} would go on from event {to_event_id} of run {reset_run_id}; nothing was done",
+                "{} would go on from {place} of run {reset_run_id}; nothing was done",
                 id.bold()
             ))?,
         }

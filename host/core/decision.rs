@@ -484,7 +484,8 @@ impl Effects {
             | Input::ChildWorkflowStartFailed(_)
             | Input::ChildWorkflowCompleted(_)
             | Input::ChildWorkflowFailed(_)
-            | Input::UpdateAdmitted(_) => {}
+            | Input::UpdateAdmitted(_)
+            | Input::RandomReseeded(_) => {}
         }
     }
 

@@ -94,6 +94,9 @@ pub enum Input {
     /// Somebody sent an update; it waits until the guest accepts it.
     #[n(14)]
     UpdateAdmitted(#[cbor(n(0), with = "crate::shared")] Arc<UpdateAdmitted>),
+    /// The run goes on from an earlier event, and draws other random numbers from here on.
+    #[n(15)]
+    RandomReseeded(#[n(0)] RandomReseeded),
 }
 
 /// The run's beginning.
@@ -142,6 +145,10 @@ pub struct WorkflowStarted {
     #[n(12)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Box<Lifetime>>,
+    /// The run that was reset to its start, and goes on as this one.
+    #[n(13)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_from_run_id: Option<RunId>,
     /// What it can be found by.
     #[n(20)]
     #[serde(default, skip_serializing_if = "SearchAttributes::is_empty")]
@@ -340,6 +347,14 @@ pub struct VersionMoved {
     pub to: Digest,
 }
 
+/// The base of the random numbers behind a reset: what was copied keeps those that it drew.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct RandomReseeded {
+    /// 32 bytes of real randomness.
+    #[n(0)]
+    pub seed: Seed,
+}
+
 /// A reset.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct RunReset {
@@ -438,7 +453,7 @@ impl EventKind {
 
 impl Input {
     /// All names of inputs.
-    pub const TYPES: [&'static str; 15] = [
+    pub const TYPES: [&'static str; 16] = [
         "WorkflowStarted",
         "WorkflowCancelRequested",
         "ActivityCompleted",
@@ -454,6 +469,7 @@ impl Input {
         "ChildWorkflowCompleted",
         "ChildWorkflowFailed",
         "UpdateAdmitted",
+        "RandomReseeded",
     ];
 
     /// Bytes of its payload; 0 where it has none of its own size.
@@ -474,7 +490,8 @@ impl Input {
             | Self::ExternalRequestFailed(_)
             | Self::ChildWorkflowStarted(_)
             | Self::ChildWorkflowStartFailed(_)
-            | Self::ChildWorkflowFailed(_) => 0,
+            | Self::ChildWorkflowFailed(_)
+            | Self::RandomReseeded(_) => 0,
         }
     }
 
@@ -497,7 +514,8 @@ impl Input {
             | Self::TimerFired(_)
             | Self::ChildWorkflowStarted(_)
             | Self::ChildWorkflowCompleted(_)
-            | Self::ExternalRequestCompleted(_) => 0,
+            | Self::ExternalRequestCompleted(_)
+            | Self::RandomReseeded(_) => 0,
         };
         self.payload_bytes() + beside
     }
@@ -521,6 +539,7 @@ impl Input {
             Self::ChildWorkflowCompleted(_) => "ChildWorkflowCompleted",
             Self::ChildWorkflowFailed(_) => "ChildWorkflowFailed",
             Self::UpdateAdmitted(_) => "UpdateAdmitted",
+            Self::RandomReseeded(_) => "RandomReseeded",
         }
     }
 }

@@ -296,6 +296,7 @@ impl RunState {
         }
         match input {
             Input::WorkflowStarted(_) => self.started.is_none(),
+            Input::RandomReseeded(_) => self.started.is_some(),
             Input::WorkflowCancelRequested(_) => self.started.is_some() && !self.cancel_requested,
             Input::ActivityCompleted(closed) => self.activities.is_open(closed.scheduled_event_id),
             Input::ActivityFailed(closed)
@@ -379,6 +380,7 @@ impl RunState {
                 };
                 self.started = Some(Arc::clone(started));
             }
+            Input::RandomReseeded(_) => {}
             Input::WorkflowCancelRequested(_) => self.cancel_requested = true,
             Input::ActivityCompleted(closed) => self.activities.close(closed.scheduled_event_id)?,
             Input::ActivityFailed(closed)

@@ -4,12 +4,15 @@
 //! old run   1 … N │ N+1 … M          closed, if it was open: it goes on as the new run
 //!           copied │ signals, updates, what other runs answered to 1 … N
 //!             ▼    ▼
-//! new run   1 … N  RunReset  │ its inbox
+//! new run   1 … N  RunReset │ inbox: RandomReseeded, what comes again
 //! ```
 //!
 //! `N` is a boundary: the last event of a step, behind which the run was open. The copied events stay as they are but for
 //! the first, which names the new run and has its deadline counted from now. Seed and original run id are kept, and
-//! the original run id is the only one that a guest is told as its own, so that the copied steps fold as they did.
+//! the original run id is the only one that a guest is told as its own, so that the copied steps fold as they did. Behind
+//! them the guest gets another seed: what it draws there names other things than it did in the old run.
+//!
+//! With `N` = 0, the start, nothing is copied: the new run begins as the old one did, with a seed of its own.
 //!
 //! Activities that are open at the boundary begin anew under the idempotency keys that they had, timers fire at the time
 //! that they had. What the run did behind the boundary is not undone, and is done again if its code asks for it:
@@ -22,16 +25,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::Details;
 use crate::command::Command;
 use crate::decision::{AwaitedChild, Effects, InboxInput, Inheritance};
-use crate::event::{Event, EventKind, Input, Note, RunReset, VersionMoved};
-use crate::ids::{Digest, EventId, RunId, Timestamp};
+use crate::event::{Event, EventKind, Input, Note, RandomReseeded, RunReset, VersionMoved, WorkflowStarted};
+use crate::ids::{Digest, EventId, RunId, Seed, Timestamp};
 use crate::lifetime::ALARM;
 use crate::machine::{IllegalEvent, RunState, RunStatus};
 
-/// The event that a run is reset to. In JSON a number, `"first"` or `"last"`.
+/// The event that a run is reset to. In JSON a number, `"start"` or `"last"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected the number of an event, \"first\" or \"last\"")]
+#[serde(untagged, expecting = "expected the number of an event, \"start\" or \"last\"")]
 pub enum ResetPoint {
     /// That one.
     Event(EventId),
@@ -43,8 +47,8 @@ pub enum ResetPoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetPlace {
-    /// The end of the run's first step.
-    First,
+    /// Before the first event.
+    Start,
     /// The last boundary behind which the run was open.
     Last,
 }
@@ -54,12 +58,12 @@ impl FromStr for ResetPoint {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "first" => Ok(Self::Place(ResetPlace::First)),
+            "start" => Ok(Self::Place(ResetPlace::Start)),
             "last" => Ok(Self::Place(ResetPlace::Last)),
             number => number
                 .parse()
                 .map(|id| Self::Event(EventId(id)))
-                .map_err(|_| "expected the number of an event, `first` or `last`".to_owned()),
+                .map_err(|_| "expected the number of an event, `start` or `last`".to_owned()),
         }
     }
 }
@@ -68,7 +72,7 @@ impl fmt::Display for ResetPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Event(id) => id.fmt(f),
-            Self::Place(ResetPlace::First) => f.write_str("first"),
+            Self::Place(ResetPlace::Start) => f.write_str("start"),
             Self::Place(ResetPlace::Last) => f.write_str("last"),
         }
     }
@@ -90,31 +94,31 @@ pub struct Repeated {
     pub idempotency_key: Option<String>,
 }
 
+/// Nothing of the run is copied.
+pub const START: EventId = EventId(0);
+
 /// The boundary at `point`.
 ///
 /// # Errors
 /// Why the run cannot be reset there, and where it can.
 pub fn boundary(history: &[Event], point: ResetPoint) -> Result<EventId, String> {
-    let found = boundaries(history).map_err(|illegal| illegal.to_string())?;
-    let (Some(first), Some(last)) = (found.first(), found.last()) else {
+    if history.is_empty() {
         return Err("the run has not begun: it has no event to be reset to".to_owned());
-    };
+    }
+    let found = boundaries(history).map_err(|illegal| illegal.to_string())?;
+    let last = found.last().copied().unwrap_or(START);
     let wanted = match point {
-        ResetPoint::Place(ResetPlace::First) => return Ok(*first),
-        ResetPoint::Place(ResetPlace::Last) => return Ok(*last),
+        ResetPoint::Place(ResetPlace::Start) | ResetPoint::Event(START) => return Ok(START),
+        ResetPoint::Place(ResetPlace::Last) => return Ok(last),
         ResetPoint::Event(wanted) => wanted,
     };
-    let before = found.iter().rev().find(|id| **id < wanted);
-    let behind = found.iter().find(|id| **id > wanted);
-    match (before, behind) {
-        _ if found.contains(&wanted) => Ok(wanted),
-        (Some(before), Some(behind)) => Err(format!(
+    let before = found.iter().rev().find(|id| **id < wanted).copied().unwrap_or(START);
+    match found.iter().find(|id| **id >= wanted) {
+        Some(id) if *id == wanted => Ok(wanted),
+        Some(behind) => Err(format!(
             "event {wanted} is within a step: a run is reset to the end of one, here {before} or {behind}"
         )),
-        (None, _) => {
-            Err(format!("the first event that the run can be reset to is {first}, the end of its first step"))
-        }
-        (Some(_), None) => Err(format!("the last event that the run can be reset to is {last}")),
+        None => Err(format!("the last event that the run can be reset to is {last}")),
     }
 }
 
@@ -184,16 +188,12 @@ fn effect(event: &Event) -> Option<Repeated> {
 }
 
 /// What is delivered again of the inputs behind the boundary, in their order.
-#[must_use]
-pub fn delivered_again(history: &[Event], to: EventId) -> Vec<InboxInput> {
+fn delivered_again(history: &[Event], to: EventId) -> impl Iterator<Item = Input> {
     let (_, behind) = split(history, to);
-    let again = behind.iter().filter_map(|event| match &event.kind {
-        EventKind::Input(input) if comes_again(input, to) => {
-            Some(InboxInput { received_at: event.time, input: input.clone() })
-        }
+    behind.iter().filter_map(move |event| match &event.kind {
+        EventKind::Input(input) if comes_again(input, to) => Some(input.clone()),
         EventKind::Input(_) | EventKind::Command(_) | EventKind::Note(_) => None,
-    });
-    again.collect()
+    })
 }
 
 /// Whether an input that came behind the boundary is delivered again: what people said, and what other runs answered to
@@ -208,7 +208,8 @@ fn comes_again(input: &Input, to: EventId) -> bool {
         | Input::ActivityFailed(_)
         | Input::ActivityTimedOut(_)
         | Input::ActivityCanceled(_)
-        | Input::TimerFired(_) => return false,
+        | Input::TimerFired(_)
+        | Input::RandomReseeded(_) => return false,
         Input::ExternalRequestCompleted(closed) => closed.command_event_id,
         Input::ExternalRequestFailed(closed) => closed.command_event_id,
         Input::ChildWorkflowStarted(started) => started.command_event_id,
@@ -238,50 +239,72 @@ pub struct NewRunOf<'a> {
     pub reason: &'a str,
     /// The component that folds it.
     pub digest: Digest,
+    /// The base of the random numbers that it draws.
+    pub seed: Seed,
 }
 
-/// What the new run takes over, and the state that it begins in.
+/// What a reset begins with.
+#[derive(Debug)]
+pub struct Begun {
+    /// What is written when the new run begins.
+    pub inherits: Inheritance,
+    /// What waits for it then, in order.
+    pub inputs: Vec<InboxInput>,
+    /// The state behind what is copied; that of a run without history if nothing is.
+    pub state: RunState,
+    /// What it is described by.
+    pub details: Details,
+}
+
+/// The beginning of the new run.
 ///
 /// # Errors
 /// When the history is not well-formed.
-pub fn begin(
-    history: &[Event],
-    to: EventId,
-    new: NewRunOf<'_>,
-) -> Result<(Inheritance, RunState), IllegalEvent> {
-    let NewRunOf { run_id, now, reason, digest } = new;
-    let mut events = split(history, to).0.to_vec();
-    let Some(Event { kind: EventKind::Input(Input::WorkflowStarted(started)), .. }) = events.first_mut()
-    else {
+pub fn begin(history: &[Event], to: EventId, new: NewRunOf<'_>) -> Result<Begun, IllegalEvent> {
+    let NewRunOf { run_id, now, reason, digest, seed } = new;
+    let Some(Event { kind: EventKind::Input(Input::WorkflowStarted(before)), .. }) = history.first() else {
         return Err(IllegalEvent::new("a history begins with WorkflowStarted"));
     };
-    let started = Arc::make_mut(started);
-    let from = std::mem::replace(&mut started.run_id, run_id);
+    let from = before.run_id;
+    let mut started = WorkflowStarted { run_id, ..before.as_ref().clone() };
     if let Some(lifetime) = &mut started.lifetime {
         lifetime.execution_deadline = lifetime.execution_timeout_ms.map(|ms| now.plus_ms(ms));
+        lifetime.start_at = None;
     }
-    let mut state = RunState::of(&events)?;
-    let mut note = |state: &mut RunState, note| {
-        let event = Event { id: state.next(), time: now.max(state.time()), kind: EventKind::Note(note) };
-        state.apply(&event)?;
-        events.push(event);
-        Ok(())
+    let mut events = split(history, to).0.to_vec();
+    let (first, details) = match events.first_mut() {
+        Some(first) => {
+            first.kind = EventKind::Input(Input::WorkflowStarted(Arc::new(started)));
+            (Input::RandomReseeded(RandomReseeded { seed }), None)
+        }
+        None => {
+            let started = WorkflowStarted {
+                original_run_id: run_id,
+                digest,
+                seed,
+                reset_from_run_id: Some(from),
+                ..started
+            };
+            let described = started.details().map_or_else(Details::new, |details| *details);
+            (Input::WorkflowStarted(Arc::new(started)), Some(described))
+        }
     };
-    let reset = RunReset { from_run_id: from, to_event_id: to, reason: reason.to_owned() };
-    note(&mut state, Note::RunReset(reset))?;
-    if let Some(before) = state.digest().filter(|before| *before != digest) {
-        note(&mut state, Note::VersionMoved(VersionMoved { from: before, to: digest }))?;
+    let mut state = RunState::of(&events)?;
+    if state.started().is_some() {
+        let reset = RunReset { from_run_id: from, to_event_id: to, reason: reason.to_owned() };
+        let moved = |before: Digest| VersionMoved { from: before, to: digest };
+        let moved = state.digest().filter(|before| *before != digest).map(moved);
+        for note in [Some(Note::RunReset(reset)), moved.map(Note::VersionMoved)].into_iter().flatten() {
+            let event = Event { id: state.next(), time: now.max(state.time()), kind: EventKind::Note(note) };
+            state.apply(&event)?;
+            events.push(event);
+        }
     }
-    let told = ends(history, to);
-    let children = state.children().iter().filter(|(id, _)| !told.contains(id));
-    let children = children.map(|(command_event_id, child)| AwaitedChild {
-        command_event_id,
-        workflow_type: child.workflow_type.clone(),
-        workflow_id: child.workflow_id.clone(),
-        run_id: child.run_id,
-    });
+    let inputs = [first].into_iter().chain(delivered_again(history, to));
+    let inputs: Vec<_> = inputs.map(|input| InboxInput { received_at: now, input }).collect();
+    let told = told(history, to);
     let alarm = state.deadline().map(|(deadline, _)| (ALARM, deadline));
-    let inheritance = Inheritance {
+    let inherits = Inheritance {
         from,
         to,
         effects: Effects {
@@ -289,20 +312,38 @@ pub fn begin(
             ..Effects::default()
         },
         open_activities: state.activities().len() as u64,
-        children: children.collect(),
+        attempts: Vec::new(),
+        children: awaited(&state, &told),
+        requests: state.external().iter().filter(|id| !told.contains(id)).collect(),
+        begins_at: now,
         events,
     };
-    Ok((inheritance, state))
+    let details = details.unwrap_or_else(|| state.details().clone());
+    Ok(Begun { inherits, inputs, state, details })
 }
 
-/// The children whose ends are told behind the boundary.
-fn ends(history: &[Event], to: EventId) -> BTreeSet<EventId> {
+/// The open children whose end the old run's history does not tell.
+fn awaited(state: &RunState, told: &BTreeSet<EventId>) -> Vec<AwaitedChild> {
+    let children = state.children().iter().filter(|(id, _)| !told.contains(id));
+    let children = children.map(|(command_event_id, child)| AwaitedChild {
+        command_event_id,
+        workflow_type: child.workflow_type.clone(),
+        workflow_id: child.workflow_id.clone(),
+        run_id: child.run_id,
+    });
+    children.collect()
+}
+
+/// The commands about other runs whose ends are told behind the boundary.
+fn told(history: &[Event], to: EventId) -> BTreeSet<EventId> {
     let (_, behind) = split(history, to);
     let ends = behind.iter().filter_map(|event| match &event.kind {
         EventKind::Input(Input::ChildWorkflowStartFailed(closed) | Input::ChildWorkflowFailed(closed)) => {
             Some(closed.command_event_id)
         }
         EventKind::Input(Input::ChildWorkflowCompleted(closed)) => Some(closed.command_event_id),
+        EventKind::Input(Input::ExternalRequestCompleted(closed)) => Some(closed.command_event_id),
+        EventKind::Input(Input::ExternalRequestFailed(closed)) => Some(closed.command_event_id),
         EventKind::Input(_) | EventKind::Command(_) | EventKind::Note(_) => None,
     });
     ends.collect()

@@ -87,14 +87,24 @@ pub(super) fn after_commit(
             tracing::warn!(run_id = %cell.key.run_id, "a decision came too late and is dropped");
             *phase = undo(parts, cell, flight, decision, "the run has moved on");
         }
-        Ok(Verdict::Postponed) => {
-            *phase = undo(
-                parts,
-                cell,
-                flight,
-                decision,
-                "a run that is being terminated has its child's workflow id",
-            );
+        Ok(Verdict::Postponed(run_id)) => {
+            // That one may be asleep, also for long.
+            let doomed = RunKey { namespace: cell.key.namespace.clone(), run_id };
+            parts.send(&doomed, Message::Wake);
+            *phase = match flight.done {
+                Done::Start { .. } => undo(
+                    parts,
+                    cell,
+                    flight,
+                    decision,
+                    "a run under its child's workflow id is being terminated",
+                ),
+                Done::Nothing
+                | Done::Caller { .. }
+                | Done::Move { .. }
+                | Done::UpdateRefused { .. }
+                | Done::Attempt { .. } => again(parts, cell, flight, decision),
+            };
         }
         Ok(Verdict::AlreadyRunning(run_id)) => {
             if let Done::Start { started, reply } = flight.done {
@@ -170,16 +180,6 @@ fn act(
             let _ = reply.send(true);
         }
     }
-    for next in &decision.next_runs {
-        let key = RunKey { namespace: key.namespace.clone(), run_id: next.run_id };
-        if let Some(inherits) = &next.new_run.inherits {
-            parts.timers.apply(&key, &inherits.effects, false);
-        }
-        match next.new_run.start_at {
-            Some(start_at) => parts.timers.apply(&key, &Effects::alarm(start_at), false),
-            None => parts.send(&key, Message::Wake),
-        }
-    }
     let effects = &decision.effects;
     parts.watchers.tell(key, decision.closed.as_ref());
     for id in &effects.activities_closed {
@@ -195,6 +195,17 @@ fn act(
         }
         for id in &effects.activities_canceled {
             parts.dispatcher.cancel(key, *id);
+        }
+    }
+    // Behind the end of what this run had under way.
+    for next in &decision.next_runs {
+        let key = RunKey { namespace: key.namespace.clone(), run_id: next.run_id };
+        if let Some(inherits) = &next.new_run.inherits {
+            parts.timers.apply(&key, &inherits.effects, false);
+        }
+        match next.new_run.start_at {
+            Some(start_at) => parts.timers.apply(&key, &Effects::alarm(start_at), false),
+            None => parts.send(&key, Message::Wake),
         }
     }
     match phase {
@@ -231,10 +242,10 @@ fn keep_resident(parts: &Arc<Parts>, key: &RunKey, ready: &Ready) {
     }
 }
 
-/// Something had reached the run that closes here, which comes first: the run is read again, and what was to close it
-/// follows behind that.
+/// The step comes again, because something had reached the run that closes here, which comes first, or because a child's
+/// workflow id is not free yet: the run is read again, and what was folded follows behind that.
 fn again(parts: &Arc<Parts>, cell: &Arc<Cell>, flight: Flight, mut decision: Decision) -> Phase {
-    tracing::debug!(run_id = %cell.key.run_id, "a run is not closed: more waits in its inbox");
+    tracing::debug!(run_id = %cell.key.run_id, "a step comes again: it came too early");
     parts.residents.remove(&cell.key);
     let message = match (decision.take_input(), flight.done) {
         (Some(input), Done::Caller { reply }) => {

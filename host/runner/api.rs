@@ -171,7 +171,7 @@ pub struct ResetDone {
     pub run_id: Option<RunId>,
     /// The run that was reset.
     pub reset_run_id: RunId,
-    /// Its last event that was taken over.
+    /// Its last event that was taken over; 0 if none was.
     pub to_event_id: EventId,
     /// What the run did that its code may do again.
     pub repeats: Vec<Repeated>,

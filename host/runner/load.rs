@@ -141,7 +141,7 @@ fn resume_activities(
         let task = AttemptTask::first(key, names, id, activity.scheduled_at, &activity.scheduled);
         let left = Left {
             row: rows.remove(&id),
-            may_have_run: !parts.store.was_closed_in_order(),
+            may_have_run: !parts.store.was_closed_in_order() && activity.scheduled_at <= parts.opened_at,
             cancel_requested: activity.cancel_requested,
         };
         Dispatcher::resume(parts, task, left);
@@ -165,6 +165,7 @@ pub(super) const fn closes_activity(input: &Input) -> Option<EventId> {
         | Input::ChildWorkflowStartFailed(_)
         | Input::ChildWorkflowCompleted(_)
         | Input::ChildWorkflowFailed(_)
-        | Input::UpdateAdmitted(_) => None,
+        | Input::UpdateAdmitted(_)
+        | Input::RandomReseeded(_) => None,
     }
 }

@@ -72,6 +72,7 @@ pub(super) const fn is_signal(input: &Input) -> bool {
         | Input::ChildWorkflowStartFailed(_)
         | Input::ChildWorkflowCompleted(_)
         | Input::ChildWorkflowFailed(_)
-        | Input::UpdateAdmitted(_) => false,
+        | Input::UpdateAdmitted(_)
+        | Input::RandomReseeded(_) => false,
     }
 }

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use everfold_core::decision::{
     Closed, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome,
-    Request,
+    Paused, PendingActivity, Request,
 };
-use everfold_core::event::{Event, EventKind, Note, WorkflowTerminated};
-use everfold_core::ids::{Digest, EventId, RunId, RunKey};
+use everfold_core::event::{Event, EventKind, Input, Note, WorkflowTerminated};
+use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp};
 use everfold_core::machine::RunStatus;
-use everfold_core::reset::{self, NewRunOf, ResetPoint};
+use everfold_core::reset::{self, Begun, NewRunOf, ResetPoint};
 use tokio::sync::oneshot;
 
 use super::act::Done;
@@ -36,7 +36,8 @@ use crate::telemetry::RunNames;
 /// To what a run is reset.
 #[derive(Clone, Debug)]
 pub(super) struct To {
-    pub(super) point: ResetPoint,
+    /// Its last event that is taken over.
+    pub(super) event: EventId,
     pub(super) reason: String,
     /// The component that folds the new run, if it is another one.
     pub(super) digest: Option<Digest>,
@@ -53,10 +54,8 @@ pub(super) struct ResetStart {
 struct Planned {
     run_id: RunId,
     new_run: NewRun,
-    /// What is delivered again.
+    /// What waits for it when it begins.
     inputs: Vec<InboxInput>,
-    /// The boundary.
-    to: EventId,
 }
 
 impl Run {
@@ -72,7 +71,7 @@ impl Run {
     ) {
         let row = parts.runtime.block_on(parts.store.run(&cell.key)).map_err(|error| busy(&error));
         let planned = row.and_then(|row| row.ok_or(Refusal::Closed)).and_then(|row| plan(parts, &row, to));
-        let Planned { run_id, new_run, inputs, to: boundary } = match planned {
+        let Planned { run_id, new_run, inputs } = match planned {
             Ok(planned) => planned,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
@@ -80,7 +79,7 @@ impl Run {
             }
         };
         let why = if to.reason.is_empty() { String::new() } else { format!(": {}", to.reason) };
-        let reason = format!("reset to event {boundary} as run {run_id}{why}");
+        let reason = format!("reset to event {} as run {run_id}{why}", to.event);
         let time = parts.clock.now().max(at.time);
         let kind = EventKind::Note(Note::WorkflowTerminated(WorkflowTerminated { reason }));
         let mut decision = at.decision(&cell.key);
@@ -95,7 +94,7 @@ impl Run {
 
     /// Writes the new run of a closed one down. It is read behind the commit.
     pub(super) fn start_reset(&mut self, parts: &Arc<Parts>, cell: &Arc<Cell>, start: ResetStart) {
-        let ResetStart { planned: Planned { run_id, new_run, inputs, to: _ }, request, reply } = start;
+        let ResetStart { planned: Planned { run_id, new_run, inputs }, request, reply } = start;
         let inherits = new_run.inherits.as_deref();
         self.names = inherits.and_then(|inherits| RunNames::of_history(&inherits.events));
         let open_activities = inherits.map_or(0, |inherits| inherits.open_activities);
@@ -110,14 +109,23 @@ impl Run {
 
 /// What becomes of a run that is reset. Blocks: it reads the whole history, and folds it where the version changes.
 fn plan(parts: &Arc<Parts>, row: &RunRow, to: &To) -> Result<Planned, Refusal> {
-    let history = parts.runtime.block_on(load::whole_history(parts.store.as_ref(), &row.key));
-    let history = history.map_err(|error| busy(&error))?;
-    let boundary = reset::boundary(&history, to.point).map_err(Refusal::ResetPoint)?;
+    // Of an open run with all that waits for it: what cannot be read is found before anything is written.
+    let open = parts.runtime.block_on(parts.store.open_run(&row.key)).map_err(|error| busy(&error))?;
+    let (history, attempts) = match open {
+        Some(open) => (open.history, open.attempts),
+        None => {
+            let history = parts.runtime.block_on(load::whole_history(parts.store.as_ref(), &row.key));
+            (history.map_err(|error| busy(&error))?, Vec::new())
+        }
+    };
+    let to_event = reset::boundary(&history, ResetPoint::Event(to.event)).map_err(Refusal::ResetPoint)?;
     let (seed, now) = (parts.clock.new_seed(), parts.clock.now());
-    let run_id = row.key.run_id.following(&seed, boundary, now);
+    let run_id = row.key.run_id.following(&seed, to_event, now);
     let digest = to.digest.unwrap_or(row.digest);
-    let begun = reset::begin(&history, boundary, NewRunOf { run_id, now, reason: &to.reason, digest });
-    let (inherits, state) = begun.map_err(|illegal| Refusal::Busy(illegal.to_string()))?;
+    let new = NewRunOf { run_id, now, reason: &to.reason, digest, seed };
+    let begun =
+        reset::begin(&history, to_event, new).map_err(|illegal| Refusal::Busy(illegal.to_string()))?;
+    let Begun { mut inherits, inputs, state, details } = begun;
     if digest != row.digest {
         match block::folded(parts, digest, &state, inherits.events.clone()) {
             Ok(_) => {}
@@ -125,11 +133,14 @@ fn plan(parts: &Arc<Parts>, row: &RunRow, to: &To) -> Result<Planned, Refusal> {
             Err(Fault::Code { event_id, reason, .. }) => {
                 let version = digest.short();
                 return Err(Refusal::Version(format!(
-                    "the run does not replay up to event {boundary} on version {version}: at event {event_id}, {reason}"
+                    "the run does not replay up to event {to_event} on version {version}: at event {event_id}, {reason}"
                 )));
             }
         }
     }
+    let is_open = |attempt: &PendingActivity| state.activities().get(attempt.scheduled_event_id).is_some();
+    inherits.attempts =
+        attempts.into_iter().filter(is_open).filter_map(|row| still_paused(row, now)).collect();
     let new_run = NewRun {
         workflow_id: row.workflow_id.clone(),
         workflow_type: row.workflow_type.clone(),
@@ -140,10 +151,27 @@ fn plan(parts: &Arc<Parts>, row: &RunRow, to: &To) -> Result<Planned, Refusal> {
         if_open: IfOpen::default(),
         parent: row.parent.clone(),
         start_at: None,
-        details: state.details().clone().into_some(),
+        details: details.into_some(),
         inherits: Some(Box::new(inherits)),
     };
-    Ok(Planned { run_id, new_run, inputs: reset::delivered_again(&history, boundary), to: boundary })
+    Ok(Planned { run_id, new_run, inputs })
+}
+
+/// The row of an activity that begins anew, but not before it is resumed.
+fn still_paused(row: PendingActivity, now: Timestamp) -> Option<PendingActivity> {
+    let Paused { since, attempt_under_way: _ } = row.paused?;
+    Some(PendingActivity {
+        attempt: 1,
+        next_attempt_at: now,
+        last_failure: None,
+        last_failure_at: None,
+        heartbeat_details: None,
+        last_heartbeat_at: None,
+        lease: None,
+        paused: Some(Paused { since, attempt_under_way: false }),
+        reset: None,
+        ..row
+    })
 }
 
 impl Host {
@@ -155,39 +183,43 @@ impl Host {
     /// `AlreadyStarted` for a closed run whose workflow id has an open one; `UnknownVersion` and `VersionConflict` for a
     /// version that does not fold what is copied; `NotFound`, `Busy`.
     pub async fn reset(&self, request: ResetRequest) -> Result<ResetDone, ApiError> {
-        let ResetRequest { run, to: point, reason, digest, request_id, dry_run } = request;
+        let ResetRequest { mut run, to: point, reason, digest, request_id, dry_run } = request;
         check_reason(&reason)?;
         check_request_id(request_id.as_deref())?;
         let request = request_id.map(|request_id| Request { operation: Operation::Reset, request_id });
-        let to = To { point, reason, digest };
-        // Its events are those of one run, whatever goes on meanwhile.
-        let mut run = run;
         loop {
             self.readiness()?;
             if let Some(request) = &request {
                 let done = self.parts.store.request(&run.namespace, &run.workflow_id, request).await;
                 if let Some(run_id) = done.map_err(|error| internal(&error))? {
-                    return self.reset_done(RunKey { namespace: run.namespace, run_id }, true).await;
+                    return self.done_before(&run, run_id).await;
                 }
             }
             let row = self.row(&run).await?;
+            // Its events are those of one run, whatever goes on meanwhile.
             run.run_id = Some(row.key.run_id);
             self.may_be_reset(&run, &row).await?;
-            if let Some(digest) = to.digest {
-                self.must_have(&run.namespace, &row.workflow_type, digest).await?;
-            }
-            if dry_run {
-                return self.would_reset(&row, to).await;
-            }
-            let is_open = row.status == RunStatus::Running;
-            let began = if is_open {
-                self.reset_open(&run, &to, request.as_ref()).await?
+            self.must_have(&run.namespace, &row.workflow_type, digest.unwrap_or(row.digest)).await?;
+            let event = reset::boundary(&self.history_of(&row.key).await?, point);
+            let event = event.map_err(ApiError::InvalidInput)?;
+            let to = To { event, reason: reason.clone(), digest };
+            let began = if dry_run {
+                let _admitted = self.parts.admit_write()?;
+                self.planned(row.clone(), to).await?;
+                Some((None, false))
+            } else if row.status == RunStatus::Running {
+                self.reset_open(&run, to, request.as_ref()).await?
             } else {
-                Some(self.reset_closed(row, to.clone(), request.clone()).await?)
+                Some(self.reset_closed(row.clone(), to, request.clone()).await?)
             };
-            // One that closed meanwhile is reset as a closed one.
-            if let Some(run_id) = began {
-                return self.reset_done(RunKey { namespace: run.namespace, run_id }, false).await;
+            match began {
+                // Another request with the same id was quicker.
+                Some((Some(run_id), true)) => return self.done_before(&run, run_id).await,
+                Some((run_id, _)) => {
+                    return self.told_of_reset(&run, run_id, row.key.run_id, event, false).await;
+                }
+                // It closed meanwhile: it is reset as a closed one.
+                None => {}
             }
         }
     }
@@ -197,51 +229,60 @@ impl Host {
         let run_id = row.key.run_id;
         if let Some(Outcome::ContinuedAs(next)) = row.outcome {
             let how = match row.status {
-                RunStatus::ContinuedAsNew => "continued as new: it is",
-                RunStatus::Terminated => "was reset: it is",
+                RunStatus::ContinuedAsNew => "continued as new",
+                RunStatus::Terminated => "was reset",
                 RunStatus::Running
                 | RunStatus::Completed
                 | RunStatus::Failed
                 | RunStatus::Canceled
-                | RunStatus::TimedOut => "was tried again: it is",
+                | RunStatus::TimedOut => "was tried again",
             };
             return Err(ApiError::Conflict(format!(
-                "run {run_id} {how} run {next} now, and a reset does not go back past that: reset run {next}"
+                "run {run_id} {how}: it is run {next} now, and a reset does not go back past that: reset run {next}"
             )));
         }
-        if row.status != RunStatus::Running {
-            let latest = self.row(&RunRef { run_id: None, ..run.clone() }).await?;
-            if latest.status == RunStatus::Running {
-                let workflow_id = run.workflow_id.clone();
-                return Err(ApiError::AlreadyStarted { workflow_id, run_id: latest.key.run_id });
-            }
+        let last = self.row(&RunRef { run_id: None, ..run.clone() }).await?;
+        if last.key == row.key {
+            return Ok(());
         }
-        Ok(())
+        let (workflow_id, last_run) = (run.workflow_id.clone(), last.key.run_id);
+        if last.status == RunStatus::Running {
+            return Err(ApiError::AlreadyStarted { workflow_id, run_id: last_run });
+        }
+        Err(ApiError::Conflict(format!(
+            "run {run_id} is not the last one of workflow {workflow_id}: reset run {last_run}, which came behind it"
+        )))
     }
 
-    /// The run that goes on from an open one; none if that has closed meanwhile.
+    /// The run that goes on from an open one, and whether it did before; none if that one has closed meanwhile.
     async fn reset_open(
         &self,
         run: &RunRef,
-        to: &To,
+        to: To,
         request: Option<&Request>,
-    ) -> Result<Option<RunId>, ApiError> {
-        match self.reach(run, &Ask::Reset(Box::new(to.clone())), request).await? {
-            Reached::Taken(taken) => Ok(Some(taken.run_id)),
+    ) -> Result<Option<(Option<RunId>, bool)>, ApiError> {
+        match self.reach(run, &Ask::Reset(Box::new(to)), request).await? {
+            Reached::Taken(taken) => Ok(Some((Some(taken.run_id), taken.is_duplicate))),
             Reached::Closed(_) => Ok(None),
         }
     }
 
-    /// The run that goes on from a closed one.
-    async fn reset_closed(&self, row: RunRow, to: To, request: Option<Request>) -> Result<RunId, ApiError> {
-        let _admitted = self.parts.admit_write()?;
+    /// The run that goes on from a closed one, and whether it did before.
+    async fn reset_closed(
+        &self,
+        row: RunRow,
+        to: To,
+        request: Option<Request>,
+    ) -> Result<(Option<RunId>, bool), ApiError> {
+        let _admitted = self.parts.admit_start()?;
         let namespace = row.key.namespace.clone();
         let planned = self.planned(row, to).await?;
         let key = RunKey { namespace, run_id: planned.run_id };
         let (reply, answered) = oneshot::channel();
         self.parts.send(&key, Message::StartReset(Box::new(ResetStart { planned, request, reply })));
         let stopping = |_| Err(ApiError::Busy("the host is stopping".to_owned()));
-        answered.await.unwrap_or_else(stopping).map(|started| started.run_id)
+        let started = answered.await.unwrap_or_else(stopping)?;
+        Ok((Some(started.run_id), started.is_duplicate))
     }
 
     async fn planned(&self, row: RunRow, to: To) -> Result<Planned, ApiError> {
@@ -254,44 +295,58 @@ impl Host {
         })
     }
 
-    async fn would_reset(&self, row: &RunRow, to: To) -> Result<ResetDone, ApiError> {
-        let planned = self.planned(row.clone(), to).await?;
-        self.told_of_reset(row, None, row.key.run_id, planned.to, false).await
+    async fn history_of(&self, key: &RunKey) -> Result<Vec<Event>, ApiError> {
+        load::whole_history(self.parts.store.as_ref(), key).await.map_err(|error| internal(&error))
     }
 
-    /// What a reset came to, as the run tells that it began.
-    async fn reset_done(&self, key: RunKey, is_duplicate: bool) -> Result<ResetDone, ApiError> {
-        let row = self.row_of(&key).await?;
-        let history = load::whole_history(self.parts.store.as_ref(), &key).await;
-        let history = history.map_err(|error| internal(&error))?;
-        let reset = history.iter().rev().find_map(|event| match &event.kind {
-            EventKind::Note(Note::RunReset(reset)) => Some(reset),
+    /// What an earlier request came to, as the run tells that it began.
+    async fn done_before(&self, run: &RunRef, run_id: RunId) -> Result<ResetDone, ApiError> {
+        let key = RunKey { namespace: run.namespace.clone(), run_id };
+        let history = self.history_of(&key).await?;
+        let noted = history.iter().rev().find_map(|event| match &event.kind {
+            EventKind::Note(Note::RunReset(reset)) => Some((reset.from_run_id, reset.to_event_id)),
             EventKind::Note(_) | EventKind::Input(_) | EventKind::Command(_) => None,
         });
-        let reset = reset.ok_or_else(|| ApiError::Internal(format!("run {key} was begun by no reset")))?;
-        self.told_of_reset(&row, Some(key.run_id), reset.from_run_id, reset.to_event_id, is_duplicate).await
+        let reset = match (noted, history.first()) {
+            (Some(reset), _) => Some(reset),
+            (None, Some(first)) => from_the_start(&first.kind),
+            (None, None) => {
+                let inbox = self.parts.store.inbox(&key).await.map_err(|error| internal(&error))?;
+                let mut waiting = inbox.inputs.into_iter().map(|(_, waiting)| waiting.input);
+                waiting.find_map(|input| from_the_start(&EventKind::Input(input)))
+            }
+        };
+        let (from, to) =
+            reset.ok_or_else(|| ApiError::Internal(format!("run {key} was begun by no reset")))?;
+        self.told_of_reset(run, Some(run_id), from, to, true).await
     }
 
     async fn told_of_reset(
         &self,
-        row: &RunRow,
+        run: &RunRef,
         run_id: Option<RunId>,
         reset_run_id: RunId,
         to_event_id: EventId,
         is_duplicate: bool,
     ) -> Result<ResetDone, ApiError> {
-        let from = RunKey { namespace: row.key.namespace.clone(), run_id: reset_run_id };
-        let history = load::whole_history(self.parts.store.as_ref(), &from).await;
-        let history = history.map_err(|error| internal(&error))?;
-        let repeats = reset::repeated(&history, to_event_id);
+        let from = RunKey { namespace: run.namespace.clone(), run_id: reset_run_id };
+        let repeats = reset::repeated(&self.history_of(&from).await?, to_event_id);
         Ok(ResetDone {
-            workflow_id: row.workflow_id.clone(),
+            workflow_id: run.workflow_id.clone(),
             run_id,
             reset_run_id,
             to_event_id,
             repeats: repeats.map_err(|illegal| ApiError::Internal(illegal.to_string()))?,
             is_duplicate,
         })
+    }
+}
+
+/// The run of which a run is a new start, and the boundary.
+fn from_the_start(first: &EventKind) -> Option<(RunId, EventId)> {
+    match first {
+        EventKind::Input(Input::WorkflowStarted(started)) => Some((started.reset_from_run_id?, reset::START)),
+        EventKind::Input(_) | EventKind::Command(_) | EventKind::Note(_) => None,
     }
 }
 

@@ -110,7 +110,7 @@ macro_rules! conformance_suite {
             resets: a_fenced_reset_begins_nothing;
             resets: a_long_history_is_taken_over_whole;
             resets: children_of_before_the_boundary_go_over_and_later_ones_are_left;
-            resets: what_became_of_children_meanwhile_is_told;
+            resets: what_became_of_children_and_requests_meanwhile_is_told;
             resets: a_reset_is_done_once_and_names_the_new_run;
             succession: a_closed_runs_id_is_used_again_or_not;
             succession: a_start_that_uses_the_open_run_is_remembered;

@@ -57,6 +57,9 @@ pub(super) const LAST_OF_CHILD: &str = "\
     SELECT run_id, status, closed_at, outcome FROM runs \
     WHERE parent_run_id = $1 AND parent_event_id = $2 ORDER BY run_id DESC LIMIT 1";
 
+/// The run that is told of a run's end: run id.
+pub(super) const PARENT: &str = "SELECT parent_run_id FROM runs WHERE run_id = $1";
+
 /// Makes the children that a run began up to an event another run's: to, from, event.
 pub(super) const CHILDREN_HAND_OVER: &str =
     "UPDATE runs SET parent_run_id = $1 WHERE parent_run_id = $2 AND parent_event_id <= $3";

@@ -84,7 +84,8 @@ impl RunNames {
             | Input::ChildWorkflowStartFailed(_)
             | Input::ChildWorkflowCompleted(_)
             | Input::ChildWorkflowFailed(_)
-            | Input::UpdateAdmitted(_) => None,
+            | Input::UpdateAdmitted(_)
+            | Input::RandomReseeded(_) => None,
         }
     }
 }
@@ -231,7 +232,8 @@ fn notes_first(events: &[Event]) -> (&[Event], &[Event]) {
 impl Told {
     fn by(input: &Input) -> Self {
         match input {
-            Input::WorkflowStarted(_) => Self::Started,
+            // The first input of a run that goes on from an earlier event of another one.
+            Input::WorkflowStarted(_) | Input::RandomReseeded(_) => Self::Started,
             Input::SignalReceived(signal) => Self::SignalReceived(signal.name.clone()),
             Input::UpdateAdmitted(update) => Self::UpdateAdmitted(update.name.clone()),
             Input::WorkflowCancelRequested(request) => Self::CancelRequested(request.reason.clone()),

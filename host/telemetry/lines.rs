@@ -45,8 +45,14 @@ pub(super) fn started(names: &RunNames) {
 pub(super) fn closed(names: &RunNames, closed: &Closed) {
     let status = closed.status.name();
     match (&closed.outcome, closed.status) {
-        (Outcome::ContinuedAs(next), _) => {
+        (Outcome::ContinuedAs(next), RunStatus::ContinuedAsNew) => {
             run_line!(debug, names, status, next_run_id = %next, "a run continued as new");
+        }
+        (Outcome::ContinuedAs(next), RunStatus::Terminated) => {
+            run_line!(info, names, status, next_run_id = %next, "a run was reset");
+        }
+        (Outcome::ContinuedAs(next), _) => {
+            run_line!(info, names, status, next_run_id = %next, "a run closed badly and is tried again");
         }
         (Outcome::Failure(failure), RunStatus::Terminated) => {
             run_line!(info, names, status, %failure, "a run was terminated");

@@ -215,6 +215,7 @@ mod tests {
             continued_from_run_id: None,
             parent: None,
             lifetime: None,
+            reset_from_run_id: None,
             search_attributes: SearchAttributes::default(),
             memo: Memo::default(),
         }

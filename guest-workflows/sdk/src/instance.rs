@@ -11,12 +11,15 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use crate::activity::ActivityErrorKind;
 use crate::bindings::everfold::workflow::types::EventId;
-use crate::bindings::exports::everfold::workflow::workflow::{ActivityClosedBadly, Event, EventKind};
+use crate::bindings::exports::everfold::workflow::workflow::{
+    ActivityClosedBadly, Event, EventKind, UnknownEvent,
+};
 use crate::context::Context;
 use crate::continue_as_new::Stop;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::payload::Payload;
+use crate::random::RANDOM_RESEEDED;
 use crate::run::{ActivityOutcome, ChildOutcome, ChildStart, Run, TimerOutcome};
 use crate::time::Timestamp;
 use crate::update::{Answering, refuse};
@@ -177,6 +180,9 @@ impl Instance {
             EventKind::ChildWorkflowFailed(closed) => {
                 let outcome = ChildOutcome::ClosedBadly(Failure::from_links(closed.failure));
                 self.run.close_child(closed.command_event_id, outcome);
+            }
+            EventKind::Other(UnknownEvent { type_, attributes }) if type_ == RANDOM_RESEEDED => {
+                self.run.reseed(&attributes);
             }
             // A workflow written with this SDK cannot have asked for any of these.
             EventKind::Other(_) => {}

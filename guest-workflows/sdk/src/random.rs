@@ -120,6 +120,9 @@ impl TryRng for Random {
     }
 }
 
+/// The type of the event that brings another seed.
+pub(crate) const RANDOM_RESEEDED: &str = "RandomReseeded";
+
 /// The generator of a run with that seed.
 ///
 /// # Panics

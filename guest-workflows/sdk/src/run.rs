@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
 
 use crate::activity::{ActivityErrorKind, Request};
 use crate::bindings::everfold::workflow::host::ExternalWorkflow;
@@ -159,6 +160,22 @@ impl Run {
 
     fn scope(&self) -> Scope {
         if self.shields.get() > 0 { Scope::Shielded } else { Scope::Exposed }
+    }
+
+    /// Draws other random numbers from here on.
+    ///
+    /// # Panics
+    ///
+    /// When the seed cannot be read: the host broke the contract.
+    pub(crate) fn reseed(&self, attributes: &Payload) {
+        #[derive(Deserialize)]
+        struct Reseeded {
+            seed: Vec<u8>,
+        }
+        match attributes.decode::<Reseeded>() {
+            Ok(Reseeded { seed }) => *self.random.borrow_mut() = generator(&seed),
+            Err(error) => panic!("the host gave a seed that cannot be read: {error}"),
+        }
     }
 
     /// Draws from the run's generator.

@@ -73,9 +73,12 @@ impl Target {
         let client = Client::new(server, token.as_deref(), namespace.clone())?;
         let deployed: Result<Deployed, _> = client.post_wasm(&["components"], component.bytes.clone()).await;
         let deployed = deployed.map_err(|failure| match failure {
-            Failure::Told { exit, message, hint } if exit != Exit::Unreachable => {
-                Failure::Told { exit, message: format!("{}: {message}", component.path.display()), hint }
-            }
+            Failure::Told { exit, message, hint, code } if exit != Exit::Unreachable => Failure::Told {
+                exit,
+                message: format!("{}: {message}", component.path.display()),
+                hint,
+                code,
+            },
             other => other,
         })?;
         let calls = Calls::new(&endpoint, Some(deployed.digest))?;

@@ -108,6 +108,9 @@ impl Timeline {
                 Line::new(Tone::Good, &self.name(fired.started_event_id), String::new())
             }
             Input::SignalReceived(signal) => Line::new(Tone::Began, &signal.name, payload(&signal.input)),
+            Input::RandomReseeded(_) => {
+                Line::new(Tone::Note, "", "other random numbers from here on".to_owned())
+            }
             Input::UpdateAdmitted(update) => {
                 Line::new(Tone::Began, &update.name, id_and(&update.update_id, &payload(&update.input)))
             }

@@ -1,9 +1,9 @@
 //! What a run that a reset begins takes over from the run that is reset: written in the transaction that begins it.
 
-use super::Effects;
 use super::child::ChildName;
+use super::{Effects, PendingActivity};
 use crate::event::Event;
-use crate::ids::{EventId, RunId, WorkflowId};
+use crate::ids::{EventId, RunId, Timestamp, WorkflowId};
 
 /// What a reset takes over.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,14 @@ pub struct Inheritance {
     pub effects: Effects,
     /// Activities open behind them.
     pub open_activities: u64,
+    /// Rows of those that are paused.
+    pub attempts: Vec<PendingActivity>,
     /// The open children whose end the old run's history does not tell.
     pub children: Vec<AwaitedChild>,
+    /// The open requests to other runs.
+    pub requests: Vec<EventId>,
+    /// When the new run begins.
+    pub begins_at: Timestamp,
 }
 
 /// A child whose end is still to be told.

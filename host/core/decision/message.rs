@@ -4,13 +4,25 @@ use super::InboxInput;
 use crate::command::ExternalWorkflow;
 use crate::event::{Event, ExternalRequestCompleted, ExternalRequestFailed, Input};
 use crate::failure::Failure;
-use crate::ids::EventId;
+use crate::ids::{EventId, Timestamp};
 
 /// The type of the failure of a request to a run that is not open.
 pub const WORKFLOW_NOT_FOUND: &str = "WorkflowNotFound";
 
 /// The type of the failure of a request to a run in whose inbox too much waits.
 pub const INBOX_FULL: &str = "InboxFull";
+
+/// The type of the failure of a request whose answer went with a run that closed before it was folded.
+pub const ANSWER_LOST: &str = "AnswerLost";
+
+/// What a run that goes on from a closed one is told of a request that nobody will answer any more.
+#[must_use]
+pub fn told_of_lost_answer(command_event_id: EventId, at: Timestamp) -> InboxInput {
+    let message = "the run closed before it was told, and was reset: whether this was delivered is not known";
+    let failure = Failure::non_retryable(ANSWER_LOST, message);
+    let lost = ExternalRequestFailed { command_event_id, failure };
+    InboxInput { received_at: at, input: Input::ExternalRequestFailed(lost) }
+}
 
 /// What a run sends to another one: it is put into the other one's inbox in the sender's own transaction, and the
 /// answer into the sender's, so that neither can be lost or doubled.

@@ -32,6 +32,11 @@ impl ExternalRequests {
         self.open.is_empty()
     }
 
+    /// The commands that made them.
+    pub fn iter(&self) -> impl Iterator<Item = EventId> {
+        self.open.iter().copied()
+    }
+
     pub(super) fn is_open(&self, id: EventId) -> bool {
         self.open.contains(&id)
     }

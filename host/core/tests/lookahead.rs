@@ -103,7 +103,8 @@ fn order(_: EventId, input: &Input, state: &RunState) -> Option<Vec<Command>> {
         | Input::ChildWorkflowCompleted(_)
         | Input::ChildWorkflowFailed(_)
         | Input::ExternalRequestFailed(_)
-        | Input::UpdateAdmitted(_) => Vec::new(),
+        | Input::UpdateAdmitted(_)
+        | Input::RandomReseeded(_) => Vec::new(),
     })
 }
 

@@ -7,23 +7,23 @@ mod fixtures;
 use std::sync::Arc;
 
 use everfold_core::command::{ActivityScheduled, Command, TimerStarted, WorkflowCompleted};
-use everfold_core::decision::InboxInput;
 use everfold_core::divergence::Replaying;
 use everfold_core::event::{
-    ActivityCompleted, Event, EventKind, Input, Note, SignalReceived, TimerFired, VersionMoved,
-    WorkflowCancelRequested, WorkflowTerminated,
+    ActivityCompleted, Event, EventKind, Input, Note, RandomReseeded, SignalReceived, TimerFired,
+    VersionMoved, WorkflowCancelRequested, WorkflowTerminated,
 };
 use everfold_core::fold::{Activation, activations};
 use everfold_core::history::{pack, unpack};
-use everfold_core::ids::{Digest, EventId, RunId, Timestamp};
+use everfold_core::ids::{Digest, EventId, RunId, Seed, Timestamp};
 use everfold_core::lifetime::{ALARM, Lifetime};
 use everfold_core::machine::{RunState, RunStatus};
 use everfold_core::payload::Payload;
-use everfold_core::reset::{self, NewRunOf, ResetPlace, ResetPoint};
+use everfold_core::reset::{self, Begun, NewRunOf, ResetPlace, ResetPoint};
 use fixtures::{scheduled, started};
 
 const T0: i64 = 1_700_000_000_000;
 const NEW: RunId = RunId([2; 16]);
+const SEED: Seed = Seed([5; 32]);
 
 fn with_lifetime() -> Input {
     let Input::WorkflowStarted(mut first) = started() else { unreachable!("it is a start") };
@@ -94,7 +94,7 @@ fn order() -> Vec<Event> {
 }
 
 fn new(now: i64, digest: Digest) -> NewRunOf<'static> {
-    NewRunOf { run_id: NEW, now: Timestamp(now), reason: "why", digest }
+    NewRunOf { run_id: NEW, now: Timestamp(now), reason: "why", digest, seed: SEED }
 }
 
 #[test]
@@ -104,16 +104,13 @@ fn a_run_is_reset_to_the_end_of_a_step_behind_which_it_was_open() {
     for id in [3, 5, 6, 7] {
         assert_eq!(at(id), Ok(EventId(id)));
     }
-    assert_eq!(
-        at(1),
-        Err("the first event that the run can be reset to is 3, the end of its first step".into())
-    );
+    assert_eq!(at(1), Err("event 1 is within a step: a run is reset to the end of one, here 0 or 3".into()));
     assert_eq!(at(4), Err("event 4 is within a step: a run is reset to the end of one, here 3 or 5".into()));
     for id in [8, 9, 10] {
         assert_eq!(at(id), Err("the last event that the run can be reset to is 7".into()));
     }
     let place = |place| reset::boundary(&order, ResetPoint::Place(place));
-    assert_eq!((place(ResetPlace::First), place(ResetPlace::Last)), (Ok(EventId(3)), Ok(EventId(7))));
+    assert_eq!((place(ResetPlace::Start), place(ResetPlace::Last)), (Ok(EventId(0)), Ok(EventId(7))));
     let none = reset::boundary(&[], ResetPoint::Place(ResetPlace::Last));
     assert_eq!(none, Err("the run has not begun: it has no event to be reset to".into()));
     // An open one, to its very end; one that was terminated, to before that.
@@ -128,7 +125,7 @@ fn a_run_is_reset_to_the_end_of_a_step_behind_which_it_was_open() {
 fn what_is_copied_is_the_old_run_but_for_its_name_and_its_deadline() {
     let order = order();
     let now = T0 + 100_000;
-    let (inherits, state) = reset::begin(&order, EventId(5), new(now, Digest([7; 32]))).unwrap();
+    let Begun { inherits, state, .. } = reset::begin(&order, EventId(5), new(now, Digest([7; 32]))).unwrap();
     assert_eq!(inherits.events[1..5], order[1..5]);
     let Input::WorkflowStarted(before) = with_lifetime() else { unreachable!("it is a start") };
     let EventKind::Input(Input::WorkflowStarted(first)) = &inherits.events[0].kind else {
@@ -164,9 +161,10 @@ fn what_is_copied_is_the_old_run_but_for_its_name_and_its_deadline() {
 
 #[test]
 fn another_component_is_noted_as_a_move() {
-    let (same, _) = reset::begin(&order(), EventId(3), new(T0, Digest([7; 32]))).unwrap();
+    let Begun { inherits: same, .. } = reset::begin(&order(), EventId(3), new(T0, Digest([7; 32]))).unwrap();
     assert_eq!(same.events.len(), 4);
-    let (moved, state) = reset::begin(&order(), EventId(3), new(T0, Digest([8; 32]))).unwrap();
+    let Begun { inherits: moved, state, .. } =
+        reset::begin(&order(), EventId(3), new(T0, Digest([8; 32]))).unwrap();
     let note = VersionMoved { from: Digest([7; 32]), to: Digest([8; 32]) };
     assert_eq!(moved.events.last().unwrap().kind, EventKind::Note(Note::VersionMoved(note)));
     assert_eq!(state.digest(), Some(Digest([8; 32])));
@@ -175,11 +173,16 @@ fn another_component_is_noted_as_a_move() {
 }
 
 #[test]
-fn what_people_said_comes_again_and_what_was_done_does_not() {
+fn what_people_said_comes_again_behind_another_seed_and_what_was_done_does_not() {
     let order = order();
-    let again = |to| reset::delivered_again(&order, EventId(to));
-    let first = InboxInput { received_at: order[5].time, input: signal("first") };
-    assert_eq!((again(3), again(5), again(6)), (vec![first.clone()], vec![first], vec![]));
+    let inputs = |to| {
+        let begun = reset::begin(&order, EventId(to), new(T0 + 100_000, Digest([7; 32]))).unwrap();
+        assert!(begun.inputs.iter().all(|input| input.received_at == Timestamp(T0 + 100_000)));
+        begun.inputs.into_iter().map(|waiting| waiting.input).collect::<Vec<_>>()
+    };
+    let reseeded = Input::RandomReseeded(RandomReseeded { seed: SEED });
+    assert_eq!(inputs(3), [reseeded.clone(), signal("first")]);
+    assert_eq!(inputs(6), [reseeded]);
     let to = EventId(5);
     assert!(reset::goes_over(&cancel(), to), "nobody has answered it");
     assert!(reset::goes_over(&signal("x"), to));
@@ -187,6 +190,24 @@ fn what_people_said_comes_again_and_what_was_done_does_not() {
     for gone in [paid(5), fired, started()] {
         assert!(!reset::goes_over(&gone, to), "{gone:?}");
     }
+}
+
+#[test]
+fn from_the_start_nothing_is_copied() {
+    let begun = reset::begin(&order(), reset::START, new(T0 + 100_000, Digest([8; 32]))).unwrap();
+    assert_eq!((begun.inherits.next(), begun.inherits.events.len()), (EventId(1), 0));
+    assert_eq!(begun.inherits.effects.timers_started, []);
+    let [first, again] = begun.inputs.as_slice() else { panic!("{:?}", begun.inputs) };
+    assert_eq!(again.input, signal("first"));
+    let (Input::WorkflowStarted(before), Input::WorkflowStarted(started)) = (with_lifetime(), &first.input)
+    else {
+        panic!("{first:?}")
+    };
+    let mut expected = before.as_ref().clone();
+    (expected.run_id, expected.original_run_id, expected.reset_from_run_id) = (NEW, NEW, Some(before.run_id));
+    (expected.digest, expected.seed) = (Digest([8; 32]), SEED);
+    expected.lifetime.as_mut().unwrap().execution_deadline = Some(Timestamp(T0 + 110_000));
+    assert_eq!(started.as_ref(), &expected);
 }
 
 #[test]
@@ -202,11 +223,11 @@ fn what_may_be_done_again_is_told() {
 
 #[test]
 fn a_copied_command_keeps_its_key_and_a_new_one_names_the_new_run() {
-    let (inherits, _) = reset::begin(&order(), EventId(3), new(T0, Digest([7; 32]))).unwrap();
+    let Begun { inherits, .. } = reset::begin(&order(), EventId(3), new(T0, Digest([7; 32]))).unwrap();
     let mut steps = activations(inherits.events);
     let copied = Activation::replay(RunState::new(), steps.next().unwrap(), Replaying::with(Digest([7; 32])));
     assert_eq!(copied.unwrap().idempotency_key(), "01010101-0101-0101-0101-010101010101/2");
-    let (inherits, state) = reset::begin(&order(), EventId(3), new(T0, Digest([7; 32]))).unwrap();
+    let Begun { inherits, state, .. } = reset::begin(&order(), EventId(3), new(T0, Digest([7; 32]))).unwrap();
     assert_eq!(inherits.next(), EventId(5));
     let live =
         Activation::live(state, Timestamp(T0), paid(2), everfold_core::limits::Limits::default()).unwrap();
@@ -217,12 +238,12 @@ fn a_copied_command_keeps_its_key_and_a_new_one_names_the_new_run() {
 fn a_point_is_a_number_or_a_place() {
     let parsed = |text: &str| text.parse::<ResetPoint>();
     assert_eq!(parsed("7"), Ok(ResetPoint::Event(EventId(7))));
-    assert_eq!(parsed("first"), Ok(ResetPoint::Place(ResetPlace::First)));
+    assert_eq!(parsed("start"), Ok(ResetPoint::Place(ResetPlace::Start)));
     for (text, point) in [("7", parsed("7").unwrap()), ("\"last\"", parsed("last").unwrap())] {
         assert_eq!(serde_json::from_str::<ResetPoint>(text).unwrap(), point);
         assert_eq!(serde_json::to_string(&point).unwrap(), text);
     }
-    assert_eq!(parsed("soon"), Err("expected the number of an event, `first` or `last`".to_owned()));
+    assert_eq!(parsed("soon"), Err("expected the number of an event, `start` or `last`".to_owned()));
     let error = serde_json::from_str::<ResetPoint>("\"soon\"").unwrap_err().to_string();
-    assert!(error.contains("expected the number of an event, \"first\" or \"last\""), "{error}");
+    assert!(error.contains("expected the number of an event, \"start\" or \"last\""), "{error}");
 }

@@ -1,7 +1,9 @@
 //! From the core into a guest. Fields that the host has nothing for are absent or empty.
 
 use everfold_core::attributes::AttributeValue;
-use everfold_core::event::{ActivityClosedBadly, ChildWorkflowClosedBadly, Event, Input, WorkflowStarted};
+use everfold_core::event::{
+    ActivityClosedBadly, ChildWorkflowClosedBadly, Event, Input, RandomReseeded, WorkflowStarted,
+};
 use everfold_core::failure::{Failure, FailureKind, RetryState, TimeoutType};
 use everfold_core::payload::Payload;
 
@@ -39,6 +41,10 @@ fn input_kind(input: &Input) -> wit::EventKind {
         Input::SignalReceived(signal) => {
             Kind::SignalReceived(wit::SignalReceived { name: signal.name.clone() })
         }
+        Input::RandomReseeded(reseeded) => Kind::Other(wit::UnknownEvent {
+            type_: input.type_name().to_owned(),
+            attributes: payload(&seed(reseeded)),
+        }),
         Input::UpdateAdmitted(update) => Kind::UpdateAdmitted(wit::UpdateAdmitted {
             update_id: update.update_id.clone(),
             name: update.name.clone(),
@@ -99,6 +105,11 @@ fn workflow_started(started: &WorkflowStarted) -> wit::WorkflowStarted {
         memo: started.memo.iter().map(|(name, value)| (name.to_owned(), payload(value))).collect(),
         search_attributes: started.search_attributes.iter().map(search_attribute).collect(),
     }
+}
+
+/// Its attributes, as the WIT package names them.
+fn seed(reseeded: &RandomReseeded) -> Payload {
+    Payload::json_text(serde_json::json!({ "seed": reseeded.seed.0 }).to_string().into_bytes())
 }
 
 fn search_attribute((name, value): (&str, &AttributeValue)) -> types::Header {

@@ -111,7 +111,7 @@ shapes! {
     /// The event that a run is reset to.
     ResetPoint uses [] = ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Integer, Type::String]))
-        .description(Some("The number of an event, `\"first\"` or `\"last\"`"));
+        .description(Some("The number of an event, `\"start\"` or `\"last\"`"));
 
     /// How far an update is.
     UpdateStage uses [] = text().enum_values(Some(UpdateStages::ALL.map(UpdateStages::name)));

@@ -14,7 +14,7 @@ use crate::server::openapi::shapes;
     expecting = "an object with `to`, and `reason`, `digest`, `request_id`, `dry_run`"
 )]
 pub struct ResetRunBody {
-    /// The event that the run goes back to: the last one of a step; `"first"` for the end of its first step, `"last"` for
+    /// The event that the run goes back to: the last one of a step; `"start"` for before the first one, `"last"` for
     /// the last event behind which it was open.
     #[schema(value_type = shapes::ResetPoint)]
     pub to: ResetPoint,
@@ -47,7 +47,7 @@ pub struct ResetResult {
     /// The run that was reset.
     #[schema(value_type = String, format = "uuid")]
     pub reset_run_id: RunId,
-    /// Its last event that was taken over.
+    /// Its last event that was taken over; 0 if none was.
     #[schema(value_type = u64)]
     pub to_event_id: EventId,
     /// What the run did that its code may do again. Nothing of it is undone.

@@ -133,11 +133,11 @@ pub(crate) async fn a_child_waits_for_one_of_its_id_that_is_being_terminated(bac
     again.run_id = key(3).run_id;
     let of_another = |next_runs| Decision { next_runs, ..advance(7, EventId(2), 1) };
     let step = of_another(vec![again]);
-    assert_eq!(commit(&store, step.clone()).await, Verdict::Postponed);
+    assert_eq!(commit(&store, step.clone()).await, Verdict::Postponed(key(2).run_id));
     assert_eq!(store.run(&key(7)).await.unwrap().unwrap().next_event_id, EventId(2), "nothing is written");
     let mut detached = step.clone();
     detached.next_runs[0].kinship = Kinship::Detached;
-    assert_eq!(commit(&store, detached).await, Verdict::Postponed);
+    assert_eq!(commit(&store, detached).await, Verdict::Postponed(key(2).run_id));
     commit(&store, close(2, EventId::FIRST)).await;
     assert_eq!(commit(&store, step).await, reached(&[7]));
     assert_eq!(store.run(&key(3)).await.unwrap().unwrap().workflow_id, workflow_id(2));

@@ -14,7 +14,7 @@ use everfold_core::payload::Payload;
 
 use super::Backend;
 use super::fixtures::{
-    advance, close, commit, commit_each, event, inbox_input, key, stand, start, workflow_id,
+    advance, attempt, close, commit, commit_each, event, inbox_input, key, stand, start, workflow_id,
 };
 use super::succession::next_run;
 use crate::store::{Store, Verdict};
@@ -42,7 +42,17 @@ fn inheritance(children: Vec<AwaitedChild>) -> Box<Inheritance> {
     events.extend([event(EventId(2)), event(EventId(3))]);
     events.push(Event { id: EventId(4), time: AT, kind: EventKind::Note(Note::RunReset(note)) });
     let effects = Effects { timers_started: vec![(EventId(2), Timestamp(77))], ..Effects::default() };
-    Box::new(Inheritance { from, to: TO, events, effects, open_activities: 1, children })
+    Box::new(Inheritance {
+        from,
+        to: TO,
+        events,
+        effects,
+        open_activities: 1,
+        attempts: vec![attempt(EventId(3), 1)],
+        children,
+        requests: Vec::new(),
+        begins_at: AT,
+    })
 }
 
 /// The step that resets the open run 1, which stands behind its fifth event, as run 2.
@@ -114,7 +124,7 @@ pub(crate) async fn an_open_run_closes_and_the_new_one_has_what_it_takes_over(ba
     assert_eq!((closed.status, closed.outcome), (RunStatus::Terminated, outcome));
     let open = store.open_run(&key(2)).await.unwrap().expect("it is open");
     assert_eq!((open.row.next_event_id, open.row.open_activities), (EventId(5), 1));
-    assert_eq!(open.history, inherits.events);
+    assert_eq!((&open.history, &open.attempts), (&inherits.events, &inherits.attempts));
     let timers = store.timers_due(Timestamp::MAX, None, 10).await.unwrap();
     assert_eq!(
         timers.iter().map(|row| (&row.key, row.fire_at)).collect::<Vec<_>>(),
@@ -183,7 +193,7 @@ pub(crate) async fn children_of_before_the_boundary_go_over_and_later_ones_are_l
     assert_eq!(commit(&store, close(6, EventId::FIRST)).await, Verdict::Committed { reached });
 }
 
-pub(crate) async fn what_became_of_children_meanwhile_is_told(backend: &impl Backend) {
+pub(crate) async fn what_became_of_children_and_requests_meanwhile_is_told(backend: &impl Backend) {
     let store = backend.open().await.unwrap();
     let next_runs =
         [(3, 2), (4, 3), (5, 3)].map(|(n, command)| child(n, command, ParentClosePolicy::Abandon));
@@ -199,9 +209,13 @@ pub(crate) async fn what_became_of_children_meanwhile_is_told(backend: &impl Bac
     let command = Command::WorkflowCompleted(WorkflowCompleted { result: large.clone() });
     end.events[0].kind = EventKind::Command(command);
     assert_eq!(commit(&store, end).await, Verdict::COMMITTED, "nobody is there to be told");
-    commit(&store, of_closed(vec![awaited(2, 3), awaited(3, 5), awaited(1, 9)])).await;
+    let mut reset = of_closed(vec![awaited(2, 3), awaited(3, 5), awaited(1, 9)]);
+    reset.new_run.as_mut().unwrap().inherits.as_mut().unwrap().requests = vec![EventId(2)];
+    commit(&store, reset).await;
     let told = inbox(&store, 2).await;
-    let [signal, begun, ended, second, lost_began, lost] = told.as_slice() else { panic!("{told:?}") };
+    let [signal, begun, ended, second, lost_began, lost, unanswered] = told.as_slice() else {
+        panic!("{told:?}")
+    };
     assert!(matches!(signal, Input::SignalReceived(_)));
     assert_eq!(
         [begun, second, lost_began],
@@ -210,6 +224,8 @@ pub(crate) async fn what_became_of_children_meanwhile_is_told(backend: &impl Bac
     assert!(matches!(ended, Input::ChildWorkflowCompleted(closed) if closed.result == large));
     let Input::ChildWorkflowFailed(closed) = lost else { panic!("{lost:?}") };
     assert_eq!(closed.failure.message, "how child workflow `order-tracking` ended is not known any more");
+    let Input::ExternalRequestFailed(closed) = unanswered else { panic!("{unanswered:?}") };
+    assert_eq!(closed.failure.type_name(), "AnswerLost");
     let reached = vec![key(2).run_id];
     assert_eq!(commit(&store, close(5, EventId::FIRST)).await, Verdict::Committed { reached });
 }

@@ -5,6 +5,7 @@
 //! been told of the child's end: it is told now, from the child's own row.
 
 use everfold_core::decision::child::{self, ChildName};
+use everfold_core::decision::message::told_of_lost_answer;
 use everfold_core::decision::{AwaitedChild, Closed, InboxInput, Inheritance, Outcome};
 use everfold_core::event::{ChildWorkflowStarted, Input};
 use everfold_core::fold::activations;
@@ -22,6 +23,13 @@ use crate::store::{Inbox, StoreError};
 const EVENTS_OF_A_ROW: usize = 64;
 
 impl Statements<'_> {
+    /// The run that is told of the end of another one.
+    pub(super) fn parent_of(&mut self, run_id: RunId) -> Result<Option<RunId>> {
+        let parent: Option<Option<[u8; 16]>> =
+            self.parent.query_row([run_id.0], |row| row.get(0)).optional()?;
+        Ok(parent.flatten().map(RunId))
+    }
+
     /// Writes the history that a new run begins with, and what is open behind it.
     pub(super) fn inherit(&mut self, key: &RunKey, inherits: &Inheritance) -> Result<()> {
         let mut row = Vec::new();
@@ -33,7 +41,7 @@ impl Statements<'_> {
             }
         }
         self.append_history(key, &row)?;
-        self.apply_effects(key, &inherits.effects, &[])
+        self.apply_effects(key, &inherits.effects, &inherits.attempts)
     }
 
     /// Hands over what waits for the run that is reset, as far as the new one has to do with it.
@@ -57,20 +65,22 @@ impl Statements<'_> {
         let inputs: Vec<_> = inputs.filter(|waiting| reset::goes_over(&waiting.input, inherits.to)).collect();
         self.change_inbox(key, &inputs, &[])?;
         if let Some(termination) = termination {
-            self.put_termination(key, begun_at(inherits), &termination)?;
+            self.put_termination(key, inherits.begins_at, &termination)?;
         }
         Ok(())
     }
 
-    /// Makes the children that were begun up to the boundary the new run's, and tells it of those that it waits for.
-    pub(super) fn take_children(&mut self, key: &RunKey, inherits: &Inheritance) -> Result<()> {
-        let Inheritance { from, to, children, .. } = inherits;
+    /// Makes the children that were begun up to the boundary the new run's, and tells it of what it waits for and may not be
+    /// told any more. What it is told twice it drops.
+    pub(super) fn take_over(&mut self, key: &RunKey, inherits: &Inheritance) -> Result<()> {
+        let Inheritance { from, to, children, requests, begins_at, .. } = inherits;
         self.children_hand_over.execute(params![key.run_id.0, from.0, integer(to.0)])?;
         for child in children {
-            let news = self.news_of(key, child, begun_at(inherits))?;
+            let news = self.news_of(key, child, *begins_at)?;
             self.change_inbox(key, &news, &[])?;
         }
-        Ok(())
+        let lost: Vec<_> = requests.iter().map(|id| told_of_lost_answer(*id, *begins_at)).collect();
+        self.change_inbox(key, &lost, &[])
     }
 
     /// What is to be told of a child that may have begun and closed while nobody listened. Its parent drops what it knows.
@@ -106,11 +116,6 @@ impl Statements<'_> {
         let body: Option<Vec<u8>> = self.last_step.query_row(of, |row| row.get(0)).optional()?;
         body.map_or(Ok(None), |body| rows::told_outcome(key, &body).map_err(damaged))
     }
-}
-
-/// When the new run begins.
-fn begun_at(inherits: &Inheritance) -> Timestamp {
-    inherits.events.last().map_or(Timestamp(0), |event| event.time)
 }
 
 fn damaged(error: StoreError) -> rusqlite::Error {

@@ -62,6 +62,7 @@ pub(super) struct Statements<'c> {
     inbox_hand_over: Statement<'c>,
     pub(super) inbox: Statement<'c>,
     pub(super) last_of_child: Statement<'c>,
+    pub(super) parent: Statement<'c>,
     pub(super) children_hand_over: Statement<'c>,
     pub(super) last_step: Statement<'c>,
     component_put: Statement<'c>,
@@ -131,6 +132,7 @@ impl<'c> Statements<'c> {
             inbox_hand_over: prepare(sql::INBOX_HAND_OVER)?,
             inbox: prepare(sql::INBOX)?,
             last_of_child: prepare(sql::LAST_OF_CHILD)?,
+            parent: prepare(sql::PARENT)?,
             children_hand_over: prepare(sql::CHILDREN_HAND_OVER)?,
             last_step: prepare(sql::LAST_STEP)?,
             component_put: prepare(sql::COMPONENT_PUT)?,
@@ -226,8 +228,8 @@ impl<'c> Statements<'c> {
 
     /// Writes one decision, or nothing of it.
     pub(super) fn apply(&mut self, decision: &Decision) -> Result<Verdict> {
-        if self.meets_a_termination(decision)? {
-            return Ok(Verdict::Postponed);
+        if let Some(run_id) = self.meets_a_termination(decision)? {
+            return Ok(Verdict::Postponed(run_id));
         }
         let (verdict, ended) = match &decision.new_run {
             Some(new_run) => (self.create(decision, new_run)?, None),
@@ -239,7 +241,7 @@ impl<'c> Statements<'c> {
         match verdict {
             Verdict::Committed { .. } => {}
             Verdict::Fenced
-            | Verdict::Postponed
+            | Verdict::Postponed(_)
             | Verdict::AlreadyRunning(_)
             | Verdict::SameRequest(_)
             | Verdict::IdTaken(_) => return Ok(verdict),
@@ -281,7 +283,7 @@ impl<'c> Statements<'c> {
             }
         }
         if let Some(inherits) = decision.new_run.as_ref().and_then(|new_run| new_run.inherits.as_ref()) {
-            self.take_children(key, inherits)?;
+            self.take_over(key, inherits)?;
         }
         Ok(Verdict::Committed { reached })
     }
@@ -329,7 +331,11 @@ impl<'c> Statements<'c> {
             inbox_length: 0,
             closed: closed.as_ref(),
             outcome: closed.as_ref().and_then(|closed| outcome(closed, &decision.events)),
-            parent: parent.as_ref().map(|parent| parent.run_id),
+            parent: match inherits {
+                // A reset of the parent may have made it another one since.
+                Some(inherits) => self.parent_of(inherits.from)?,
+                None => parent.as_ref().map(|parent| parent.run_id),
+            },
         };
         let rows = self.put_run(key, new_run, row)?;
         if rows == 0 {
@@ -349,20 +355,20 @@ impl<'c> Statements<'c> {
         Ok(Verdict::COMMITTED)
     }
 
-    /// Whether the step begins another run under the workflow id of one that is only about to be terminated: the child of
-    /// a run that has closed, as a rule, whose place the new one is to take.
-    fn meets_a_termination(&mut self, decision: &Decision) -> Result<bool> {
+    /// The run that is about to be terminated and whose workflow id the step begins another run under: the child of a run
+    /// that has closed, as a rule, whose place the new one is to take.
+    fn meets_a_termination(&mut self, decision: &Decision) -> Result<Option<RunId>> {
         for next in decision.next_runs.iter().filter(|next| next.kinship.is_another_workflow()) {
             let open_run = params![decision.key.namespace.0, next.new_run.workflow_id.0];
-            let open: Option<([u8; 16], i64)> =
-                self.open_run.query_row(open_run, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let open: Option<(RunId, i64)> =
+                self.open_run.query_row(open_run, |row| Ok((RunId(row.get(0)?), row.get(1)?))).optional()?;
             if let Some((run_id, 1..)) = open
-                && self.is_to_be_terminated.exists([run_id])?
+                && self.is_to_be_terminated.exists([run_id.0])?
             {
-                return Ok(true);
+                return Ok(Some(run_id));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The closed run on whose account a workflow id may not be used.
@@ -487,7 +493,7 @@ impl<'c> Statements<'c> {
                 let Some(inherits) = inherits else { return Ok(()) };
                 self.inherit(&key, inherits)?;
                 self.hand_over_inbox(from, &key, inherits)?;
-                self.take_children(&key, inherits)?;
+                self.take_over(&key, inherits)?;
             }
             Kinship::Successor => {
                 // What this very step folded is not handed over.

@@ -230,6 +230,7 @@ async fn no_query_that_grows_with_the_store_scans_or_sorts() {
         (sql::OPEN_CHILD, "runs_open_children"),
         (sql::OPEN_CHILDREN, "runs_open_children"),
         (sql::LAST_OF_CHILD, "runs_children"),
+        (sql::PARENT, "PRIMARY KEY"),
         (sql::CHILDREN_HAND_OVER, "runs_children"),
         // The others.
         (sql::NEEDING_ATTENTION, "runs_needing_attention"),
