@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use everfold::activity::Registry;
 use everfold::runner::HostSettings;
-use everfold::runner::api::{ApiError, IdConflictPolicy, RunRef, StartRequest, StartUpdate, UpdateProgress};
+use everfold::runner::api::{
+    ApiError, IdConflictPolicy, RunRef, StartRequest, StartUpdate, Terms, UpdateProgress,
+};
 use everfold_core::command::UpdateOutcome;
 use everfold_core::event::{Event, EventKind, Input};
 use everfold_core::failure::Failure;
@@ -404,6 +406,31 @@ fn cart_with(update_id: Option<&str>, quantity: i64) -> StartRequest {
     };
     let start = request("cart", "cart", &json!({}));
     StartRequest { update: Some(update), id_conflict: IdConflictPolicy::UseExisting, ..start }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_to_a_run_with_a_start_delay_wait_for_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::new(Semaphore::new(0));
+    let test = samples(folder.path(), &gate).await;
+    let terms = Terms { start_delay_ms: Some(1_000), ..Terms::default() };
+    test.host.start(StartRequest { terms, ..request("cart", "cart", &json!({})) }).await.unwrap();
+    let good = test.host.update(update("cart", "good", "change", &change(2))).await.unwrap();
+    let bad = test.host.update(update("cart", "bad", "change", &change(-9))).await.unwrap();
+    let again = test.host.update(update("cart", "good", "change", &change(2))).await.unwrap();
+    assert_eq!((again.key.run_id, again.update_id.as_str()), (good.key.run_id, "good"));
+    let waiting = test.host.describe(&run("cart")).await.unwrap();
+    let stages: Vec<_> =
+        waiting.pending_updates.iter().map(|update| (update.update_id.as_str(), update.stage)).collect();
+    assert_eq!(stages, [("good", UpdateStage::Admitted), ("bad", UpdateStage::Admitted)]);
+    test.kill().await;
+    let test = TestHost::open(folder.path(), gated("price", &gate)).await;
+    let answered = test.host.update_progress(&good, UpdateStage::Completed, PATIENCE).await.unwrap();
+    assert_eq!(result(&answered), json!(2));
+    let refused = test.host.update_progress(&bad, UpdateStage::Completed, PATIENCE).await;
+    assert!(matches!(refused, Err(ApiError::UpdateRejected(_))), "{refused:?}");
+    assert_eq!(admitted(&test.events("cart").await), ["good"]);
+    test.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

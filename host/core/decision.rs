@@ -44,6 +44,8 @@ pub struct Decision {
     pub open_activities: u64,
     /// Set by the event that closes the run. Closing deletes the run's timers, attempts and inbox.
     pub closed: Option<Closed>,
+    /// Whether the run may have children that are open when it closes: false where its state knows of none.
+    pub may_leave_children: bool,
     /// Inputs that could not be folded now, put behind the inbox in this order.
     pub inbox_put: Vec<InboxInput>,
     /// Inbox rows that this step's input came from.
@@ -364,6 +366,7 @@ impl Decision {
             effects: Effects::default(),
             open_activities,
             closed: None,
+            may_leave_children: true,
             inbox_put: Vec::new(),
             inbox_taken: Vec::new(),
             inbox_known: None,
@@ -384,6 +387,7 @@ impl Decision {
         let decision = Self {
             effects: Effects::of(&events),
             closed: events.iter().find_map(Closed::by),
+            may_leave_children: !state.children().is_empty(),
             details: events.iter().any(changes_details).then(|| Box::new(state.details().clone())),
             events,
             ..Self::empty(key, expected, state.activities().len() as u64)

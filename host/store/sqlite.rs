@@ -6,6 +6,7 @@
 //! Both use the same libsqlite3-sys. rusqlite writes because a lone commit took 168 µs on it where
 //! sqlx took 372 µs, which hands every statement from one thread to another.
 
+mod beginnings;
 mod children;
 mod database;
 mod details;

@@ -6,17 +6,13 @@
 
 use std::slice;
 
-use everfold_core::decision::child::ChildStart;
 use everfold_core::decision::message::{Delivery, MOST_WAITING, OutgoingMessage};
 use everfold_core::decision::{
-    BlockChange, Blocked, Closed, Decision, Effects, IdReusePolicy, IfOpen, InboxInput, InboxSeq,
-    Inheritance, Kinship, NewRun, NextRun, Operation, PendingActivity, Request,
+    BlockChange, Blocked, Decision, Effects, InboxInput, InboxSeq, PendingActivity, Request,
 };
 use everfold_core::event::Event;
 use everfold_core::history;
-use everfold_core::ids::{EventId, RunId, RunKey, WorkflowId};
-use everfold_core::lifetime::ALARM;
-use everfold_core::machine::RunStatus;
+use everfold_core::ids::{RunId, RunKey};
 use everfold_core::route::Route;
 use rusqlite::{Connection, OptionalExtension as _, Result, Statement, params};
 
@@ -34,32 +30,32 @@ pub(super) struct Statements<'c> {
     pub(super) rollback: Statement<'c>,
     epoch: Statement<'c>,
     close_shard: Statement<'c>,
-    request: Statement<'c>,
-    request_put: Statement<'c>,
+    pub(super) request: Statement<'c>,
+    pub(super) request_put: Statement<'c>,
     workflow_id: Statement<'c>,
-    open_run: Statement<'c>,
-    last_run: Statement<'c>,
+    pub(super) open_run: Statement<'c>,
+    pub(super) last_run: Statement<'c>,
     pub(super) is_open: Statement<'c>,
-    is_to_be_terminated: Statement<'c>,
+    pub(super) is_to_be_terminated: Statement<'c>,
     pub(super) open_child: Statement<'c>,
     pub(super) open_children: Statement<'c>,
-    run_put: Statement<'c>,
+    pub(super) run_put: Statement<'c>,
     run_advance: Statement<'c>,
     run_close: Statement<'c>,
     run_block: Statement<'c>,
     run_unblock: Statement<'c>,
     pub(super) run_inbox_length: Statement<'c>,
     history_put: Statement<'c>,
-    timer_put: Statement<'c>,
+    pub(super) timer_put: Statement<'c>,
     timer_delete: Statement<'c>,
     timers_delete: Statement<'c>,
     attempt_put: Statement<'c>,
     attempt_delete: Statement<'c>,
     attempts_delete: Statement<'c>,
     pub(super) inbox_put: Statement<'c>,
-    inbox_delete: Statement<'c>,
+    pub(super) inbox_delete: Statement<'c>,
     inbox_clear: Statement<'c>,
-    inbox_hand_over: Statement<'c>,
+    pub(super) inbox_hand_over: Statement<'c>,
     pub(super) inbox: Statement<'c>,
     pub(super) last_of_child: Statement<'c>,
     pub(super) parent: Statement<'c>,
@@ -77,20 +73,9 @@ pub(super) struct Statements<'c> {
     version_retire: Statement<'c>,
     version_routed: Statement<'c>,
     run_move: Statement<'c>,
-    details: DetailStatements<'c>,
+    pub(super) details: DetailStatements<'c>,
     pub(super) removal: Removal<'c>,
     pub(super) schedules: ScheduleStatements<'c>,
-}
-
-/// How a run stands when its row is written.
-struct FirstRow<'a> {
-    next: EventId,
-    open_activities: u64,
-    inbox_length: u64,
-    closed: Option<&'a Closed>,
-    outcome: Option<Vec<u8>>,
-    /// Where its end is told.
-    parent: Option<RunId>,
 }
 
 impl<'c> Statements<'c> {
@@ -265,7 +250,9 @@ impl<'c> Statements<'c> {
         self.send(decision, &mut reached)?;
         self.cancel_children(decision, &mut reached)?;
         if let Some(closed) = &decision.closed {
-            self.leave_children(key, closed, &mut reached)?;
+            if decision.may_leave_children {
+                self.leave_children(key, closed, &mut reached)?;
+            }
             if let Some(ended) = ended {
                 self.tell_parent(key, &ended, closed, &mut reached)?;
             }
@@ -288,104 +275,8 @@ impl<'c> Statements<'c> {
         Ok(Verdict::Committed { reached })
     }
 
-    fn create(&mut self, decision: &Decision, new_run: &NewRun) -> Result<Verdict> {
-        let Decision { key, open_activities, closed, .. } = decision;
-        let NewRun { workflow_id, request_id, id_reuse, if_open, details, inherits, parent, .. } = new_run;
-        if let Some(run_id) = self.done_before(decision)? {
-            return Ok(Verdict::SameRequest(run_id));
-        }
-        let operations: &[Operation] = match if_open {
-            IfOpen::Refused | IfOpen::Used => &[Operation::Start],
-            IfOpen::Signalled => &[Operation::Start, Operation::Signal],
-            IfOpen::Updated => &[Operation::Start, Operation::Update],
-        };
-        for operation in operations {
-            let Some(request_id) = request_id else { break };
-            let request = params![key.namespace.0, workflow_id.0, operation.name(), request_id];
-            let run_id = self.request.query_row(request, |row| row.get(0)).optional()?;
-            if let Some(run_id) = run_id {
-                return Ok(Verdict::SameRequest(RunId(run_id)));
-            }
-        }
-        let start = Operation::Start.name();
-        let open_run = params![key.namespace.0, workflow_id.0];
-        let run_id = self.open_run.query_row(open_run, |row| row.get(0)).optional()?;
-        if let Some(run_id) = run_id {
-            if let (IfOpen::Used, Some(request_id)) = (if_open, request_id) {
-                self.request_put.execute(params![
-                    key.namespace.0,
-                    workflow_id.0,
-                    start,
-                    request_id,
-                    run_id
-                ])?;
-            }
-            return Ok(Verdict::AlreadyRunning(RunId(run_id)));
-        }
-        if let Some(run_id) = self.taken_by(key, workflow_id, *id_reuse)? {
-            return Ok(Verdict::IdTaken(run_id));
-        }
-        let row = FirstRow {
-            next: inherits.as_ref().map_or_else(|| decision.next(), |inherits| inherits.next()),
-            open_activities: *open_activities,
-            inbox_length: 0,
-            closed: closed.as_ref(),
-            outcome: closed.as_ref().and_then(|closed| outcome(closed, &decision.events)),
-            parent: match inherits {
-                // A reset of the parent may have made it another one since.
-                Some(inherits) => self.parent_of(inherits.from)?,
-                None => parent.as_ref().map(|parent| parent.run_id),
-            },
-        };
-        let rows = self.put_run(key, new_run, row)?;
-        if rows == 0 {
-            return Ok(Verdict::Fenced);
-        }
-        if let Some(request_id) = request_id {
-            let put = params![key.namespace.0, workflow_id.0, start, request_id, key.run_id.0];
-            self.request_put.execute(put)?;
-        }
-        // A step that changes them too has the last word.
-        if let (Some(details), None) = (details, &decision.details) {
-            self.details.put(key, details)?;
-        }
-        if let Some(inherits) = inherits {
-            self.inherit(key, inherits)?;
-        }
-        Ok(Verdict::COMMITTED)
-    }
-
-    /// The run that is about to be terminated and whose workflow id the step begins another run under: the child of a run
-    /// that has closed, as a rule, whose place the new one is to take.
-    fn meets_a_termination(&mut self, decision: &Decision) -> Result<Option<RunId>> {
-        for next in decision.next_runs.iter().filter(|next| next.kinship.is_another_workflow()) {
-            let open_run = params![decision.key.namespace.0, next.new_run.workflow_id.0];
-            let open: Option<(RunId, i64)> =
-                self.open_run.query_row(open_run, |row| Ok((RunId(row.get(0)?), row.get(1)?))).optional()?;
-            if let Some((run_id, 1..)) = open
-                && self.is_to_be_terminated.exists([run_id.0])?
-            {
-                return Ok(Some(run_id));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The closed run on whose account a workflow id may not be used.
-    fn taken_by(&mut self, key: &RunKey, id: &WorkflowId, reuse: IdReusePolicy) -> Result<Option<RunId>> {
-        if reuse == IdReusePolicy::AllowDuplicate {
-            return Ok(None);
-        }
-        let last_run = params![key.namespace.0, id.0];
-        let last: Option<(RunId, String)> =
-            self.last_run.query_row(last_run, |row| Ok((RunId(row.get(0)?), row.get(1)?))).optional()?;
-        let is_taken =
-            |status: &str| RunStatus::from_name(status).is_some_and(|status| !reuse.allows(status));
-        Ok(last.filter(|(_, status)| is_taken(status)).map(|(run_id, _)| run_id))
-    }
-
     /// The run that did the decision's request before.
-    fn done_before(&mut self, decision: &Decision) -> Result<Option<RunId>> {
+    pub(super) fn done_before(&mut self, decision: &Decision) -> Result<Option<RunId>> {
         let (key, Some(Request { operation, request_id })) = (&decision.key, &decision.request) else {
             return Ok(None);
         };
@@ -408,105 +299,6 @@ impl<'c> Statements<'c> {
 
     fn workflow_id_of(&mut self, key: &RunKey) -> Result<Option<String>> {
         self.workflow_id.query_row([key.run_id.0], |row| row.get(0)).optional()
-    }
-
-    /// Writes a run's row; none where its run id is taken.
-    fn put_run(&mut self, key: &RunKey, new_run: &NewRun, row: FirstRow<'_>) -> Result<usize> {
-        let NewRun { workflow_id, workflow_type, digest, started_at, parent, start_at, .. } = new_run;
-        let FirstRow { next, open_activities, inbox_length, closed, outcome, parent: parent_run } = row;
-        let parent = parent.as_ref();
-        self.run_put.execute(params![
-            key.run_id.0,
-            key.namespace.0,
-            workflow_id.0,
-            workflow_type,
-            digest.0,
-            closed.map_or(RunStatus::Running, |closed| closed.status).name(),
-            integer(next.0),
-            integer(open_activities),
-            integer(inbox_length),
-            started_at.0,
-            closed.map(|closed| closed.at.0),
-            outcome,
-            parent_run.map(|run_id| run_id.0),
-            parent.map(|parent| parent.workflow_id.0.as_str()),
-            parent.map(|parent| integer(parent.command_event_id.0)),
-            parent.map(|parent| parent.close_policy.name()),
-            start_at.map(|at| at.0),
-        ])
-    }
-
-    /// Begins a run that the step asks for: its row, and what waits in its inbox.
-    fn begin(
-        &mut self,
-        decision: &Decision,
-        next: &NextRun,
-        ended: Option<&Ended>,
-        reached: &mut Vec<RunId>,
-    ) -> Result<()> {
-        let NextRun { run_id, new_run, inputs, kinship } = next;
-        let NewRun { workflow_id, id_reuse, start_at, parent, inherits, .. } = new_run;
-        let inherits = inherits.as_deref();
-        let from = &decision.key;
-        let open_run = params![from.namespace.0, workflow_id.0];
-        let open = self.open_run.query_row(open_run, |row| row.get(0).map(RunId)).optional()?;
-        let start = match open {
-            Some(open) => ChildStart::AlreadyRunning(open),
-            None => match self.taken_by(from, workflow_id, *id_reuse)? {
-                Some(closed) => ChildStart::IdTaken(closed),
-                None => ChildStart::Begun,
-            },
-        };
-        if *kinship == Kinship::Child {
-            self.tell_of_start(decision, next, start, reached)?;
-        }
-        if start != ChildStart::Begun {
-            return Ok(());
-        }
-        let key = RunKey { namespace: from.namespace.clone(), run_id: *run_id };
-        let row = FirstRow {
-            next: inherits.map_or(EventId::FIRST, Inheritance::next),
-            open_activities: inherits.map_or(0, |inherits| inherits.open_activities),
-            inbox_length: inputs.len() as u64,
-            closed: None,
-            outcome: None,
-            parent: match kinship {
-                // A reset of the parent may have made it another one than the run was begun by.
-                Kinship::Successor | Kinship::Reset => ended.map(Ended::parent),
-                Kinship::Detached | Kinship::Child => parent.as_ref().map(|parent| parent.run_id),
-            },
-        };
-        self.put_run(&key, new_run, row)?;
-        if let Some(details) = &new_run.details {
-            self.details.put(&key, details)?;
-        }
-        if let Some(start_at) = start_at {
-            let put = params![run_id.0, from.namespace.0, integer(ALARM.0), start_at.0];
-            self.timer_put.execute(put)?;
-        }
-        for input in inputs {
-            self.put_into_inbox(&key, input)?;
-        }
-        match kinship {
-            Kinship::Detached | Kinship::Child => {}
-            Kinship::Reset => {
-                let Some(inherits) = inherits else { return Ok(()) };
-                self.inherit(&key, inherits)?;
-                self.hand_over_inbox(from, &key, inherits)?;
-                self.take_over(&key, inherits)?;
-            }
-            Kinship::Successor => {
-                // What this very step folded is not handed over.
-                for InboxSeq(seq) in &decision.inbox_taken {
-                    self.inbox_delete.execute(params![seq, from.run_id.0])?;
-                }
-                let rows = self.inbox_hand_over.execute(params![run_id.0, from.run_id.0])?;
-                if rows > 0 {
-                    self.run_inbox_length.execute(params![integer(rows as u64), run_id.0])?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Puts what the step sends into the inboxes of those who get it, and the answers into its own; whose
@@ -658,7 +450,7 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
-    fn put_into_inbox(&mut self, key: &RunKey, input: &InboxInput) -> Result<()> {
+    pub(super) fn put_into_inbox(&mut self, key: &RunKey, input: &InboxInput) -> Result<()> {
         let InboxInput { received_at, input } = input;
         self.inbox_put.execute(params![
             key.run_id.0,
