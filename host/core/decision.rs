@@ -44,8 +44,8 @@ pub struct Decision {
     pub open_activities: u64,
     /// Set by the event that closes the run. Closing deletes the run's timers, attempts and inbox.
     pub closed: Option<Closed>,
-    /// Whether the run may have children that are open when it closes: false where its state knows of none.
-    pub may_leave_children: bool,
+    /// What the run may leave when it closes.
+    pub leaves: Leaves,
     /// Inputs that could not be folded now, put behind the inbox in this order.
     pub inbox_put: Vec<InboxInput>,
     /// Inbox rows that this step's input came from.
@@ -66,6 +66,29 @@ pub struct Decision {
     pub moved_to: Option<Digest>,
     /// All that the run is described by from here on, when this step changes it.
     pub details: Option<Box<Details>>,
+}
+
+/// What may be there of earlier steps when a run closes: what its state rules out is not looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaves {
+    /// Open children.
+    pub children: bool,
+    /// Timers, its own among them.
+    pub timers: bool,
+}
+
+impl Leaves {
+    /// Nothing is ruled out.
+    pub const ANY: Self = Self { children: true, timers: true };
+
+    /// What a state behind a step with these effects does not rule out.
+    fn of(state: &RunState, effects: &Effects) -> Self {
+        let has_alarm = state.started().is_some_and(|started| started.lifetime.is_some());
+        Self {
+            children: !state.children().is_empty(),
+            timers: has_alarm || !state.timers().is_empty() || !effects.timers_closed.is_empty(),
+        }
+    }
 }
 
 /// A caller's request that is done once.
@@ -366,7 +389,7 @@ impl Decision {
             effects: Effects::default(),
             open_activities,
             closed: None,
-            may_leave_children: true,
+            leaves: Leaves::ANY,
             inbox_put: Vec::new(),
             inbox_taken: Vec::new(),
             inbox_known: None,
@@ -384,10 +407,11 @@ impl Decision {
     pub fn of(key: RunKey, folded: Folded) -> (Self, RunState) {
         let Folded { state, events, changes: _ } = folded;
         let expected = events.first().map_or(state.next(), |event| event.id);
+        let effects = Effects::of(&events);
         let decision = Self {
-            effects: Effects::of(&events),
+            leaves: Leaves::of(&state, &effects),
+            effects,
             closed: events.iter().find_map(Closed::by),
-            may_leave_children: !state.children().is_empty(),
             details: events.iter().any(changes_details).then(|| Box::new(state.details().clone())),
             events,
             ..Self::empty(key, expected, state.activities().len() as u64)

@@ -60,8 +60,8 @@ impl OrderStatus {
 pub(super) fn status(progress: &Progress, run: Option<RunStatus>) -> OrderStatus {
     match run {
         Some(RunStatus::Canceled) => OrderStatus::Canceled,
-        // A workflow may cancel the order and fail then, to say why.
-        _ if progress.cancellation.is_some() => OrderStatus::Canceled,
+        // A workflow may cancel the order and fail then, to say why. One that ships it did so behind a reset.
+        _ if progress.cancellation.is_some() && !has_shipped(progress, run) => OrderStatus::Canceled,
         Some(RunStatus::Failed | RunStatus::Terminated | RunStatus::TimedOut) => OrderStatus::Failed,
         // Without a run (its history may be gone) the tables alone tell.
         Some(RunStatus::Running | RunStatus::Completed | RunStatus::ContinuedAsNew) | None => {
@@ -75,6 +75,12 @@ pub(super) fn status(progress: &Progress, run: Option<RunStatus>) -> OrderStatus
             }
         }
     }
+}
+
+/// Whether the order's run completed and a shipment is under way.
+fn has_shipped(progress: &Progress, run: Option<RunStatus>) -> bool {
+    let shipment = progress.shipment.as_ref().map(|shipment| shipment.state.as_str());
+    run == Some(RunStatus::Completed) && matches!(shipment, Some("arranged" | "delivered"))
 }
 
 /// Why the order's run failed, if it did.
@@ -166,6 +172,9 @@ mod tests {
         for run in [RunStatus::Running, RunStatus::Failed, RunStatus::Canceled, RunStatus::Completed] {
             assert_eq!(status(&canceled, Some(run)), S::Canceled, "{run:?}");
         }
+        let shipped =
+            Progress { cancellation: canceled.cancellation, ..progress(Some("charged"), Some("arranged")) };
+        assert_eq!(status(&shipped, Some(RunStatus::Completed)), S::Shipped, "its run was reset");
     }
 
     #[test]

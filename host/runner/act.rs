@@ -185,7 +185,7 @@ fn act(
     for id in &effects.activities_closed {
         parts.dispatcher.closed(key, *id, End::Recorded);
     }
-    parts.timers.apply(key, effects, decision.closed.is_some());
+    parts.timers.apply(key, effects, decision.closed.is_some() && decision.leaves.timers);
     if decision.closed.is_some() {
         parts.dispatcher.run_closed(key);
         parts.residents.remove(key);

@@ -32,6 +32,12 @@ impl Timers {
         self.open.get(&id).copied()
     }
 
+    /// Whether none is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     pub(super) fn is_open(&self, id: EventId) -> bool {
         self.open.contains_key(&id)
     }

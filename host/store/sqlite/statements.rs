@@ -250,7 +250,7 @@ impl<'c> Statements<'c> {
         self.send(decision, &mut reached)?;
         self.cancel_children(decision, &mut reached)?;
         if let Some(closed) = &decision.closed {
-            if decision.may_leave_children {
+            if decision.leaves.children {
                 self.leave_children(key, closed, &mut reached)?;
             }
             if let Some(ended) = ended {
@@ -260,7 +260,7 @@ impl<'c> Statements<'c> {
         reached.sort_unstable();
         reached.dedup();
         match (&decision.closed, &decision.new_run) {
-            (Some(_), None) => self.forget_what_waits(key.run_id)?,
+            (Some(_), None) => self.forget_what_waits(decision)?,
             // What a run begins and closes in its first step was never written.
             (Some(_), Some(_)) => {}
             (None, _) => {
@@ -373,10 +373,16 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
-    fn forget_what_waits(&mut self, run_id: RunId) -> Result<()> {
-        self.timers_delete.execute([run_id.0])?;
-        self.attempts_delete.execute([run_id.0])?;
-        self.inbox_clear.execute([run_id.0])?;
+    fn forget_what_waits(&mut self, decision: &Decision) -> Result<()> {
+        let Decision { key, leaves, inbox_known, .. } = decision;
+        if leaves.timers {
+            self.timers_delete.execute([key.run_id.0])?;
+        }
+        self.attempts_delete.execute([key.run_id.0])?;
+        // The fence has seen that no more waits than the run knew.
+        if *inbox_known != Some(0) {
+            self.inbox_clear.execute([key.run_id.0])?;
+        }
         Ok(())
     }
 
