@@ -25,7 +25,7 @@ pub(crate) struct Left {
 
 /// What may have come between a run and the end of its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Calm {
+enum Course {
     /// Nothing.
     Calm,
     /// Hosts and transactions that failed, cancellation.
@@ -68,21 +68,21 @@ pub(crate) fn run(plan: &Plan, run: usize, left: &Left, calls: &[Call]) -> Resul
             }
         }
     }
-    let calm = match (plan.resets(run), plan.is_calm()) {
-        (true, _) => Calm::GoesBack,
-        (false, true) => Calm::Calm,
-        (false, false) => Calm::Fails,
+    let course = match (plan.resets(run), plan.is_calm()) {
+        (true, _) => Course::GoesBack,
+        (false, true) => Course::Calm,
+        (false, false) => Course::Fails,
     };
     for step in &program[..left.log.len()] {
         for task in step.tasks() {
             if !asked_for.contains(&u64::from(task.id)) {
                 return Err(format!("task {} was never asked for", task.id));
             }
-            attempts(task, step, calls, calm)?;
+            attempts(task, step, calls, course)?;
         }
         if let Step::Child { steps, .. } = step {
             let tasks = steps.iter().flat_map(|step| step.tasks().iter().map(move |task| (task, step)));
-            tasks.into_iter().try_for_each(|(task, step)| attempts(task, step, calls, calm))?;
+            tasks.into_iter().try_for_each(|(task, step)| attempts(task, step, calls, course))?;
         }
     }
     Ok(())
@@ -146,17 +146,18 @@ fn duration_ms(task: &Task) -> u64 {
 }
 
 /// The calls of a task: numbered upwards under one key, and no more than it needs where all is calm.
-fn attempts(task: &Task, step: &Step, calls: &[Call], calm: Calm) -> Result<(), String> {
+fn attempts(task: &Task, step: &Step, calls: &[Call], course: Course) -> Result<(), String> {
     let of_task: Vec<&Call> = calls.iter().filter(|call| call.input["id"] == json!(task.id)).collect();
     let keys: BTreeSet<&str> = of_task.iter().map(|call| call.idempotency_key.as_str()).collect();
     let numbers: Vec<u32> = of_task.iter().map(|call| call.attempt).collect();
     let is_race = matches!(step, Step::Race(..));
-    let is_one = calm == Calm::GoesBack || (keys.len() <= 1 && numbers.is_sorted_by(|one, next| one < next));
+    let is_one =
+        course == Course::GoesBack || (keys.len() <= 1 && numbers.is_sorted_by(|one, next| one < next));
     if !is_one {
         return Err(format!("task {} was called as attempts {numbers:?} under the keys {keys:?}", task.id));
     }
     let needed = task.fails as usize + 1;
-    if calm == Calm::Calm && !is_race && numbers.len() != needed {
+    if course == Course::Calm && !is_race && numbers.len() != needed {
         return Err(format!("task {} was called {} times, not {needed}", task.id, numbers.len()));
     }
     if !is_race && numbers.is_empty() {
