@@ -272,6 +272,14 @@ async fn only_a_boundary_of_a_run_that_nothing_goes_on_from_is_taken() {
         "invalid: the run has not begun: it has no event to be reset to"
     );
 
+    test.terminate("late").await.unwrap();
+    for point in [START, LAST, event(1)] {
+        assert_eq!(
+            refused(&test, to(run("late"), point)).await,
+            "invalid: the run closed before it began: it has no event to be reset to; start it again"
+        );
+    }
+
     // A closed run whose workflow id has an open one.
     let closed = test.start("echo", "used", &json!(1)).await.run_id;
     test.end("used").await;
@@ -551,7 +559,7 @@ async fn a_reset_goes_on_on_another_version_if_that_folds_what_is_copied() {
     let reason = refused(&test, on(LAST)).await;
     assert!(
         reason.starts_with("version: the run does not replay up to event ")
-            && reason.contains("at event 4, "),
+            && reason.contains("at event 4 the history has"),
         "{reason}"
     );
     test.host.reset(on(event(2))).await.unwrap();

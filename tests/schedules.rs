@@ -248,6 +248,29 @@ async fn what_passed_while_the_host_was_down_is_caught_up_with_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_of_years_holds_nobody_up_and_can_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = TestHost::open(folder.path(), Registry::default()).await;
+    test.deploy("samples").await;
+    let every_second = || json!({ "intervals": [{ "every": "1s" }] });
+    let mut long = short_runs("long", every_second(), Policies::default());
+    long.paused = true;
+    test.host.create_schedule(long).await.unwrap();
+    let (from, to) = (at("1980-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"));
+    let order = ScheduleOrder::Backfill { from, to, overlap: None };
+    test.host.order_schedule(&key("long"), order, None).await.unwrap();
+    test.host.create_schedule(short_runs("short", every_second(), Policies::default())).await.unwrap();
+    until(&test, "short", |now| now.counts.started >= 2).await;
+    assert_eq!(test.host.describe_schedule(&key("long")).await.unwrap().backfills, 1, "it is not done");
+    test.kill().await;
+    let test = TestHost::open(folder.path(), Registry::default()).await;
+    let before = test.host.describe_schedule(&key("short")).await.unwrap().counts.started;
+    until(&test, "short", |now| now.counts.started > before).await;
+    test.host.delete_schedule(&key("long")).await.unwrap();
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pause_a_trigger_a_backfill_and_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let (test, time) = began(folder.path(), "2026-01-01T00:00:00Z").await;
@@ -270,11 +293,9 @@ async fn a_pause_a_trigger_a_backfill_and_a_limit() {
     let triggered = order(ScheduleOrder::Trigger { overlap: None }, "t").await;
     assert_eq!(triggered.counts.started, 1);
     let (from, to) = (at("2025-12-31T00:00:00Z"), at("2025-12-31T02:00:00Z"));
-    let backfilled = order(ScheduleOrder::Backfill { from, to, overlap: None }, "b").await;
-    assert_eq!(
-        (backfilled.counts.started, backfilled.backfills, backfilled.remaining_actions),
-        (122, 0, Some(2))
-    );
+    order(ScheduleOrder::Backfill { from, to, overlap: None }, "b").await;
+    let backfilled = until(&test, "s", |now| now.counts.started == 122).await;
+    assert_eq!((backfilled.backfills, backfilled.remaining_actions), (0, Some(2)));
     order(ScheduleOrder::Unpause { note: String::new() }, "u").await;
     for minute in 1..=4 {
         time.advance(MINUTE);

@@ -19,7 +19,6 @@ use everfold_core::machine::RunStatus;
 use everfold_core::reset::ResetPoint;
 use futures::{StreamExt as _, stream};
 use owo_colors::OwoColorize as _;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::Run;
@@ -135,6 +134,8 @@ enum Came {
     Done,
     /// It had closed before, or is not its workflow's last run.
     Passed,
+    /// It is a run that this batch began.
+    Own,
     Refused(String),
 }
 
@@ -191,8 +192,12 @@ impl Request {
     async fn send(&self, client: &Client, run: RunSummary) -> Result<(RunSummary, Came), Failure> {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         let to = Run { workflow_id: run.workflow_id.0.clone(), run_id: Some(run.run_id) };
-        let sent = patiently(async || client.post_run::<IgnoredAny>(&to, &path, &self.body).await).await;
+        let sent = patiently(async || client.post_run::<Value>(&to, &path, &self.body).await).await;
         match sent {
+            // The batch began it itself.
+            Ok(done) if self.to == Whom::Last && done["reset_run_id"] != json!(run.run_id) => {
+                Ok((run, Came::Own))
+            }
             Ok(_) => Ok((run, Came::Done)),
             Err(Failure::Told { exit: Exit::NotFound, .. }) => Ok((run, Came::Passed)),
             Err(Failure::Told { code: Some(code), .. }) if PASSED.contains(&code.as_str()) => {
@@ -346,6 +351,7 @@ impl Told {
         match came {
             Came::Done => self.done += 1,
             Came::Passed => self.passed += 1,
+            Came::Own => {}
             Came::Refused(error) => {
                 self.refused += 1;
                 if self.refusals.len() < SHOWN {

@@ -220,6 +220,10 @@ impl Client {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Failure {
+        if error.is_timeout() && !error.is_connect() {
+            let message = format!("the host at {} does not answer in time", self.base);
+            return Failure::new(Exit::Unreachable, message).hint("what was asked may be done all the same");
+        }
         let cause = innermost(&error.without_url());
         Failure::new(Exit::Unreachable, format!("no host answers at {}: {cause}", self.base))
             .hint("start one with `everfold serve`, or name another with --server or EVERFOLD_URL")

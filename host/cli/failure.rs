@@ -66,6 +66,11 @@ impl Failure {
         }
     }
 
+    /// Whether the host's code for it is that.
+    pub(super) fn is_code(&self, wanted: &str) -> bool {
+        matches!(self, Self::Told { code: Some(code), .. } if code == wanted)
+    }
+
     /// Whether another try may succeed because the host was away.
     pub(super) fn is_unreachable(&self) -> bool {
         match self {

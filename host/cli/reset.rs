@@ -47,7 +47,11 @@ impl Reset {
         };
         let Self { run, to, reason, request_id, dry_run, .. } = self;
         let body = ResetRunBody { to, reason, digest, request_id, dry_run };
-        let done: ResetResult = client.post_run(&run, &["reset"], &body).await?;
+        let done = client.post_run(&run, &["reset"], &body).await;
+        let done: ResetResult = done.map_err(|failure| match failure.is_code("already_started") {
+            true => failure.hint("reset that run, or terminate it first"),
+            false => failure,
+        })?;
         let mut output = Output::new();
         if self.form.is_json() {
             return output.json(&done);

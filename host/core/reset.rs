@@ -102,8 +102,14 @@ pub const START: EventId = EventId(0);
 /// # Errors
 /// Why the run cannot be reset there, and where it can.
 pub fn boundary(history: &[Event], point: ResetPoint) -> Result<EventId, String> {
-    if history.is_empty() {
-        return Err("the run has not begun: it has no event to be reset to".to_owned());
+    match history.first().map(|event| &event.kind) {
+        Some(EventKind::Input(Input::WorkflowStarted(_))) => {}
+        None => return Err("the run has not begun: it has no event to be reset to".to_owned()),
+        Some(_) => {
+            return Err(
+                "the run closed before it began: it has no event to be reset to; start it again".to_owned()
+            );
+        }
     }
     let found = boundaries(history).map_err(|illegal| illegal.to_string())?;
     let last = found.last().copied().unwrap_or(START);
@@ -143,7 +149,8 @@ fn boundaries(history: &[Event]) -> Result<Vec<EventId>, IllegalEvent> {
 pub fn repeated(history: &[Event], to: EventId) -> Result<Vec<Repeated>, IllegalEvent> {
     let (copied, behind) = split(history, to);
     let state = RunState::of(copied)?;
-    let open = state.activities().iter().map(|(event_id, activity)| Repeated {
+    let open = state.activities().iter().filter(|(_, activity)| !activity.cancel_requested);
+    let open = open.map(|(event_id, activity)| Repeated {
         event_id,
         event_type: "ActivityScheduled",
         name: Some(activity.scheduled.activity_type.clone()),
@@ -278,8 +285,12 @@ pub fn begin(history: &[Event], to: EventId, new: NewRunOf<'_>) -> Result<Begun,
             (Input::RandomReseeded(RandomReseeded { seed }), None)
         }
         None => {
+            if let Some(lifetime) = &mut started.lifetime {
+                lifetime.last_failure = None;
+            }
             let started = WorkflowStarted {
                 original_run_id: run_id,
+                attempt: 1,
                 digest,
                 seed,
                 reset_from_run_id: Some(from),

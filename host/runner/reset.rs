@@ -130,10 +130,12 @@ fn plan(parts: &Arc<Parts>, row: &RunRow, to: &To) -> Result<Planned, Refusal> {
         match block::folded(parts, digest, &state, inherits.events.clone()) {
             Ok(_) => {}
             Err(Fault::Host(error)) => return Err(Refusal::Busy(error)),
-            Err(Fault::Code { event_id, reason, .. }) => {
+            Err(Fault::Code { event_id, reason, divergence, .. }) => {
                 let version = digest.short();
+                // A divergence says itself where it is.
+                let at = if divergence.is_some() { String::new() } else { format!("at event {event_id}, ") };
                 return Err(Refusal::Version(format!(
-                    "the run does not replay up to event {to_event} on version {version}: at event {event_id}, {reason}"
+                    "the run does not replay up to event {to_event} on version {version}: {at}{reason}"
                 )));
             }
         }

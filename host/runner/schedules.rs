@@ -167,7 +167,8 @@ impl Host {
         self.drive(row, is_changed).await
     }
 
-    /// Does what a schedule asks for, until there is nothing more. The caller has its turn.
+    /// Does what a schedule asks for, or some of it: then it stays due, and others have their turn before the rest, callers too.
+    /// The caller has its turn.
     async fn drive(&self, mut row: ScheduleRow, mut is_changed: bool) -> Result<(), ApiError> {
         let parts = &self.parts;
         let times = match times(&row) {
@@ -179,36 +180,31 @@ impl Host {
                 return self.write(&mut row).await;
             }
         };
-        loop {
-            let now = parts.clock.now();
-            let (policies, before) = (row.definition.policies, row.state.clone());
-            let due = row.state.take_due(&times, &policies, now);
-            is_changed |= row.state != before;
-            if is_changed && !row.state.buffer.is_empty() {
-                // What is due is on disk before it is done. Until that is noted too, it stays due.
-                row.wake_at = Some(now);
-                self.write(&mut row).await?;
-                is_changed = false;
-            }
-            let mut acts = 0;
-            while acts < ACTS
-                && let Some(act) = row.state.next_act(now)
-            {
-                self.act(&mut row, act, now).await?;
-                acts += 1;
-            }
-            // What the policies left out is a change too.
-            let wake = if acts == ACTS { Some(now) } else { row.state.wake(due, now) };
-            if is_changed || row.state != before || wake != row.wake_at {
-                row.wake_at = wake;
-                self.write(&mut row).await?;
-                is_changed = false;
-            }
-            if wake.is_none_or(|wake| wake > now) {
-                parts.schedules.changed.notify_one();
-                return Ok(());
-            }
+        let now = parts.clock.now();
+        let (policies, before) = (row.definition.policies, row.state.clone());
+        let due = row.state.take_due(&times, &policies, now);
+        is_changed |= row.state != before;
+        if is_changed && !row.state.buffer.is_empty() {
+            // What is due is on disk before it is done. Until that is noted too, it stays due.
+            row.wake_at = Some(now);
+            self.write(&mut row).await?;
+            is_changed = false;
         }
+        let mut acts = 0;
+        while acts < ACTS
+            && let Some(act) = row.state.next_act(now)
+        {
+            self.act(&mut row, act, now).await?;
+            acts += 1;
+        }
+        // What the policies left out is a change too.
+        let wake = if acts == ACTS { Some(now) } else { row.state.wake(due, now) };
+        if is_changed || row.state != before || wake != row.wake_at {
+            row.wake_at = wake;
+            self.write(&mut row).await?;
+        }
+        parts.schedules.changed.notify_one();
+        Ok(())
     }
 
     async fn write(&self, row: &mut ScheduleRow) -> Result<(), ApiError> {

@@ -125,6 +125,10 @@ async fn a_batch_that_is_killed_resets_each_run_once() {
         other.status.success() && said.contains("0 runs reset; 200 runs had others behind them"),
         "{said}"
     );
+    // Once more under the same id, over all runs: what the batch began is not counted.
+    let all = ["batch", "reset", "--to", "start", "--query", "", "--batch-id", "again", "--yes"];
+    let again = server.everfold(&all);
+    assert!(again.status.success() && text(&again).contains("200 runs reset\n"), "{}", text(&again));
     assert_eq!(count(&server, "status = 'running'"), RUNS);
     assert_eq!(count(&server, ""), 2 * RUNS, "each was reset once");
     let signal = ["batch", "signal", "add", "7", "--query", "", "--yes"];
