@@ -109,8 +109,12 @@ pub(super) fn ended(failure: &Failure) -> Option<String> {
     match &failure.kind {
         FailureKind::Terminated => Some(one_line(what)),
         FailureKind::Canceled(canceled) => {
-            let left: Vec<String> =
-                canceled.details.iter().map(payload).filter(|text| !text.is_empty()).collect();
+            let left: Vec<String> = canceled
+                .details
+                .iter()
+                .map(payload)
+                .filter(|text| !["", "\"\""].contains(&text.as_str()))
+                .collect();
             let left =
                 if left.is_empty() { String::new() } else { format!(", and left {}", left.join(", ")) };
             Some(one_line(&format!("{what}{left}")))

@@ -175,10 +175,13 @@ impl Host {
             .await
             .map_err(|error| internal(&error))?;
         Export::of(events, row.digest, self.parts.clock.now()).map_err(|_| {
-            ApiError::NotFound(format!(
-                "run {} has no history yet: its first event waits in the inbox",
-                row.key.run_id
-            ))
+            let run_id = row.key.run_id;
+            ApiError::NotFound(match row.status {
+                RunStatus::Running => {
+                    format!("run {run_id} has no history yet: its first event waits in the inbox")
+                }
+                _ => format!("run {run_id} closed before its first event: it has no history to be replayed"),
+            })
         })
     }
 

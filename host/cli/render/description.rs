@@ -201,7 +201,7 @@ fn blocked_sentence(blocked: &Blocked, now: Timestamp) -> String {
         "nondeterminism" => "its code did something else than its history records",
         "trap" => "its code trapped",
         "limit_exceeded" => "its code passed a limit",
-        "component_unavailable" => "its component cannot be loaded",
+        "component_unavailable" => "a component that it needs is not there",
         _ => "of a fault of its code",
     };
     let due = match blocked.next_retry_at > now {
