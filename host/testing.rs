@@ -97,6 +97,7 @@ pub use environment::{BEGINNING, Restart, TestEnvironment, TestEnvironmentBuilde
 pub use everfold_core::decision::Outcome;
 pub use everfold_core::failure::Failure;
 pub use everfold_core::machine::RunStatus;
+pub use everfold_core::reset::{ResetPlace, ResetPoint};
 pub use harness::{ActivityHarness, Attempted, RunningActivity};
 pub use history::History;
 pub use mock::{Answer, Mock};

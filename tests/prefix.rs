@@ -40,6 +40,8 @@ enum Drive {
     Nothing,
     /// A day passes while the first run waits; the second one is told of the delivery.
     DayThenDelivery,
+    /// That it may go, when its three steps are done.
+    Go,
     /// So many numbers.
     Numbers(i64),
     /// The names of these changes.
@@ -74,9 +76,12 @@ impl Sample {
     async fn open(&self, folder: &Path, ran: &Ran) -> Bench {
         let time = match self.drive {
             Drive::DayThenDelivery => Some(VirtualTime::starting_at(Timestamp(1_700_000_000_000))),
-            Drive::Nothing | Drive::Numbers(_) | Drive::Changes(_) | Drive::Worker(_) | Drive::Cart(_) => {
-                None
-            }
+            Drive::Nothing
+            | Drive::Go
+            | Drive::Numbers(_)
+            | Drive::Changes(_)
+            | Drive::Worker(_)
+            | Drive::Cart(_) => None,
         };
         let clock = time.clone().map_or_else(Clock::system, Clock::from_source);
         let (settings, engine) = (HostSettings::default(), EngineSettings::default());
@@ -121,6 +126,11 @@ impl Bench {
         match drive {
             Drive::Nothing => {}
             _ if has_ended => {}
+            Drive::Go if told.is_empty() => {
+                self.test.until("sample", |run| run.history_length == 7).await;
+                self.test.signal("sample", "go", &Value::Null).await.unwrap();
+            }
+            Drive::Go => {}
             Drive::Numbers(count) => {
                 for number in i64::try_from(told.len()).unwrap()..count {
                     self.test.signal("sample", "add", &json!(number)).await.unwrap();
@@ -526,6 +536,33 @@ async fn a_race_whose_loser_is_a_timer() {
     let sample =
         Sample { component: "samples", workflow_type: "race", input, answers, drive: Drive::Nothing };
     restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn talkative() {
+    let sample = Sample {
+        component: "samples",
+        workflow_type: "talkative",
+        input: json!({ "steps": 3 }),
+        answers: noop(),
+        drive: Drive::Go,
+    };
+    restarts_at_every_prefix(sample).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn canceller_and_retried() {
+    let slow = || vec![("slow", Ok(json!("done")))];
+    let inputs = [
+        ("canceller", Value::Null),
+        ("retried", json!({ "succeeds_at": 1, "failure_type": "X", "is_final": true })),
+        ("retried", json!({ "succeeds_at": 9, "failure_type": "X", "is_final": true })),
+    ];
+    for (workflow_type, input) in inputs {
+        let answers = slow();
+        let sample = Sample { component: "samples", workflow_type, input, answers, drive: Drive::Nothing };
+        restarts_at_every_prefix(sample).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

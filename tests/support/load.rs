@@ -121,7 +121,8 @@ async fn is_acknowledged(answer: reqwest::Result<Response>, seen: &Seen) -> bool
         seen.unanswered.fetch_add(1, Ordering::SeqCst);
         return false;
     };
-    if response.status() == 201 {
+    // 200 where the answer to the same request had got lost.
+    if [200, 201].contains(&response.status().as_u16()) {
         return true;
     }
     if refusal(response).await.is_some() {
