@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfold::activity::Registry;
+use everfold::clock::{Clock, VirtualTime};
+use everfold::guest::EngineSettings;
 use everfold::runner::HostSettings;
 use everfold::runner::api::{
     ApiError, IdConflictPolicy, RunRef, StartRequest, StartUpdate, Terms, UpdateProgress,
@@ -18,7 +20,7 @@ use everfold_core::command::UpdateOutcome;
 use everfold_core::event::{Event, EventKind, Input};
 use everfold_core::failure::Failure;
 use everfold_core::history::pack;
-use everfold_core::ids::RunId;
+use everfold_core::ids::{RunId, Timestamp};
 use everfold_core::limits::Limits;
 use everfold_core::machine::update::{
     ACCEPTED_UPDATE_COMPLETED_WORKFLOW, ADMITTED_UPDATE_COMPLETED_WORKFLOW, UpdateStage,
@@ -411,9 +413,15 @@ fn cart_with(update_id: Option<&str>, quantity: i64) -> StartRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_to_a_run_with_a_start_delay_wait_for_its_beginning() {
     let folder = tempfile::tempdir().unwrap();
-    let gate = Gate::new(Semaphore::new(0));
-    let test = samples(folder.path(), &gate).await;
-    let terms = Terms { start_delay_ms: Some(1_000), ..Terms::default() };
+    let time = VirtualTime::starting_at(Timestamp(1_700_000_000_000));
+    let open = async || {
+        let (settings, engine) = (HostSettings::default(), EngineSettings::default());
+        let clock = Clock::from_source(time.clone());
+        TestHost::open_at(folder.path(), Registry::default(), &settings, engine, clock).await
+    };
+    let test = open().await;
+    test.deploy("samples").await;
+    let terms = Terms { start_delay_ms: Some(3_600_000), ..Terms::default() };
     test.host.start(StartRequest { terms, ..request("cart", "cart", &json!({})) }).await.unwrap();
     let good = test.host.update(update("cart", "good", "change", &change(2))).await.unwrap();
     let bad = test.host.update(update("cart", "bad", "change", &change(-9))).await.unwrap();
@@ -424,7 +432,8 @@ async fn updates_to_a_run_with_a_start_delay_wait_for_its_beginning() {
         waiting.pending_updates.iter().map(|update| (update.update_id.as_str(), update.stage)).collect();
     assert_eq!(stages, [("good", UpdateStage::Admitted), ("bad", UpdateStage::Admitted)]);
     test.kill().await;
-    let test = TestHost::open(folder.path(), gated("price", &gate)).await;
+    let test = open().await;
+    time.advance(Duration::from_secs(3_600));
     let answered = test.host.update_progress(&good, UpdateStage::Completed, PATIENCE).await.unwrap();
     assert_eq!(result(&answered), json!(2));
     let refused = test.host.update_progress(&bad, UpdateStage::Completed, PATIENCE).await;
