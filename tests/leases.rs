@@ -585,6 +585,7 @@ async fn a_blocked_run_keeps_what_is_reported_and_wanted_of_its_activity() {
     }
     let run = host.test.until("blocked", |run| run.inbox_length > 1).await;
     assert!(run.blocked.is_some(), "it waits in the inbox");
+    assert!(run.pending_activities.is_empty(), "nobody makes it any more");
     assert_eq!(refusal(host.complete(&task.token, json!(2)).await), "attempt over");
     host.test.terminate("blocked").await.unwrap();
     host.test.stop().await;

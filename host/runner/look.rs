@@ -1,5 +1,6 @@
 //! Looking at a run: what it is, its history, its end. Nothing here changes one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use everfold_core::decision::Outcome;
@@ -67,7 +68,10 @@ impl Host {
             state.signals().unread().into_iter().map(|(id, signal)| (*id, signal.name.clone())).collect();
         description.pending_updates =
             pending_updates(&state, inbox.inputs.iter().map(|(_, waiting)| &waiting.input));
-        for (id, activity) in state.activities().iter() {
+        // What the inbox ends nobody makes any more.
+        let ended: BTreeSet<EventId> =
+            inbox.inputs.iter().filter_map(|(_, waiting)| load::closes_activity(&waiting.input)).collect();
+        for (id, activity) in state.activities().iter().filter(|(id, _)| !ended.contains(id)) {
             let row = attempts.iter().position(|row| row.scheduled_event_id == id);
             let row = row.map(|row| attempts.swap_remove(row));
             let is_native = self.parts.attempts.serves(&activity.scheduled);

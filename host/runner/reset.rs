@@ -304,20 +304,16 @@ impl Host {
     /// What an earlier request came to, as the run tells that it began.
     async fn done_before(&self, run: &RunRef, run_id: RunId) -> Result<ResetDone, ApiError> {
         let key = RunKey { namespace: run.namespace.clone(), run_id };
+        // The inbox first: what leaves it meanwhile is in the history.
+        let inbox = self.parts.store.inbox(&key).await.map_err(|error| internal(&error))?;
         let history = self.history_of(&key).await?;
         let noted = history.iter().rev().find_map(|event| match &event.kind {
             EventKind::Note(Note::RunReset(reset)) => Some((reset.from_run_id, reset.to_event_id)),
             EventKind::Note(_) | EventKind::Input(_) | EventKind::Command(_) => None,
         });
-        let reset = match (noted, history.first()) {
-            (Some(reset), _) => Some(reset),
-            (None, Some(first)) => from_the_start(&first.kind),
-            (None, None) => {
-                let inbox = self.parts.store.inbox(&key).await.map_err(|error| internal(&error))?;
-                let mut waiting = inbox.inputs.into_iter().map(|(_, waiting)| waiting.input);
-                waiting.find_map(|input| from_the_start(&EventKind::Input(input)))
-            }
-        };
+        let begun = || history.first().and_then(|first| from_the_start(&first.kind));
+        let mut waiting = inbox.inputs.into_iter().map(|(_, waiting)| EventKind::Input(waiting.input));
+        let reset = noted.or_else(begun).or_else(|| waiting.find_map(|input| from_the_start(&input)));
         let (from, to) =
             reset.ok_or_else(|| ApiError::Internal(format!("run {key} was begun by no reset")))?;
         self.told_of_reset(run, Some(run_id), from, to, true).await
