@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,20 +19,7 @@ use everfold_core::decision::Outcome;
 use everfold_core::event::{EventKind, Input};
 use everfold_core::machine::RunStatus;
 use serde_json::{Value, json};
-use support::{Failing, TestHost, lines, returned, run, signals};
-
-async fn open(folder: &Path, fails: Failing) -> TestHost {
-    let store = Arc::new(TestStore::open(folder).await.unwrap());
-    store.fail(fails);
-    let (settings, engine) = (HostSettings::default(), EngineSettings::default());
-    TestHost::open_on(store, Registry::default(), &settings, engine, Clock::system())
-}
-
-async fn samples(folder: &Path) -> TestHost {
-    let test = open(folder, |_| None).await;
-    test.deploy("samples").await;
-    test
-}
+use support::{TestHost, lines, returned, run, signals};
 
 fn echo(input: impl Into<Value>) -> Value {
     json!({ "workflow_type": "echo", "input": input.into() })
@@ -63,7 +49,7 @@ fn failure_text(end: &RunResult) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_tells_its_parent_of_its_beginning_and_of_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("family", "parent", &family(&[echo("hello"), waiting("child")], "results")).await;
     let parent = test.until("parent", |run| run.children.len() == 1 && run.children[0].1.is_started).await;
     let (event, child) = &parent.children[0];
@@ -90,7 +76,7 @@ async fn a_child_tells_its_parent_of_its_beginning_and_of_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_id_in_use_is_told_to_the_parent() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let open = test.start("signals", "taken", &json!({ "count": 1 })).await.run_id;
     let closed = test.start("echo", "used", &json!(1)).await.run_id;
     test.end("used").await;
@@ -113,7 +99,7 @@ async fn a_workflow_id_in_use_is_told_to_the_parent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_childs_failure_cancellation_and_termination_reach_the_parent() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let failing = json!({ "workflow_type": "family", "input": family(&[], "fail") });
     let children = [failing, waiting("canceled"), waiting("terminated")];
     test.start("family", "parent", &family(&children, "results")).await;
@@ -133,7 +119,7 @@ async fn a_childs_failure_cancellation_and_termination_reach_the_parent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_continues_as_new_tells_of_its_last_run() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let child = json!({ "workflow_type": "signals", "workflow_id": "child",
         "input": { "count": 5, "continue_every": 2 } });
     test.start("family", "parent", &family(&[child], "results")).await;
@@ -175,7 +161,7 @@ async fn a_child_outlives_its_parent_as_its_policy_says() {
     for (then, how) in [("return", "completed"), ("fail", "failed"), ("continue_as_new", "continued as new")]
     {
         let folder = tempfile::tempdir().unwrap();
-        let test = samples(folder.path()).await;
+        let test = TestHost::samples(folder.path()).await;
         test.start("family", "parent", &family(&three(), then)).await;
         each_went_its_way(&test, how).await;
         if then == "continue_as_new" {
@@ -194,7 +180,7 @@ async fn a_child_outlives_its_parent_as_its_policy_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_and_a_cancelled_parent_leave_their_children_to_their_policies() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("family", "parent", &family(&three(), "go")).await;
     test.until("parent", |run| run.children.iter().all(|(_, child)| child.is_started)).await;
     test.terminate("parent").await.unwrap();
@@ -205,7 +191,7 @@ async fn a_terminated_and_a_cancelled_parent_leave_their_children_to_their_polic
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_a_parent_cancels_its_children_and_waits_for_them() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let kinds = [("wait", "waited"), ("try", "tried"), ("abandon", "abandoned")]
         .map(|(kind, id)| with(with(waiting(id), "cancellation", kind), "parent_close_policy", "abandon"));
     test.start("family", "parent", &family(&kinds, "results")).await;
@@ -226,7 +212,7 @@ async fn cancelling_a_parent_cancels_its_children_and_waits_for_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_is_asked_to_cancel_in_the_step_that_begins_it_hears_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("family", "parent", &family(&[waiting("child"), echo(1)], "cancel")).await;
     let told = returned(&test.end("parent").await);
     assert_eq!(told[0], "child workflow `signals` was canceled: the workflow was canceled");
@@ -237,7 +223,7 @@ async fn a_child_that_is_asked_to_cancel_in_the_step_that_begins_it_hears_of_it(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_child_is_terminated_with_its_parent() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.deploy("hostile").await;
     let child = json!({ "workflow_type": "panic-beside-step", "workflow_id": "child", "input": "nothing" });
     test.start("family", "parent", &family(&[child], "go")).await;
@@ -254,7 +240,7 @@ async fn a_blocked_child_is_terminated_with_its_parent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn children_of_children_are_terminated_to_the_last() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let child = json!({ "workflow_type": "family", "workflow_id": "child",
         "input": family(&[waiting("grandchild")], "go") });
     test.start("family", "parent", &family(&[child], "go")).await;
@@ -276,7 +262,7 @@ async fn no_child_is_lost_or_doubled_by_rollbacks_and_kills() {
     const PARENTS: usize = 6;
     const EACH: usize = 10;
     let folder = tempfile::tempdir().unwrap();
-    let mut test = samples(folder.path()).await;
+    let mut test = TestHost::samples(folder.path()).await;
     for parent in 0..PARENTS {
         let children: Vec<Value> = (0..EACH)
             .map(|child| {
@@ -288,7 +274,7 @@ async fn no_child_is_lost_or_doubled_by_rollbacks_and_kills() {
     }
     for _ in 0..5 {
         test.kill().await;
-        test = open(folder.path(), every_fifth).await;
+        test = TestHost::open_failing(folder.path(), every_fifth).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let expected: Vec<String> = (0..EACH).map(|child| format!("[\"{child}\"]")).collect();

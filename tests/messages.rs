@@ -5,34 +5,14 @@
 
 mod support;
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use everfold::activity::Registry;
-use everfold::clock::Clock;
-use everfold::guest::EngineSettings;
-use everfold::runner::HostSettings;
 use everfold::runner::api::ApiError;
 use everfold::store::CommitError;
-use everfold::testing::TestStore;
 use everfold_core::machine::RunStatus;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use support::{Failing, TestHost, lines, request, returned, signals};
-
-async fn open(folder: &Path, fails: Failing) -> TestHost {
-    let store = Arc::new(TestStore::open(folder).await.unwrap());
-    store.fail(fails);
-    let (settings, engine) = (HostSettings::default(), EngineSettings::default());
-    TestHost::open_on(store, Registry::default(), &settings, engine, Clock::system())
-}
-
-async fn samples(folder: &Path) -> TestHost {
-    let test = open(folder, |_| None).await;
-    test.deploy("samples").await;
-    test
-}
+use support::{TestHost, lines, request, returned, signals};
 
 /// A number for the run of a workflow id, as the messenger takes it.
 fn add(to: &str, number: usize) -> Value {
@@ -46,7 +26,7 @@ fn numbers(of: std::ops::Range<usize>) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_to_another_run_is_delivered_and_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("signals", "sum", &json!({ "count": 3 })).await;
     let messages = json!([add("sum", 0), add("nobody", 1), add("sum", 1), add("sum", 2)]);
     test.start("messenger", "messenger", &messages).await;
@@ -73,7 +53,7 @@ async fn a_signal_to_another_run_is_delivered_and_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_can_mean_one_run_and_itself_and_ask_another_to_cancel() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let closed = test.start("echo", "sum", &json!(1)).await.run_id;
     test.end("sum").await;
     let open = test.start("signals", "sum", &json!({ "count": 1 })).await.run_id;
@@ -93,7 +73,7 @@ async fn a_run_can_mean_one_run_and_itself_and_ask_another_to_cancel() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_waits_for_a_blocked_run() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.deploy("hostile").await;
     // Its second signal makes it panic.
     test.start("panic-beside-step", "blocked", &json!("nothing")).await;
@@ -119,7 +99,7 @@ async fn messages_are_neither_lost_nor_doubled_by_rollbacks_and_kills() {
     const SENDERS: usize = 8;
     const EACH: usize = 12;
     let folder = tempfile::tempdir().unwrap();
-    let mut test = samples(folder.path()).await;
+    let mut test = TestHost::samples(folder.path()).await;
     test.start("signals", "sum", &json!({ "count": SENDERS * EACH, "continue_every": 10 })).await;
     for sender in 0..SENDERS {
         let messages: Vec<Value> = (0..EACH).map(|number| add("sum", sender * EACH + number)).collect();
@@ -127,7 +107,7 @@ async fn messages_are_neither_lost_nor_doubled_by_rollbacks_and_kills() {
     }
     for _ in 0..4 {
         test.kill().await;
-        test = open(folder.path(), every_fifth).await;
+        test = TestHost::open_failing(folder.path(), every_fifth).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for sender in 0..SENDERS {
@@ -147,7 +127,7 @@ async fn messages_are_neither_lost_nor_doubled_by_rollbacks_and_kills() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_reached_a_run_before_is_not_overtaken_by_what_closes_it() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("signals", "run", &json!({ "count": 1 })).await;
     let held = test.store.hold().await;
     let asked = test.store.asked();
@@ -177,7 +157,7 @@ async fn what_reached_a_run_before_is_not_overtaken_by_what_closes_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_closes_once_whoever_writes_to_it_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     for round in 0..40 {
         let (run, messenger) = (format!("run-{round}"), format!("messenger-{round}"));
         test.start("signals", &run, &json!({ "count": 1 })).await;
@@ -208,7 +188,7 @@ async fn a_run_closes_once_whoever_writes_to_it_meanwhile() {
 async fn runs_write_to_each_other_all_at_once() {
     const RUNS: usize = 10;
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let ids: Vec<String> = (0..RUNS).map(|run| format!("run-{run}")).collect();
     for id in &ids {
         test.start("signals", id, &json!({ "count": RUNS })).await;
@@ -229,7 +209,7 @@ async fn runs_write_to_each_other_all_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_address_blocks_the_sender() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let bad = [
         json!({ "workflow_id": "", "signal": ["add", 1] }),
         json!({ "workflow_id": "x", "run_id": "no UUID", "signal": ["add", 1] }),

@@ -21,7 +21,6 @@ use everfold::runner::api::{
     ResetRequest, RunRef, StartRequest, Terms,
 };
 use everfold::store::{CommitError, Store as _};
-use everfold::testing::TestStore;
 use everfold_core::command::Command;
 use everfold_core::decision::Outcome;
 use everfold_core::event::{Event, EventKind, Input, Note};
@@ -32,8 +31,8 @@ use everfold_core::machine::update::UpdateStage;
 use everfold_core::payload::Payload;
 use serde_json::{Value, json};
 use support::{
-    Failing, PATIENCE, SAGA_ANSWERS, TestHost, component, lines, request, returned, run, saga_input,
-    scheduled, signals, update,
+    PATIENCE, SAGA_ANSWERS, TestHost, component, lines, request, returned, run, saga_input, scheduled,
+    signals, update,
 };
 
 const BEGIN: Timestamp = Timestamp(1_700_000_000_000);
@@ -44,19 +43,6 @@ const LAST: ResetPoint = ResetPoint::Place(ResetPlace::Last);
 
 const fn event(id: u64) -> ResetPoint {
     ResetPoint::Event(EventId(id))
-}
-
-async fn open(folder: &Path, fails: Failing) -> TestHost {
-    let store = Arc::new(TestStore::open(folder).await.unwrap());
-    store.fail(fails);
-    let (settings, engine) = (HostSettings::default(), EngineSettings::default());
-    TestHost::open_on(store, Registry::default(), &settings, engine, Clock::system())
-}
-
-async fn samples(folder: &Path) -> TestHost {
-    let test = open(folder, |_| None).await;
-    test.deploy("samples").await;
-    test
 }
 
 async fn in_time(folder: &Path) -> (TestHost, VirtualTime) {
@@ -214,7 +200,7 @@ async fn keys_name_the_run_that_asked_first_also_in_another_host_and_behind_anot
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_run_makes_way_and_its_callers_wait_for_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let old = test.start("signals", "run", &json!({ "count": 3 })).await.run_id;
     test.signal("run", "add", &json!(1)).await.unwrap();
     test.signal("run", "add", &json!(2)).await.unwrap();
@@ -303,7 +289,7 @@ async fn only_a_boundary_of_a_run_that_nothing_goes_on_from_is_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_past_a_continue_as_new_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let first = test.start("signals", "run", &json!({ "count": 4, "continue_every": 2 })).await.run_id;
     for number in 1..=3 {
         test.signal("run", "add", &json!(number)).await.unwrap();
@@ -376,7 +362,7 @@ async fn an_activity_that_is_open_at_the_boundary_has_all_its_time_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_behind_the_boundary_come_again_and_who_waits_hears_of_the_new_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("cart", "cart", &json!({})).await;
     let change = |article: &str| json!({ "article": article, "quantity": 1 });
     test.update("cart", "first", "change", &change("tea")).await.unwrap();
@@ -404,7 +390,7 @@ async fn updates_behind_the_boundary_come_again_and_who_waits_hears_of_the_new_o
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_to_cancel_is_undone_unless_nobody_has_answered_it() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.deploy("hostile").await;
     test.start("signals", "run", &json!({ "count": 1 })).await;
     test.cancel("run").await.unwrap();
@@ -440,7 +426,7 @@ fn waiting(id: &str, policy: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn children_of_before_the_boundary_stay_and_later_ones_are_left_to_their_policy() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     // Two steps: the first child is begun in the first one, its grandchild's parent in its own.
     test.start("family", "parent", &family(&[waiting("child", "terminate")], "results")).await;
     let old = test.until("parent", |run| run.children.iter().any(|(_, child)| child.is_started)).await;
@@ -477,7 +463,7 @@ async fn children_of_before_the_boundary_stay_and_later_ones_are_left_to_their_p
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_without_a_workflow_id_is_named_by_its_run() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let child = json!({ "workflow_type": "signals", "input": { "count": 1 } });
     test.start("family", "parent", &family(&[child], "go")).await;
     let parent = test.until("parent", |run| run.children.iter().any(|(_, child)| child.is_started)).await;
@@ -491,7 +477,7 @@ async fn a_child_without_a_workflow_id_is_named_by_its_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_parent_that_is_reset_hears_of_children_that_ended_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let children = [waiting("ended", "abandon"), waiting("open", "abandon"), waiting("killed", "terminate")];
     test.start("family", "parent", &family(&children, "results")).await;
     test.until("parent", |run| run.children.iter().all(|(_, child)| child.is_started)).await;
@@ -519,7 +505,7 @@ async fn a_closed_parent_that_is_reset_hears_of_children_that_ended_meanwhile() 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answers_of_other_runs_come_again() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("signals", "other", &json!({ "count": 2 })).await;
     let messages = json!([
         { "workflow_id": "other", "signal": ["add", 1] },
@@ -574,7 +560,7 @@ async fn a_reset_goes_on_on_another_version_if_that_folds_what_is_copied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_the_start_a_run_begins_as_it_did_with_other_random_numbers() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let mut start = request("signals", "run", &json!({ "count": 2 }));
     start.details.memo.change(&vec![("note".to_owned(), Some(Payload::json(&1).unwrap()))]);
     let first = test.host.start(start).await.unwrap().run_id;
@@ -590,10 +576,9 @@ async fn from_the_start_a_run_begins_as_it_did_with_other_random_numbers() {
     };
     let (before, after) = (started(&before), started(&after));
     assert_eq!((after.run_id, after.original_run_id), (done.run_id.unwrap(), done.run_id.unwrap()));
-    assert_eq!(
-        (after.reset_from_run_id, &after.input, &after.memo),
-        (Some(first), &before.input, &before.memo)
-    );
+    assert_eq!((&after.input, &after.memo), (&before.input, &before.memo));
+    let told = after.reset.expect("it says why");
+    assert_eq!((told.from_run_id, told.to_event_id, told.reason.as_str()), (first, EventId(0), "a test"));
     assert_ne!(after.seed, before.seed);
     test.stop().await;
 }
@@ -650,7 +635,7 @@ async fn an_activity_of_a_reset_run_is_not_taken_for_one_that_a_kill_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_activity_stays_paused() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     let input = json!({ "activity": "far", "task_queue": "elsewhere", "start_to_close_ms": 60_000 });
     test.start("remote", "run", &input).await;
     test.until("run", |run| run.pending_activities.len() == 1).await;
@@ -668,7 +653,7 @@ async fn a_paused_activity_stays_paused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_done_once_open_or_closed() {
     let folder = tempfile::tempdir().unwrap();
-    let test = samples(folder.path()).await;
+    let test = TestHost::samples(folder.path()).await;
     test.start("signals", "run", &json!({ "count": 1 })).await;
     let once = |request_id: &str| ResetRequest {
         request_id: Some(request_id.to_owned()),
@@ -697,7 +682,7 @@ fn every_third(commit: usize) -> Option<CommitError> {
 async fn a_reset_is_whole_or_not_there_behind_rollbacks_and_kills() {
     const RUNS: usize = 8;
     let folder = tempfile::tempdir().unwrap();
-    let mut test = samples(folder.path()).await;
+    let mut test = TestHost::samples(folder.path()).await;
     let id = |number: usize| format!("run-{number}");
     for number in 0..RUNS {
         test.start("signals", &id(number), &json!({ "count": 3 })).await;
@@ -705,7 +690,7 @@ async fn a_reset_is_whole_or_not_there_behind_rollbacks_and_kills() {
     }
     for round in 0..4 {
         test.kill().await;
-        test = open(folder.path(), every_third).await;
+        test = TestHost::open_failing(folder.path(), every_third).await;
         let resets = (0..RUNS).map(|number| {
             let request_id = Some(format!("round-{round}"));
             test.host.reset(ResetRequest { request_id, ..to(run(&id(number)), event(1)) })
@@ -715,7 +700,7 @@ async fn a_reset_is_whole_or_not_there_behind_rollbacks_and_kills() {
         let _ = tokio::time::timeout(Duration::from_millis(5 * round), resets).await;
     }
     test.kill().await;
-    let test = open(folder.path(), |_| None).await;
+    let test = TestHost::open_failing(folder.path(), |_| None).await;
     for number in 0..RUNS {
         // The last round again, by those who were told nothing.
         let request_id = Some("round-3".to_owned());

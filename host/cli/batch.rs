@@ -81,7 +81,7 @@ struct Reset {
     /// The event that they go back to: `start`, `last` for the last event behind which each was open, or a number
     #[arg(long, value_name = "EVENT|start|last")]
     to: ResetPoint,
-    /// Why; it stands in the runs' histories
+    /// Why; it stands in the histories of the new runs
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
     /// Go on on that version (a whole digest); default: the one that each run is on

@@ -20,7 +20,7 @@ pub(super) struct Reset {
     /// first one, `last` for the last event behind which the run was open
     #[arg(long, value_name = "EVENT|start|last")]
     to: ResetPoint,
-    /// Why; it stands in the histories of both runs
+    /// Why; it stands in the history of the new run, and in that of a run that was open
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
     /// Go on on that version, or its first digits; default: the one that the run is on

@@ -145,10 +145,10 @@ pub struct WorkflowStarted {
     #[n(12)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Box<Lifetime>>,
-    /// The run that was reset to its start, and goes on as this one.
+    /// The reset to the start by which it began.
     #[n(13)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reset_from_run_id: Option<RunId>,
+    pub reset: Option<Box<RunReset>>,
     /// What it can be found by.
     #[n(20)]
     #[serde(default, skip_serializing_if = "SearchAttributes::is_empty")]

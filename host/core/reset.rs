@@ -278,6 +278,7 @@ pub fn begin(history: &[Event], to: EventId, new: NewRunOf<'_>) -> Result<Begun,
         lifetime.execution_deadline = lifetime.execution_timeout_ms.map(|ms| now.plus_ms(ms));
         lifetime.start_at = None;
     }
+    let reset = RunReset { from_run_id: from, to_event_id: to, reason: reason.to_owned() };
     let mut events = split(history, to).0.to_vec();
     let (first, details) = match events.first_mut() {
         Some(first) => {
@@ -293,7 +294,7 @@ pub fn begin(history: &[Event], to: EventId, new: NewRunOf<'_>) -> Result<Begun,
                 attempt: 1,
                 digest,
                 seed,
-                reset_from_run_id: Some(from),
+                reset: Some(Box::new(reset.clone())),
                 ..started
             };
             let described = started.details().map_or_else(Details::new, |details| *details);
@@ -302,7 +303,6 @@ pub fn begin(history: &[Event], to: EventId, new: NewRunOf<'_>) -> Result<Begun,
     };
     let mut state = RunState::of(&events)?;
     if state.started().is_some() {
-        let reset = RunReset { from_run_id: from, to_event_id: to, reason: reason.to_owned() };
         let moved = |before: Digest| VersionMoved { from: before, to: digest };
         let moved = state.digest().filter(|before| *before != digest).map(moved);
         for note in [Some(Note::RunReset(reset)), moved.map(Note::VersionMoved)].into_iter().flatten() {

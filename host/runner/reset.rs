@@ -15,7 +15,7 @@ use everfold_core::decision::{
     Closed, Decision, IdReusePolicy, IfOpen, InboxInput, Kinship, NewRun, NextRun, Operation, Outcome,
     Paused, PendingActivity, Request,
 };
-use everfold_core::event::{Event, EventKind, Input, Note, WorkflowTerminated};
+use everfold_core::event::{Event, EventKind, Input, Note, RunReset, WorkflowTerminated};
 use everfold_core::ids::{Digest, EventId, RunId, RunKey, Timestamp};
 use everfold_core::machine::RunStatus;
 use everfold_core::reset::{self, Begun, NewRunOf, ResetPoint};
@@ -308,15 +308,17 @@ impl Host {
         let inbox = self.parts.store.inbox(&key).await.map_err(|error| internal(&error))?;
         let history = self.history_of(&key).await?;
         let noted = history.iter().rev().find_map(|event| match &event.kind {
-            EventKind::Note(Note::RunReset(reset)) => Some((reset.from_run_id, reset.to_event_id)),
+            EventKind::Note(Note::RunReset(reset)) => Some(reset),
             EventKind::Note(_) | EventKind::Input(_) | EventKind::Command(_) => None,
         });
-        let begun = || history.first().and_then(|first| from_the_start(&first.kind));
-        let mut waiting = inbox.inputs.into_iter().map(|(_, waiting)| EventKind::Input(waiting.input));
-        let reset = noted.or_else(begun).or_else(|| waiting.find_map(|input| from_the_start(&input)));
-        let (from, to) =
-            reset.ok_or_else(|| ApiError::Internal(format!("run {key} was begun by no reset")))?;
-        self.told_of_reset(run, Some(run_id), from, to, true).await
+        let begun = history.first().and_then(|first| match &first.kind {
+            EventKind::Input(input) => to_the_start(input),
+            EventKind::Command(_) | EventKind::Note(_) => None,
+        });
+        let waiting = || inbox.inputs.iter().find_map(|(_, waiting)| to_the_start(&waiting.input));
+        let reset = noted.or(begun).or_else(waiting);
+        let reset = reset.ok_or_else(|| ApiError::Internal(format!("run {key} was begun by no reset")))?;
+        self.told_of_reset(run, Some(run_id), reset.from_run_id, reset.to_event_id, true).await
     }
 
     async fn told_of_reset(
@@ -340,11 +342,11 @@ impl Host {
     }
 }
 
-/// The run of which a run is a new start, and the boundary.
-fn from_the_start(first: &EventKind) -> Option<(RunId, EventId)> {
+/// The reset to the start by which a run began, if it did.
+fn to_the_start(first: &Input) -> Option<&RunReset> {
     match first {
-        EventKind::Input(Input::WorkflowStarted(started)) => Some((started.reset_from_run_id?, reset::START)),
-        EventKind::Input(_) | EventKind::Command(_) | EventKind::Note(_) => None,
+        Input::WorkflowStarted(started) => started.reset.as_deref(),
+        _ => None,
     }
 }
 

@@ -343,7 +343,7 @@ impl Beginning {
             parent: None,
             // When it is tried, as above.
             lifetime: None,
-            reset_from_run_id: None,
+            reset: None,
             search_attributes,
             memo,
         };

@@ -205,7 +205,7 @@ fn next_run(
         },
         parent: parent.clone(),
         lifetime: lifetime.clone(),
-        reset_from_run_id: None,
+        reset: None,
         search_attributes: details.search_attributes,
         memo: details.memo,
     };

@@ -215,7 +215,7 @@ mod tests {
             continued_from_run_id: None,
             parent: None,
             lifetime: None,
-            reset_from_run_id: None,
+            reset: None,
             search_attributes: SearchAttributes::default(),
             memo: Memo::default(),
         }

@@ -84,6 +84,21 @@ impl TestHost {
         Self::open_with(folder, registry, &HostSettings::default(), EngineSettings::default()).await
     }
 
+    /// Opens a host without activities on a store whose commits fail as told.
+    pub async fn open_failing(folder: &Path, fails: Failing) -> Self {
+        let store = Arc::new(TestStore::open(folder).await.unwrap());
+        store.fail(fails);
+        let (settings, engine) = (HostSettings::default(), EngineSettings::default());
+        Self::open_on(store, Registry::default(), &settings, engine, Clock::system())
+    }
+
+    /// Opens a host without activities that has the sample workflows.
+    pub async fn samples(folder: &Path) -> Self {
+        let test = Self::open_failing(folder, |_| None).await;
+        test.deploy("samples").await;
+        test
+    }
+
     /// Opens a host with other settings.
     pub async fn open_with(
         folder: &Path,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use everfold_core::command::{ActivityScheduled, Command, TimerStarted, WorkflowCompleted};
 use everfold_core::divergence::Replaying;
 use everfold_core::event::{
-    ActivityCompleted, Event, EventKind, Input, Note, RandomReseeded, SignalReceived, TimerFired,
+    ActivityCompleted, Event, EventKind, Input, Note, RandomReseeded, RunReset, SignalReceived, TimerFired,
     VersionMoved, WorkflowCancelRequested, WorkflowTerminated,
 };
 use everfold_core::fold::{Activation, activations};
@@ -204,7 +204,9 @@ fn from_the_start_nothing_is_copied() {
         panic!("{first:?}")
     };
     let mut expected = before.as_ref().clone();
-    (expected.run_id, expected.original_run_id, expected.reset_from_run_id) = (NEW, NEW, Some(before.run_id));
+    (expected.run_id, expected.original_run_id) = (NEW, NEW);
+    let (from_run_id, to_event_id, reason) = (before.run_id, EventId(0), "why".to_owned());
+    expected.reset = Some(Box::new(RunReset { from_run_id, to_event_id, reason }));
     (expected.digest, expected.seed) = (Digest([8; 32]), SEED);
     expected.lifetime.as_mut().unwrap().execution_deadline = Some(Timestamp(T0 + 110_000));
     assert_eq!(started.as_ref(), &expected);

@@ -135,7 +135,7 @@ pub(super) fn started(workflow_type: &str, input: &Value) -> Input {
         continued_from_run_id: None,
         parent: None,
         lifetime: None,
-        reset_from_run_id: None,
+        reset: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     }))

@@ -12,7 +12,7 @@ use super::succession::{continue_as_new, next_run};
 use crate::store::{Inbox, Store, Verdict};
 
 /// The `n`th run as a child of the first, begun by the command of that number.
-fn child(n: usize, command: u64, close_policy: ParentClosePolicy) -> NextRun {
+pub(super) fn child(n: usize, command: u64, close_policy: ParentClosePolicy) -> NextRun {
     let mut next = next_run(n, n, vec![inbox_input(n as u64)], Kinship::Child);
     next.new_run.parent = Some(ParentRun {
         workflow_id: workflow_id(1),

@@ -71,7 +71,7 @@ pub(crate) fn start(n: usize) -> Decision {
         continued_from_run_id: None,
         parent: None,
         lifetime: None,
-        reset_from_run_id: None,
+        reset: None,
         search_attributes: SearchAttributes::default(),
         memo: Memo::default(),
     };

@@ -2,17 +2,17 @@
 
 use everfold_core::command::{Command, ParentClosePolicy, WorkflowCompleted};
 use everfold_core::decision::{
-    AwaitedChild, Closed, Decision, Effects, InboxInput, Inheritance, Kinship, NextRun, Operation, Outcome,
-    Request,
+    AwaitedChild, Closed, Decision, Effects, InboxInput, Inheritance, Kinship, Operation, Outcome, Request,
 };
 use everfold_core::event::{
-    ChildWorkflowStarted, Event, EventKind, Input, Note, ParentRun, RunReset, SignalReceived, TimerFired,
+    ChildWorkflowStarted, Event, EventKind, Input, Note, RunReset, SignalReceived, TimerFired,
 };
 use everfold_core::ids::{EventId, Namespace, RunId, Timestamp};
 use everfold_core::machine::RunStatus;
 use everfold_core::payload::Payload;
 
 use super::Backend;
+use super::children::child;
 use super::fixtures::{
     advance, attempt, close, commit, commit_each, event, inbox_input, key, stand, start, workflow_id,
 };
@@ -70,18 +70,6 @@ fn of_closed(children: Vec<AwaitedChild>) -> Decision {
     let mut next = next_run(2, 1, Vec::new(), Kinship::Reset).new_run;
     next.inherits = Some(inheritance(children));
     Decision { new_run: Some(next), inbox_put: vec![signal(1)], ..Decision::empty(key(2), EventId::FIRST, 1) }
-}
-
-/// Run `n`, begun as a child by a command of run 1.
-fn child(n: usize, command: u64, close_policy: ParentClosePolicy) -> NextRun {
-    let mut next = next_run(n, n, vec![inbox_input(n as u64)], Kinship::Child);
-    next.new_run.parent = Some(ParentRun {
-        workflow_id: workflow_id(1),
-        run_id: key(1).run_id,
-        command_event_id: EventId(command),
-        close_policy,
-    });
-    next
 }
 
 fn awaited(command: u64, n: usize) -> AwaitedChild {
